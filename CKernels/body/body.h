@@ -1,0 +1,21 @@
+// What every body may use besides the vector vocabulary. Included before any target attribute is pushed.
+#ifndef CK_BODY_H
+#define CK_BODY_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "../include/ck_kernels.h"
+
+#define CK_INLINE static inline __attribute__((always_inline))
+#define CK_MIN(a, b) ((a) < (b) ? (a) : (b))
+
+// The tables, one accessor per ISA; NULL where the build has no code for it.
+const ck_kernels *ck_table__scalar(void);
+const ck_kernels *ck_table__neon(void);
+const ck_kernels *ck_table__avx2(void);
+const ck_kernels *ck_table__avx512(void);
+
+#endif

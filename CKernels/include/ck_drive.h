@@ -1,0 +1,58 @@
+// Whole operations: blocking, packing and threading around the kernels of a table. Preconditions are the caller's.
+#ifndef CK_DRIVE_H
+#define CK_DRIVE_H
+
+#include "ck_kernels.h"
+
+// C = epilogue(alpha A B + beta C) for `batch` independent products.
+typedef struct ck_gemm {
+  size_t batch, m, n, k;
+  const float *a;  // [batch, m, k]: element (z, i, p) at a[z * a_bs + i * a_rs + p * a_cs]
+  size_t a_bs, a_rs, a_cs;
+  const float *b;  // [batch, k, n]: element (z, p, j) at b[z * b_bs + p * b_rs + j * b_cs]; unused with `packed`
+  size_t b_bs, b_rs, b_cs;
+  const float *packed;  // ck_f32_pack_b output shared by every batch, or NULL
+  float *c;             // [batch, m, n], unit column stride
+  size_t c_bs, c_rs;
+  float alpha, beta;
+  const float *bias;      // [n] or NULL
+  const float *residual;  // [batch, m, n] or NULL; may equal c exactly
+  size_t residual_bs, residual_rs;
+  ck_activation activation;
+} ck_gemm;
+
+// Floats of a packed [k, n] matrix: ceil(n / NR) * NR * k.
+size_t ck_f32_packed_size(const ck_kernels *table, size_t n, size_t k);
+// Packs B[p, j] = b[p * b_ks + j * b_ns] into panels [n/NR][k][NR], zero-padded.
+void ck_f32_pack_b(const ck_kernels *table, size_t n, size_t k, const float *b, size_t b_ks, size_t b_ns, float *packed,
+                   size_t threads);
+// 0, or -1 when scratch memory cannot be had (then C is untouched).
+int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads);
+
+// Scaled dot-product attention over ragged or uniform batches.
+typedef struct ck_attention {
+  size_t sequences, q_heads, kv_heads, head_dim;  // q_heads a multiple of kv_heads
+  const int32_t *q_offsets;                       // [sequences + 1] first query row of each sequence
+  const int32_t *kv_offsets;                      // [sequences + 1] first key row of each sequence
+  const float *q;                                 // row t, head h at q[t * q_rs + h * q_hs]
+  size_t q_rs, q_hs;
+  const float *k;
+  size_t k_rs, k_hs;
+  const float *v;
+  size_t v_rs, v_hs;
+  float *o;
+  size_t o_rs, o_hs;
+  float scale;
+  int32_t causal;     // query i of a sequence sees keys <= i + (keys - queries)
+  const float *mask;  // added to the scores: sequence s, head h, query i, key j at s * mask_ss + h * mask_hs + i * mask_rs + j
+  size_t mask_ss, mask_hs, mask_rs;
+} ck_attention;
+
+size_t ck_attention_scratch(const ck_kernels *table, size_t q_rows, size_t head_dim);
+int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size_t threads);
+
+// Runs a row kernel of a table over call->rows rows.
+typedef void (*ck_rows_kernel)(const ck_rows *call, size_t first, size_t last);
+void ck_rows_run(ck_rows_kernel kernel, const ck_rows *call, size_t threads);
+
+#endif

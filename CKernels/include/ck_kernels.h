@@ -1,0 +1,30 @@
+// The kernel table: one slot per registry line, chosen once per process for the best ISA the machine runs.
+#ifndef CK_KERNELS_H
+#define CK_KERNELS_H
+
+#include "ck_types.h"
+
+typedef struct ck_kernels {
+  ck_isa isa;
+  size_t gemm_mr, gemm_nr;  // tile of f32_gemm_block; weights are packed in panels of gemm_nr columns
+  size_t gemm_mc, gemm_kc;  // rows and depth of the A block the drivers keep in L2
+  size_t attention_keys;    // keys in one online-softmax step
+#define CK_KERNEL(name, params) void(*name) params;
+#include "../kernels.inc"
+#undef CK_KERNEL
+} ck_kernels;
+
+// The table in use: best ISA of this machine, lowered by QUERN_MAX_ISA.
+const ck_kernels *ck_kernels_best(void);
+// The table of one ISA, or NULL where this machine or build cannot run it.
+const ck_kernels *ck_kernels_for(ck_isa isa);
+// "scalar", "neon", "avx2", "avx512"; NULL for an unknown value.
+const char *ck_isa_name(ck_isa isa);
+// The ISA a name stands for, or -1.
+int32_t ck_isa_parse(const char *name);
+
+// The registry, for tests and benchmarks.
+size_t ck_kernel_count(void);
+const char *ck_kernel_name(size_t index);
+
+#endif

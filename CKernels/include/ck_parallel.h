@@ -1,0 +1,26 @@
+// The one threading seam: a team of threads for the process, and scratch memory for each thread.
+#ifndef CK_PARALLEL_H
+#define CK_PARALLEL_H
+
+#include <stddef.h>
+
+// Does items [first, last) of a job; must give the same bits however the items are cut.
+typedef void (*ck_task)(const void *context, size_t first, size_t last);
+
+// Runs items [0, count) in pieces of `grain` on up to `threads` threads, the caller included, and returns when all are done.
+// A caller that finds the team busy, or asks for one thread, runs every item in place. Calls from inside a task run in place.
+void ck_parallel(size_t count, size_t grain, size_t threads, ck_task task, const void *context);
+
+// 64-byte aligned scratch of this thread for at least `count` floats, valid until this thread's next call with the same slot.
+// Grows and never shrinks, so a steady state allocates nothing. NULL when memory is exhausted. Slots: 0 ..< CK_SCRATCH_SLOTS.
+float *ck_scratch(size_t slot, size_t count);
+#define CK_SCRATCH_SLOTS 2
+
+// Threads the process may use: affinity mask and cgroup quota (rounded down), at least 1.
+size_t ck_allowed_threads(void);
+// Threads the team has started so far, the caller not counted.
+size_t ck_team_workers(void);
+// "openmp" or "pthread".
+const char *ck_team_kind(void);
+
+#endif

@@ -1,0 +1,87 @@
+// Types shared by every kernel. Sizes are element counts; strides ("_rs") are elements between rows.
+#ifndef CK_TYPES_H
+#define CK_TYPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Instruction sets, weakest first; QUERN_MAX_ISA lowers the choice and never raises it.
+typedef enum ck_isa {
+  CK_ISA_SCALAR = 0,
+  CK_ISA_NEON = 1,
+  CK_ISA_AVX2 = 2,    // AVX2 + FMA + F16C
+  CK_ISA_AVX512 = 3,  // AVX-512 F, BW, DQ, VL
+  CK_ISA_COUNT = 4
+} ck_isa;
+
+// Element-wise functions, also the activation of an epilogue.
+typedef enum ck_activation {
+  CK_IDENTITY = 0,
+  CK_RELU = 1,
+  CK_GELU_ERF = 2,   // x/2 (1 + erf(x/sqrt 2))
+  CK_GELU_TANH = 3,  // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+  CK_SILU = 4,       // x / (1 + exp(-x))
+  CK_TANH = 5,
+  CK_SIGMOID = 6,  // 1 / (1 + exp(-x))
+  CK_ACTIVATION_COUNT = 7
+} ck_activation;
+
+// A `diagonal` that masks nothing: row i sees columns j with j <= i + diagonal.
+#define CK_NO_DIAGONAL PTRDIFF_MAX
+
+// One call of a row kernel: every row kernel takes this struct and a row range, and uses the fields it names.
+typedef struct ck_rows {
+  size_t rows, n;          // rows of n elements
+  const float *x;          // [rows, n] input
+  size_t x_rs;
+  const float *other;      // [rows, n] second operand, residual or additive mask; NULL where optional
+  size_t other_rs;         // 0 broadcasts one row
+  const float *weight;     // [n] or NULL
+  const float *bias;       // [n] or NULL
+  const int32_t *index;    // [rows] table rows (gather) or [rows + 1] segment offsets (mean pool)
+  float *y;                // [rows, n] output; may equal x exactly where the kernel says so
+  size_t y_rs;
+  float scale;             // multiplier; 1 leaves the value alone
+  float epsilon;
+  ptrdiff_t diagonal;      // softmax: row i of the call sees columns <= i + diagonal
+  ck_activation activation;
+  int32_t accumulate;      // gather: add to y instead of overwriting it
+} ck_rows;
+
+// One block of C = epilogue(alpha A B + beta C): the work of a GEMM kernel between two cache levels.
+// First K slice: beta as asked. Later slices: beta 1. Last slice: bias, activation and residual set.
+typedef struct ck_gemm_block {
+  size_t m, n, k;
+  const float *a;         // a_packed: [m/MR][k][MR] zero-padded; else element (i, p) at a[i * a_rs + p]
+  size_t a_rs;
+  int32_t a_packed;
+  const float *b;         // [n/NR] panels of [k][NR], zero-padded in n; panel j at b + j * b_panel
+  size_t b_panel;
+  float *c;               // [m, n]
+  size_t c_rs;
+  float alpha, beta;      // beta 0 never reads C
+  const float *bias;      // [n] or NULL
+  const float *residual;  // [m, n] or NULL; may equal c exactly
+  size_t residual_rs;
+  ck_activation activation;
+} ck_gemm_block;
+
+// One head, one run of query rows against every key: o = softmax(scale q k^T + mask) v, one pass over the keys.
+typedef struct ck_attention_block {
+  size_t q_rows, kv_rows, head_dim;
+  const float *q;  // [q_rows, head_dim]
+  size_t q_rs;
+  const float *k;  // [kv_rows, head_dim]
+  size_t k_rs;
+  const float *v;  // [kv_rows, head_dim]
+  size_t v_rs;
+  float *o;        // [q_rows, head_dim]; a row whose keys are all masked becomes zeros
+  size_t o_rs;
+  float scale;
+  ptrdiff_t diagonal;  // row i sees keys <= i + diagonal
+  const float *mask;   // [q_rows, kv_rows] added to the scores, or NULL
+  size_t mask_rs;      // 0 broadcasts one row
+  float *scratch;      // ck_attention_scratch(table, q_rows, head_dim) elements, 64-byte aligned
+} ck_attention_block;
+
+#endif

@@ -1,0 +1,19 @@
+// Included by each isa/*.c after its vec header: every body, then the table of this ISA from the registry.
+// CK_NAME(f32_add) is ck_f32_add__avx2 and so on; bodies define exactly the registry's names.
+#define CK_PASTE2_(name, isa) ck_##name##__##isa
+#define CK_PASTE_(name, isa) CK_PASTE2_(name, isa)
+#define CK_NAME(name) CK_PASTE_(name, CK_ISA)
+
+#define CK_KERNEL(name, params) void CK_NAME(name) params;
+#include "../kernels.inc"
+#undef CK_KERNEL
+
+#include "../body/math.h"
+
+#include "../body/gemm.h"
+
+#include "../body/attention.h"
+#include "../body/elementwise.h"
+#include "../body/gather.h"
+#include "../body/norm.h"
+#include "../body/softmax.h"

@@ -1,0 +1,70 @@
+// The vector vocabulary on AVX2 + FMA: 8 lanes. Every vec_*.h defines the same names; bodies use nothing else.
+//   vf, vm           a vector of VL floats; a lane mask
+//   *_n(p, n)        touches only the first n of VL lanes, n in 0 ... VL; a load fills the others with zeros
+//   vf_min, vf_max   return the SECOND operand where either is NaN, as the x86 instructions do
+//   vf_scalef(x, e)  x * 2^e for integral e in [-252, 254], one rounding into the denormals at most
+#include <immintrin.h>
+
+#define VL 8
+typedef __m256 vf;
+typedef __m256 vm;
+
+CK_INLINE __m256i vf_lanes_(size_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+CK_INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
+CK_INLINE void vf_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
+CK_INLINE vf vf_load_n(const float *p, size_t n) { return _mm256_maskload_ps(p, vf_lanes_(n)); }
+CK_INLINE void vf_store_n(float *p, vf x, size_t n) { _mm256_maskstore_ps(p, vf_lanes_(n), x); }
+CK_INLINE vf vf_set1(float x) { return _mm256_set1_ps(x); }
+CK_INLINE vf vf_broadcast(const float *p) { return _mm256_broadcast_ss(p); }
+CK_INLINE vf vf_zero(void) { return _mm256_setzero_ps(); }
+CK_INLINE vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+CK_INLINE vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
+CK_INLINE vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+CK_INLINE vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
+CK_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }    // a b + c
+CK_INLINE vf vf_fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); }  // c - a b
+CK_INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+CK_INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+CK_INLINE vf vf_sqrt(vf a) { return _mm256_sqrt_ps(a); }
+CK_INLINE vf vf_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+CK_INLINE vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+CK_INLINE vf vf_copysign(vf a, vf s) { return _mm256_or_ps(vf_abs(a), _mm256_and_ps(_mm256_set1_ps(-0.0f), s)); }
+CK_INLINE vm vf_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }  // false on NaN
+CK_INLINE vm vf_first(size_t n) { return _mm256_castsi256_ps(vf_lanes_(n)); }
+CK_INLINE vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }  // m ? a : b
+CK_INLINE vf vf_pow2_(__m256i e) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23)); }
+CK_INLINE vf vf_scalef(vf x, vf e) {
+  __m256i n = _mm256_cvtps_epi32(e), half = _mm256_srai_epi32(n, 1);
+  return vf_mul(vf_mul(x, vf_pow2_(half)), vf_pow2_(_mm256_sub_epi32(n, half)));
+}
+CK_INLINE float vf_reduce_add(vf a) {
+  __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+CK_INLINE float vf_reduce_max(vf a) {
+  __m128 x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+// dst[c * dst_rs + r] = src[r * src_rs + c] for r, c < VL.
+CK_INLINE void vf_transpose(const float *src, size_t src_rs, float *dst, size_t dst_rs) {
+  __m256 r[8], t[8];
+  for (int i = 0; i < 4; i++) {
+    r[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(src + i * src_rs)), _mm_loadu_ps(src + (i + 4) * src_rs), 1);
+    r[i + 4] =
+        _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(src + i * src_rs + 4)), _mm_loadu_ps(src + (i + 4) * src_rs + 4), 1);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    t[i + 2] = _mm256_unpacklo_ps(r[i + 2], r[i + 3]);
+    t[i + 3] = _mm256_unpackhi_ps(r[i + 2], r[i + 3]);
+    vf_store(dst + (i + 0) * dst_rs, _mm256_shuffle_ps(t[i], t[i + 2], 0x44));
+    vf_store(dst + (i + 1) * dst_rs, _mm256_shuffle_ps(t[i], t[i + 2], 0xEE));
+    vf_store(dst + (i + 2) * dst_rs, _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44));
+    vf_store(dst + (i + 3) * dst_rs, _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xEE));
+  }
+}

@@ -1,0 +1,52 @@
+// The vector vocabulary on AVX-512: 16 lanes. Names and rules as in vec_avx2.h.
+#include <immintrin.h>
+
+#define VL 16
+typedef __m512 vf;
+typedef __mmask16 vm;
+
+CK_INLINE vm vf_first(size_t n) { return (vm)((1u << n) - 1u); }
+CK_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
+CK_INLINE void vf_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
+CK_INLINE vf vf_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_ps(vf_first(n), p); }
+CK_INLINE void vf_store_n(float *p, vf x, size_t n) { _mm512_mask_storeu_ps(p, vf_first(n), x); }
+CK_INLINE vf vf_set1(float x) { return _mm512_set1_ps(x); }
+CK_INLINE vf vf_broadcast(const float *p) { return _mm512_set1_ps(*p); }
+CK_INLINE vf vf_zero(void) { return _mm512_setzero_ps(); }
+CK_INLINE vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+CK_INLINE vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+CK_INLINE vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+CK_INLINE vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+CK_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+CK_INLINE vf vf_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
+CK_INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+CK_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+CK_INLINE vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
+CK_INLINE vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+CK_INLINE vf vf_abs(vf a) { return _mm512_abs_ps(a); }
+CK_INLINE vf vf_copysign(vf a, vf s) { return _mm512_or_ps(vf_abs(a), _mm512_and_ps(_mm512_set1_ps(-0.0f), s)); }
+CK_INLINE vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+CK_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
+CK_INLINE vf vf_scalef(vf x, vf e) { return _mm512_scalef_ps(x, e); }
+CK_INLINE float vf_reduce_add(vf a) { return _mm512_reduce_add_ps(a); }
+CK_INLINE float vf_reduce_max(vf a) { return _mm512_reduce_max_ps(a); }
+// Four 4x4 transposes a quarter, then the quarters: dst[c * dst_rs + r] = src[r * src_rs + c].
+CK_INLINE void vf_transpose(const float *src, size_t src_rs, float *dst, size_t dst_rs) {
+  for (int q = 0; q < 4; q++) {  // columns 4q ... 4q + 3 of all 16 rows
+    __m512 r[4];
+    for (int i = 0; i < 4; i++) {
+      const float *p = src + (size_t)i * src_rs + 4 * q;
+      r[i] = _mm512_castps128_ps512(_mm_loadu_ps(p));
+      r[i] = _mm512_insertf32x4(r[i], _mm_loadu_ps(p + 4 * src_rs), 1);
+      r[i] = _mm512_insertf32x4(r[i], _mm_loadu_ps(p + 8 * src_rs), 2);
+      r[i] = _mm512_insertf32x4(r[i], _mm_loadu_ps(p + 12 * src_rs), 3);
+    }
+    __m512 a = _mm512_unpacklo_ps(r[0], r[1]), b = _mm512_unpackhi_ps(r[0], r[1]);
+    __m512 c = _mm512_unpacklo_ps(r[2], r[3]), d = _mm512_unpackhi_ps(r[2], r[3]);
+    float *o = dst + (size_t)(4 * q) * dst_rs;
+    vf_store(o, _mm512_shuffle_ps(a, c, 0x44));
+    vf_store(o + dst_rs, _mm512_shuffle_ps(a, c, 0xEE));
+    vf_store(o + 2 * dst_rs, _mm512_shuffle_ps(b, d, 0x44));
+    vf_store(o + 3 * dst_rs, _mm512_shuffle_ps(b, d, 0xEE));
+  }
+}

@@ -1,0 +1,55 @@
+// The vector vocabulary on Armv8 NEON: 4 lanes. Names and rules as in vec_avx2.h.
+#include <arm_neon.h>
+
+#define VL 4
+typedef float32x4_t vf;
+typedef uint32x4_t vm;
+
+CK_INLINE vm vf_first(size_t n) {
+  const uint32_t lanes[4] = {0, 1, 2, 3};
+  return vcltq_u32(vld1q_u32(lanes), vdupq_n_u32((uint32_t)n));
+}
+CK_INLINE vf vf_load(const float *p) { return vld1q_f32(p); }
+CK_INLINE void vf_store(float *p, vf x) { vst1q_f32(p, x); }
+CK_INLINE vf vf_load_n(const float *p, size_t n) {
+  float t[4] = {0, 0, 0, 0};
+  for (size_t i = 0; i < n; i++) t[i] = p[i];
+  return vld1q_f32(t);
+}
+CK_INLINE void vf_store_n(float *p, vf x, size_t n) {
+  float t[4];
+  vst1q_f32(t, x);
+  for (size_t i = 0; i < n; i++) p[i] = t[i];
+}
+CK_INLINE vf vf_set1(float x) { return vdupq_n_f32(x); }
+CK_INLINE vf vf_broadcast(const float *p) { return vld1q_dup_f32(p); }
+CK_INLINE vf vf_zero(void) { return vdupq_n_f32(0); }
+CK_INLINE vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
+CK_INLINE vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
+CK_INLINE vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
+CK_INLINE vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
+CK_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+CK_INLINE vf vf_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
+CK_INLINE vm vf_lt(vf a, vf b) { return vcltq_f32(a, b); }
+CK_INLINE vf vf_select(vm m, vf a, vf b) { return vbslq_f32(m, a, b); }
+CK_INLINE vf vf_min(vf a, vf b) { return vf_select(vf_lt(a, b), a, b); }
+CK_INLINE vf vf_max(vf a, vf b) { return vf_select(vf_lt(b, a), a, b); }
+CK_INLINE vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
+CK_INLINE vf vf_round(vf a) { return vrndnq_f32(a); }
+CK_INLINE vf vf_abs(vf a) { return vabsq_f32(a); }
+CK_INLINE vf vf_copysign(vf a, vf s) { return vbslq_f32(vdupq_n_u32(0x80000000u), s, a); }
+CK_INLINE vf vf_pow2_(int32x4_t e) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(e, vdupq_n_s32(127)), 23)); }
+CK_INLINE vf vf_scalef(vf x, vf e) {
+  int32x4_t n = vcvtnq_s32_f32(e), half = vshrq_n_s32(n, 1);
+  return vf_mul(vf_mul(x, vf_pow2_(half)), vf_pow2_(vsubq_s32(n, half)));
+}
+CK_INLINE float vf_reduce_add(vf a) { return vaddvq_f32(a); }
+CK_INLINE float vf_reduce_max(vf a) { return vmaxvq_f32(a); }
+CK_INLINE void vf_transpose(const float *src, size_t src_rs, float *dst, size_t dst_rs) {
+  float32x4x2_t a = vtrnq_f32(vf_load(src), vf_load(src + src_rs));
+  float32x4x2_t b = vtrnq_f32(vf_load(src + 2 * src_rs), vf_load(src + 3 * src_rs));
+  for (int i = 0; i < 2; i++) {
+    vf_store(dst + i * dst_rs, vcombine_f32(vget_low_f32(a.val[i]), vget_low_f32(b.val[i])));
+    vf_store(dst + (i + 2) * dst_rs, vcombine_f32(vget_high_f32(a.val[i]), vget_high_f32(b.val[i])));
+  }
+}

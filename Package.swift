@@ -1,0 +1,80 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// A fork or a dependent can build without any system package: `--disable-default-traits`.
+let openBLAS: TargetDependency = .target(name: "COpenBLAS", condition: .when(traits: ["OpenBLAS"]))
+let swiftSettings: [SwiftSetting] = [.swiftLanguageMode(.v6)]
+
+typealias TargetDependency = Target.Dependency
+
+let package = Package(
+  name: "quern",
+  products: [
+    .library(name: "CKernels", targets: ["CKernels"]),
+    .library(name: "Quern", targets: ["Quern"]),
+    .library(name: "QuernModels", targets: ["QuernModels"]),
+    .library(name: "QuernTesting", targets: ["QuernTesting"]),
+    .executable(name: "benchmarks", targets: ["benchmarks"]),
+    .executable(name: "quern", targets: ["quern"]),
+  ],
+  traits: [
+    .default(enabledTraits: ["OpenBLAS", "OpenMP"]),
+    .trait(name: "OpenBLAS", description: "The blas backend: GEMM through OpenBLAS (libopenblas-dev, liblapacke-dev)."),
+    .trait(name: "OpenMP", description: "Threads from LLVM's OpenMP runtime (libomp-dev) instead of a pthread pool."),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+  ],
+  targets: [
+    .target(
+      name: "CKernels",
+      path: "CKernels",
+      exclude: ["README.md", "kernels.inc"],
+      publicHeadersPath: "include",
+      // Tools version 6.2 lets a dependency carry unsafeFlags, so kernels are optimised in debug builds too.
+      cSettings: [
+        .unsafeFlags(["-O3", "-std=c17", "-Wall", "-Wextra"]),
+        .unsafeFlags(["-fopenmp"], .when(traits: ["OpenMP"])),
+        .define("CK_OPENMP", .when(traits: ["OpenMP"])),
+      ],
+      linkerSettings: [
+        .linkedLibrary("omp5", .when(platforms: [.linux], traits: ["OpenMP"])),
+        .linkedLibrary("m", .when(platforms: [.linux])),
+        .linkedLibrary("pthread", .when(platforms: [.linux])),
+      ]
+    ),
+    .systemLibrary(
+      name: "COpenBLAS",
+      pkgConfig: "openblas",
+      providers: [.apt(["libopenblas-dev", "liblapacke-dev"]), .brew(["openblas"])]
+    ),
+    .target(name: "Quern", dependencies: ["CKernels", openBLAS], swiftSettings: swiftSettings),
+    .target(name: "QuernModels", dependencies: ["Quern"], swiftSettings: swiftSettings),
+    .target(name: "QuernTesting", dependencies: ["Quern", "CKernels"], swiftSettings: swiftSettings),
+    .executableTarget(
+      name: "quern",
+      dependencies: ["QuernModels", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      swiftSettings: swiftSettings
+    ),
+    .executableTarget(
+      name: "benchmarks",
+      dependencies: [
+        "QuernModels", "QuernTesting", "CKernels", openBLAS,
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Benchmarks",
+      exclude: ["peers", "plots"],
+      swiftSettings: swiftSettings
+    ),
+    .executableTarget(name: "CSmoke", dependencies: ["CKernels"], path: "Tests/CSmoke"),
+    .testTarget(
+      name: "CKernelsTests", dependencies: ["CKernels", "Quern", "QuernTesting", "CSmoke"], swiftSettings: swiftSettings),
+    .testTarget(name: "QuernTests", dependencies: ["Quern", "QuernTesting", "CKernels"], swiftSettings: swiftSettings),
+    .testTarget(
+      name: "QuernModelsTests",
+      dependencies: ["QuernModels", "QuernTesting", "quern"],
+      resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings
+    ),
+  ]
+)
