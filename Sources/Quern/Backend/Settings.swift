@@ -1,0 +1,83 @@
+import CKernels
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// How a backend is to run. What is left `nil` comes from the environment, then from the machine.
+public struct BackendOptions: Sendable, Equatable {
+  /// The most threads one operation uses, the caller included.
+  public static let threadRange = 1...256
+
+  public var threads: Int?
+  public var isa: ISA?
+
+  public init(threads: Int? = nil, isa: ISA? = nil) { (self.threads, self.isa) = (threads, isa) }
+}
+
+/// The environment variables, read and checked in one place.
+public struct Settings: Sendable, Equatable {
+  /// `QUERN_BACKEND`.
+  public var backend: String?
+  /// `QUERN_NUM_THREADS`, else `OMP_NUM_THREADS`.
+  public var threads: Int?
+  /// `QUERN_MAX_ISA`: the kernels stay at or below it.
+  public var maximumISA: ISA?
+  /// `QUERN_TRACE=fallback` reports operations that a backend hands on, on standard error.
+  public var tracesFallbacks: Bool
+
+  /// Reads the process's environment.
+  ///
+  /// - Throws: ``QuernError/invalidSetting(name:value:expected:)`` for a value out of range.
+  public static func environment() throws(QuernError) -> Settings {
+    try Settings { name in getenv(name).map { String(cString: $0) } }
+  }
+
+  /// Reads variables from `lookup`. Empty values count as unset.
+  public init(lookup: (String) -> String?) throws(QuernError) {
+    func value(_ name: String) -> String? { lookup(name).flatMap { $0.isEmpty ? nil : $0 } }
+    backend = value("QUERN_BACKEND")
+    threads = nil
+    for name in ["QUERN_NUM_THREADS", "OMP_NUM_THREADS"] where threads == nil {
+      guard let text = value(name) else { continue }
+      // OpenMP allows a list, one entry for each nesting level; the first is ours.
+      let first = name == "OMP_NUM_THREADS" ? String(text.prefix { $0 != "," }) : text
+      guard let count = Int(first), BackendOptions.threadRange.contains(count) else {
+        let range = BackendOptions.threadRange
+        throw .invalidSetting(
+          name: name, value: text, expected: "a number of threads from \(range.lowerBound) to \(range.upperBound)")
+      }
+      threads = count
+    }
+    maximumISA = nil
+    if let text = value("QUERN_MAX_ISA") {
+      guard let isa = ISA(rawValue: text) else {
+        let names = ISA.allCases.map(\.rawValue).joined(separator: ", ")
+        throw .invalidSetting(name: "QUERN_MAX_ISA", value: text, expected: "one of \(names)")
+      }
+      maximumISA = isa
+    }
+    tracesFallbacks = false
+    if let text = value("QUERN_TRACE") {
+      guard text == "fallback" else {
+        throw .invalidSetting(name: "QUERN_TRACE", value: text, expected: "fallback")
+      }
+      tracesFallbacks = true
+    }
+  }
+
+  /// Threads for these options: theirs, the environment's, else the cores that affinity and cgroup quota allow.
+  package func threads(for options: BackendOptions) throws(QuernError) -> Int {
+    guard let count = options.threads else { return threads ?? ck_allowed_threads() }
+    let range = BackendOptions.threadRange
+    guard range.contains(count) else {
+      throw .invalidSetting(
+        name: "threads", value: "\(count)", expected: "a number from \(range.lowerBound) to \(range.upperBound)")
+    }
+    return count
+  }
+}

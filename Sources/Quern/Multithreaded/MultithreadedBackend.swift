@@ -1,0 +1,63 @@
+import CKernels
+
+/// The SIMD kernels of CKernels on every core allowed: the default.
+///
+/// Results have the same bits for any number of threads. One team of threads serves the process; a caller that finds
+/// it busy runs in place. Operations it cannot find scratch memory for go to ``fallback``.
+public struct MultithreadedBackend: Backend {
+  public static let name = "multithreaded"
+
+  public let threads: Int
+  let table: KernelTable
+
+  public var isa: ISA? { table.isa }
+
+  /// - Throws: ``QuernError/invalidSetting(name:value:expected:)`` for options or variables out of range.
+  public init(options: BackendOptions = BackendOptions()) throws(QuernError) {
+    threads = try Settings.environment().threads(for: options)
+    table = try KernelTable(options.isa)
+  }
+
+  public func pack(_ weights: TensorView) throws -> PackedMatrix {
+    let (outputs, inputs) = (weights.shape[0], weights.shape[1])
+    let storage = try Tensor(shape: Shape(ck_f32_packed_size(table.pointer, outputs, inputs))) { packed in
+      ck_f32_pack_b(
+        table.pointer, outputs, inputs, weights.base, weights.strides[1], weights.strides[0], packed.baseAddress, threads)
+    }
+    return PackedMatrix(
+      outputs: outputs, inputs: inputs, layout: .panels(width: table.kernels.gemm_nr), storage: storage)
+  }
+
+  /// Runs a row kernel of the table over the rows of `y`.
+  func run(
+    _ kernel: ck_rows_kernel?, _ x: TensorView, other: TensorView? = nil, into y: MutableTensor,
+    configure: (inout ck_rows) -> Void = { _ in }
+  ) {
+    var call = ck_rows()
+    (call.rows, call.n) = (y.shape[0], y.shape[1])
+    (call.x, call.x_rs) = (x.base, x.strides[0])
+    if let other { (call.other, call.other_rs) = (other.base, other.strides[0]) }
+    (call.y, call.y_rs) = (y.base, y.strides[0])
+    (call.scale, call.diagonal) = (1, noDiagonal)
+    configure(&call)
+    ck_rows_run(kernel, &call, threads)
+  }
+}
+
+/// CK_NO_DIAGONAL, which the importer does not see.
+private let noDiagonal = Int.max
+
+extension Activation {
+  /// The C name.
+  package var code: ck_activation {
+    switch self {
+    case .identity: CK_IDENTITY
+    case .relu: CK_RELU
+    case .gelu: CK_GELU_ERF
+    case .geluTanh: CK_GELU_TANH
+    case .silu: CK_SILU
+    case .tanh: CK_TANH
+    case .sigmoid: CK_SIGMOID
+    }
+  }
+}

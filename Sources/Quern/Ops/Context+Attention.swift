@@ -1,0 +1,67 @@
+extension Context {
+  /// Scaled dot-product attention, `softmax(scale q kᵀ + mask) v`, for every head of every sequence
+  /// (Vaswani et al., arXiv 1706.03762); one pass with an online softmax, the score matrix is never stored.
+  ///
+  /// - Parameters:
+  ///   - queries: `[tokens, heads, size]`, sequences end to end; unit stride along the last axis.
+  ///   - keys: `[tokens, kvHeads, size]`; heads is a multiple of kvHeads, and query head h reads
+  ///     `h / (heads / kvHeads)`: multi-head, grouped-query and multi-query attention.
+  ///   - values: the shape of the keys.
+  ///   - layout: which rows form a sequence.
+  ///   - mask: causal, additive, or both.
+  ///   - scale: `1/√size` where none is given.
+  ///   - o: `[tokens, heads, size]`; overlaps no input. A query that sees no key becomes zeros.
+  public func attention(
+    queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout,
+    mask: AttentionMask = .none, scale: Float? = nil, into o: MutableTensor
+  ) throws(QuernError) {
+    let check = Check(operation: .attention)
+    for (view, name) in [(queries, "queries"), (keys, "keys"), (values, "values"), (o.view, "o")] {
+      try check.require(view.shape.rank == 3, "\(name) \(view.shape) need rank 3: [tokens, heads, size]")
+      try check.require(
+        view.shape[2] <= 1 || view.strides[2] == 1, "\(name) \(view.shape) need unit stride along their last axis")
+    }
+    try check.same(o.shape, "o", queries.shape, "queries")
+    try check.same(values.shape, "values", keys.shape, "keys")
+    let (heads, kvHeads, size) = (queries.shape[1], keys.shape[1], queries.shape[2])
+    try check.require(keys.shape[2] == size, "queries \(queries.shape) and keys \(keys.shape) differ in head size")
+    try check.require(
+      heads == 0 || (kvHeads > 0 && heads % kvHeads == 0), "\(heads) query heads are no multiple of \(kvHeads) key heads")
+    try check.require(layout.queries.count == layout.keys.count, "queries and keys have different numbers of sequences")
+    try check.require(
+      layout.queries.total == queries.shape[0] && layout.keys.total == keys.shape[0],
+      "the layout has \(layout.queries.total) queries and \(layout.keys.total) keys, "
+        + "the operands \(queries.shape[0]) and \(keys.shape[0])")
+    if let additive = mask.additive {
+      try requireMask(additive, layout, heads: heads, check)
+      try check.disjoint(additive, "mask", from: o)
+    }
+    try check.destination(o, "o")
+    for (view, name) in [(queries, "queries"), (keys, "keys"), (values, "values")] {
+      try check.disjoint(view, name, from: o)
+    }
+    backend.attention(
+      queries: queries, keys: keys, values: values, layout: layout, mask: mask,
+      scale: scale ?? 1 / Float(max(size, 1)).squareRoot(), into: o)
+  }
+
+  private func requireMask(
+    _ mask: TensorView, _ layout: AttentionLayout, heads: Int, _ check: Check
+  ) throws(QuernError) {
+    let rank = mask.shape.rank
+    let needed = [layout.queries.count, heads, layout.queries.maximumLength, layout.keys.maximumLength]
+    try check.require((2...4).contains(rank), "mask \(mask.shape) needs rank 2, 3 or 4")
+    try check.require(
+      mask.shape[rank - 1] >= needed[3] && (mask.shape.last <= 1 || mask.strides[rank - 1] == 1),
+      "mask \(mask.shape) needs \(needed[3]) keys with unit stride")
+    try check.require(
+      mask.shape[rank - 2] == 1 || mask.shape[rank - 2] >= needed[2], "mask \(mask.shape) needs \(needed[2]) queries, or 1")
+    if rank >= 3 {
+      try check.require(
+        mask.shape[0] == 1 || mask.shape[0] == needed[0], "mask \(mask.shape) needs \(needed[0]) sequences, or 1")
+    }
+    if rank == 4 {
+      try check.require(mask.shape[1] == 1 || mask.shape[1] == heads, "mask \(mask.shape) needs \(heads) heads, or 1")
+    }
+  }
+}

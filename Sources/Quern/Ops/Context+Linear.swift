@@ -1,0 +1,101 @@
+extension Context {
+  /// Lays out the weights of a linear layer for this context's backend.
+  ///
+  /// - Parameter weights: `[outputs, inputs]`, as PyTorch stores them; any strides.
+  /// - Throws: ``QuernError``, also for memory that cannot be had.
+  public func pack(_ weights: TensorView) throws -> PackedMatrix {
+    try Check(operation: .pack).require(weights.shape.rank == 2, "weights \(weights.shape) need rank 2: [outputs, inputs]")
+    return try backend.pack(weights)
+  }
+
+  /// `y = activation(scale x Wᵀ + bias) + residual`.
+  ///
+  /// Each sum of K products is within γ(K) Σ|x w| of the exact one, whatever the blocking; rows and thread counts do not
+  /// change its bits on one instruction set.
+  ///
+  /// - Parameters:
+  ///   - x: `[..., inputs]`, unit stride along the last axis.
+  ///   - weights: from ``pack(_:)``.
+  ///   - epilogue: scale, bias and activation.
+  ///   - residual: `[..., outputs]`, added last; may be `y` itself.
+  ///   - y: `[..., outputs]`; overlaps neither x nor the weights.
+  public func linear(
+    _ x: TensorView, weights: PackedMatrix, epilogue: Epilogue = .none, residual: TensorView? = nil,
+    into y: MutableTensor
+  ) throws(QuernError) {
+    let check = Check(operation: .linear)
+    let x = try check.rows(x, "x")
+    let y = try check.rows(y, "y")
+    try check.require(
+      x.shape[1] == weights.inputs, "x \(x.shape) does not fit weights [\(weights.outputs), \(weights.inputs)]")
+    try check.same(y.shape, "y", Shape(x.shape[0], weights.outputs), "x Wᵀ")
+    try check.vector(epilogue.bias, "bias", count: weights.outputs)
+    if case .opaque(let owner) = weights.layout, owner != type(of: backend).name {
+      throw .foreignPacking(operation: .linear, layout: "\(weights.layout)", backend: type(of: backend).name)
+    }
+    try check.destination(y, "y")
+    try check.disjoint(x, "x", from: y)
+    var folded: TensorView?
+    if let residual {
+      let rows = try check.rows(residual, "residual")
+      try check.same(rows.shape, "residual", y.shape, "y")
+      try check.disjoint(rows, "residual", from: y, mayBeSame: true)
+      folded = rows
+    }
+    backend.linear(x, weights: weights, epilogue: epilogue, residual: folded, into: y)
+  }
+
+  /// `c = activation(scale a b + beta c + bias) + residual`: GEMM, or a batch of them.
+  ///
+  /// - Parameters:
+  ///   - a: `[m, k]` or `[batch, m, k]`, any strides: pass `tensor.view.transposed()` for Aᵀ.
+  ///   - b: `[k, n]` or `[batch, k, n]`, any strides; a batch of one serves all.
+  ///   - beta: 0 does not read c.
+  ///   - epilogue: its `scale` is BLAS's alpha.
+  ///   - residual: the shape of c; may be c.
+  ///   - c: `[m, n]` or `[batch, m, n]`, unit stride along the last axis; overlaps neither a nor b.
+  public func matmul(
+    _ a: TensorView, _ b: TensorView, beta: Float = 0, epilogue: Epilogue = .none, residual: TensorView? = nil,
+    into c: MutableTensor
+  ) throws(QuernError) {
+    let check = Check(operation: .matmul)
+    let c3 = try batched(c, "c", check)
+    let batch = c3.shape[0]
+    let a3 = try broadcast(try batched(a, "a", check), "a", batch, check)
+    let b3 = try broadcast(try batched(b, "b", check), "b", batch, check)
+    try check.require(
+      a3.shape[2] == b3.shape[1] && a3.shape[1] == c3.shape[1] && b3.shape[2] == c3.shape[2],
+      "a \(a.shape) times b \(b.shape) does not give c \(c.shape)")
+    try check.require(c3.shape[2] <= 1 || c3.strides[2] == 1, "c \(c.shape) needs unit stride along its last axis")
+    try check.vector(epilogue.bias, "bias", count: c3.shape[2])
+    try check.destination(c3, "c")
+    try check.disjoint(a, "a", from: c)
+    try check.disjoint(b, "b", from: c)
+    var residual3: TensorView?
+    if let residual {
+      let r = try batched(residual, "residual", check)
+      try check.same(r.shape, "residual", c3.shape, "c")
+      try check.require(r.shape[2] <= 1 || r.strides[2] == 1, "residual needs unit stride along its last axis")
+      try check.disjoint(r, "residual", from: c3, mayBeSame: true)
+      residual3 = r
+    }
+    backend.matmul(a3, b3, beta: beta, epilogue: epilogue, residual: residual3, into: c3)
+  }
+
+  private func batched<T: Strided>(_ tensor: T, _ name: String, _ check: Check) throws(QuernError) -> T {
+    if tensor.shape.rank == 3 { return tensor }
+    try check.require(tensor.shape.rank == 2, "\(name) has shape \(tensor.shape); expected rank 2, or 3 with a batch")
+    return tensor.reinterpreted(
+      offset: 0, shape: tensor.shape.inserting(1, at: 0), strides: tensor.strides.inserting(0, at: 0))
+  }
+
+  private func broadcast(
+    _ view: TensorView, _ name: String, _ batch: Int, _ check: Check
+  ) throws(QuernError) -> TensorView {
+    if view.shape[0] == batch { return view }
+    try check.require(view.shape[0] == 1, "\(name) has \(view.shape[0]) batches, c has \(batch)")
+    var (shape, strides) = (view.shape, view.strides)
+    (shape[0], strides[0]) = (batch, 0)
+    return view.reinterpreted(offset: 0, shape: shape, strides: strides)
+  }
+}

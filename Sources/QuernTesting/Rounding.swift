@@ -1,0 +1,52 @@
+import Foundation
+import Quern
+
+/// The model behind every bound: u = 2⁻²⁴ and γ(n) = n u / (1 - n u) (Higham, Accuracy and Stability, chapter 3).
+///
+/// γ(n) bounds n roundings in any order, hence for any blocking, instruction set and library. A backend that states a
+/// smaller depth (sums kept in blocks) is held to it.
+public struct Rounding: Sendable {
+  /// The unit roundoff of f32.
+  public static let unit = 0x1p-24
+  /// Below the normal range an error is absolute; each operation can add one of these.
+  static let smallest = 0x1p-149
+
+  /// Roundings that one sum of `k` products meets.
+  let depth: @Sendable (Int) -> Int
+
+  /// Any order of summation: k roundings.
+  public static let anyOrder = Rounding { $0 }
+
+  /// Sums of at most `block` products, added up one after the other.
+  public static func blocked(_ block: Int) -> Rounding { Rounding { $0 <= block ? $0 : block + ($0 + block - 1) / block } }
+
+  init(depth: @escaping @Sendable (Int) -> Int) { self.depth = depth }
+
+  static func gamma(_ n: Int) -> Double { Double(n) * unit / (1 - Double(n) * unit) }
+
+  /// The factor of Σ|a b| for a sum of k products that is then scaled and added to: three more roundings.
+  func product(_ k: Int) -> Double { Self.gamma(depth(k) + 3) }
+}
+
+extension Activation {
+  /// The largest slope of the function, by which it can magnify an error of its argument.
+  var slope: Double {
+    switch self {
+    case .gelu, .geluTanh: 1.13
+    case .silu: 1.1
+    case .sigmoid: 0.25
+    default: 1
+    }
+  }
+
+  /// The kernel's own error at x, from the table at the head of `CKernels/body/math.h`.
+  func error(at x: Double, value: Double) -> Double {
+    let unit = Rounding.unit
+    switch self {
+    case .identity, .relu: return 0
+    case .tanh, .sigmoid: return 6 * unit * abs(value)
+    case .silu, .geluTanh: return 8 * unit * abs(value) + 0x1p-120
+    case .gelu: return 4 * unit * abs(x) + 0x1p-120
+    }
+  }
+}

@@ -1,0 +1,99 @@
+import Foundation
+import Quern
+
+/// `attention`: ragged sequences, grouped heads, masks.
+public struct AttentionShape: Sendable, CustomStringConvertible {
+  public enum Mask: String, Sendable {
+    case none, causal, additive, padding, causalAdditive
+  }
+
+  public var queries: [Int]
+  public var keys: [Int]
+  public var heads, kvHeads, size: Int
+  public var mask: Mask
+
+  /// - Parameter keys: key counts of each sequence; the query counts where none are given.
+  public init(_ queries: [Int], keys: [Int]? = nil, heads: Int, kvHeads: Int? = nil, size: Int, mask: Mask = .none) {
+    (self.queries, self.keys, self.heads, self.size) = (queries, keys ?? queries, heads, size)
+    (self.kvHeads, self.mask) = (kvHeads ?? heads, mask)
+  }
+
+  public var description: String {
+    func lengths(_ list: [Int]) -> String {
+      Set(list).count == 1 && list.count > 1 ? "\(list.count)x\(list[0])" : list.map(String.init).joined(separator: "+")
+    }
+    return "q=\(lengths(queries)) kv=\(lengths(keys)) heads=\(heads)"
+      + (kvHeads == heads ? "" : "/\(kvHeads)") + " d=\(size)" + (mask == .none ? "" : " \(mask.rawValue)")
+  }
+}
+
+extension Workload {
+  public static func attention(_ shape: AttentionShape, name: String? = nil, operands: Operands) throws -> Workload {
+    let layout = AttentionLayout(
+      queries: try Segments(lengths: shape.queries), keys: try Segments(lengths: shape.keys))
+    let q = try operands.make(Shape(layout.queries.total, shape.heads, shape.size))
+    let k = try operands.make(Shape(layout.keys.total, shape.kvHeads, shape.size))
+    let v = try operands.make(Shape(layout.keys.total, shape.kvHeads, shape.size))
+    let output = try operands.make(q.shape)
+    let mask = try additiveMask(shape, layout, operands)
+    let scale = 1 / Float(max(shape.size, 1)).squareRoot()
+    func run(_ context: Context, _ values: TensorView, _ o: MutableTensor) throws {
+      try context.attention(
+        queries: q.view, keys: k.view, values: values, layout: layout,
+        mask: AttentionMask(isCausal: shape.mask == .causal || shape.mask == .causalAdditive, additive: mask?.view),
+        scale: scale, into: o)
+    }
+    let pairs = zip(shape.queries, shape.keys).reduce(0.0) { $0 + Double($1.0 * $1.1) }
+    let visible = shape.mask == .causal || shape.mask == .causalAdditive ? 0.5 : 1
+    return Workload(
+      .attention, name ?? "\(shape)", kernels: ["f32_attention_block"],
+      flops: 4 * pairs * visible * Double(shape.heads * shape.size),
+      bytes: 8 * Double(q.shape.count + k.shape.count), operands: operands, output: output,
+      prepare: { context in { o in try run(context, v.view, o) } },
+      bound: { rounding, _ in
+        // Σ p|v| / Σ p times twice the error of a score, exp's and the sums' relative errors.
+        let weighted = try MutableTensor(zeros: q.shape)
+        try run(Context(backend: ReferenceBackend()), try absolute(v.view), weighted)
+        let norm = largestNorm(q.view) * largestNorm(k.view)
+        let offset = mask.map { $0.elements.filter(\.isFinite).map(abs).max() ?? 0 } ?? 0
+        let score = (rounding.product(shape.size) * Double(scale) + 2 * Rounding.unit * Double(scale)) * norm
+          + 2 * Rounding.unit * Double(offset)
+        let keys = layout.keys.maximumLength
+        // Each block of keys rescales the sums once; exp is within 2 ulp (4 u).
+        let relative = 2 * score + Rounding.gamma(2 * keys + 3 * (keys / 32 + 1) + 12)
+        return weighted.elements.map { relative * Double($0) * (1 + relative) }
+      })
+  }
+
+  private static func additiveMask(
+    _ shape: AttentionShape, _ layout: AttentionLayout, _ operands: Operands
+  ) throws -> MutableTensor? {
+    let (queries, keys) = (layout.queries.maximumLength, layout.keys.maximumLength)
+    switch shape.mask {
+    case .none, .causal: return nil
+    case .additive, .causalAdditive:
+      return try operands.make(Shape(layout.queries.count, shape.heads, queries, keys))
+    case .padding:
+      // Hides every third key, and every key of the last sequence.
+      let mask = try MutableTensor(zeros: Shape(layout.queries.count, 1, keys))
+      for sequence in 0..<layout.queries.count {
+        for key in 0..<keys where key % 3 == 2 || sequence == layout.queries.count - 1 {
+          mask.base[sequence * keys + key] = -.infinity
+        }
+      }
+      return mask
+    }
+  }
+}
+
+/// The largest Euclidean norm of a head's vector, which with another bounds Σ|q k| (Cauchy and Schwarz).
+private func largestNorm(_ view: TensorView) -> Double {
+  var largest = 0.0
+  let elements = view.elements
+  for start in stride(from: 0, to: elements.count, by: max(view.shape.last, 1)) {
+    var squares = 0.0
+    for value in elements[start..<start + view.shape.last] { squares += Double(value) * Double(value) }
+    largest = max(largest, squares.squareRoot())
+  }
+  return largest
+}

@@ -1,0 +1,140 @@
+import Quern
+
+/// `linear`: one product with packed weights.
+public struct LinearShape: Sendable, CustomStringConvertible {
+  public var m, n, k: Int
+  public var activation = Activation.identity
+  public var hasBias = false
+  public var hasResidual = false
+  public var scale: Float = 1
+
+  public init(
+    m: Int, n: Int, k: Int, activation: Activation = .identity, bias: Bool = false, residual: Bool = false,
+    scale: Float = 1
+  ) {
+    (self.m, self.n, self.k, self.activation, self.scale) = (m, n, k, activation, scale)
+    (hasBias, hasResidual) = (bias, residual)
+  }
+
+  public var description: String {
+    "m=\(m) n=\(n) k=\(k)" + (activation == .identity ? "" : " \(activation.rawValue)") + (hasBias ? " bias" : "")
+      + (hasResidual ? " residual" : "") + (scale == 1 ? "" : " scale=\(scale)")
+  }
+}
+
+extension Workload {
+  public static func linear(_ shape: LinearShape, name: String? = nil, operands: Operands) throws -> Workload {
+    let (m, n, k) = (shape.m, shape.n, shape.k)
+    let x = try operands.make(Shape(m, k))
+    let weights = try operands.make(Shape(n, k))
+    let bias = shape.hasBias ? try operands.vector(n) : nil
+    let residual = shape.hasResidual ? try operands.make(Shape(m, n)) : nil
+    let output = try operands.make(Shape(m, n))
+    let epilogue = Epilogue(scale: shape.scale, bias: bias, activation: shape.activation)
+    return Workload(
+      .linear, name ?? "\(shape)", kernels: ["f32_gemm_block", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"],
+      flops: 2 * Double(m) * Double(n) * Double(k),
+      bytes: 4 * Double(m * k + n * k + m * n * (shape.hasResidual ? 2 : 1)),
+      isExactOnIntegers: shape.activation == .identity || shape.activation == .relu,
+      operands: operands, output: output,
+      prepare: { context in
+        let packed = try context.pack(weights.view)
+        return { y in
+          try context.linear(x.view, weights: packed, epilogue: epilogue, residual: residual?.view, into: y)
+        }
+      },
+      bound: { rounding, expected in
+        try productBound(
+          x.view, weights.view.transposed(), beta: 0, held: output.view, epilogue: epilogue, residual: residual?.view,
+          expected: expected, rounding: rounding)
+      })
+  }
+
+  /// `matmul`: strided, transposed, batched, with alpha and beta.
+  public static func matmul(_ shape: MatmulShape, name: String? = nil, operands: Operands) throws -> Workload {
+    let (batch, m, n, k) = (shape.batch, shape.m, shape.n, shape.k)
+    let a = shape.transposesA ? try operands.make(Shape(batch, k, m)).transposed() : try operands.make(Shape(batch, m, k))
+    let bBatch = shape.sharesB ? 1 : batch
+    let b = shape.transposesB ? try operands.make(Shape(bBatch, n, k)).transposed() : try operands.make(Shape(bBatch, k, n))
+    let residual = shape.hasResidual ? try operands.make(Shape(batch, m, n)) : nil
+    let output = try operands.make(Shape(batch, m, n))
+    let bias = shape.hasBias ? try operands.vector(n) : nil
+    let epilogue = Epilogue(scale: shape.alpha, bias: bias, activation: shape.activation)
+    let touched = batch * m * k + bBatch * n * k + batch * m * n * (shape.beta == 0 ? 1 : 2)
+    return Workload(
+      .matmul, name ?? "\(shape)", kernels: ["f32_gemm_block", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"],
+      flops: 2 * Double(batch) * Double(m) * Double(n) * Double(k),
+      bytes: 4 * Double(touched),
+      isExactOnIntegers: shape.activation == .identity || shape.activation == .relu,
+      operands: operands, output: output,
+      prepare: { context in
+        { c in
+          try context.matmul(
+            a.view, b.view, beta: shape.beta, epilogue: epilogue, residual: residual?.view, into: c)
+        }
+      },
+      bound: { rounding, expected in
+        try productBound(
+          a.view, b.view, beta: shape.beta, held: output.view, epilogue: epilogue, residual: residual?.view,
+          expected: expected, rounding: rounding)
+      })
+  }
+}
+
+public struct MatmulShape: Sendable, CustomStringConvertible {
+  public var batch, m, n, k: Int
+  public var transposesA = false
+  public var transposesB = false
+  public var sharesB = false
+  public var alpha: Float = 1
+  public var beta: Float = 0
+  public var activation = Activation.identity
+  public var hasBias = false
+  public var hasResidual = false
+
+  public init(batch: Int = 1, m: Int, n: Int, k: Int) { (self.batch, self.m, self.n, self.k) = (batch, m, n, k) }
+
+  /// The same shape with some fields changed.
+  public func with(_ change: (inout MatmulShape) -> Void) -> MatmulShape {
+    var copy = self
+    change(&copy)
+    return copy
+  }
+
+  public var description: String {
+    (batch == 1 ? "" : "batch=\(batch) ") + "m=\(m) n=\(n) k=\(k)" + (transposesA ? " At" : "")
+      + (transposesB ? " Bt" : "") + (sharesB ? " shared B" : "") + (alpha == 1 ? "" : " alpha=\(alpha)")
+      + (beta == 0 ? "" : " beta=\(beta)") + (activation == .identity ? "" : " \(activation.rawValue)")
+      + (hasBias ? " bias" : "") + (hasResidual ? " residual" : "")
+  }
+}
+
+/// γ(depth + 3) (|α| |A||B| + |β C| + |bias|), through the activation, plus the activation's own error and one rounding for
+/// the residual. The magnitudes come from the reference, run on absolute values.
+private func productBound(
+  _ a: TensorView, _ b: TensorView, beta: Float, held: TensorView, epilogue: Epilogue, residual: TensorView?,
+  expected: [Float], rounding: Rounding
+) throws -> [Double] {
+  let reference = Context(backend: ReferenceBackend())
+  let magnitude = try MutableTensor(zeros: held.shape)
+  let k = a.shape.last
+  if beta != 0 {
+    for position in 0..<held.shape.count { magnitude.base[position] = abs(held.base[held.offset(of: position)]) }
+  }
+  let absoluteBias = try epilogue.bias.map { try Tensor($0.elements.map(abs)) }
+  try reference.matmul(
+    try absolute(a), try absolute(b), beta: abs(beta), epilogue: Epilogue(scale: abs(epilogue.scale), bias: absoluteBias),
+    into: magnitude)
+  let factor = rounding.product(k)
+  let activation = epilogue.activation
+  return (0..<held.shape.count).map { position in
+    let total = Double(magnitude.base[position])
+    let added = residual.map { Double($0.base[$0.offset(of: position)]) } ?? 0
+    let value = Double(expected[position]) - added
+    let through = activation.slope * factor * total + Double(k) * Rounding.smallest
+    return through + activation.error(at: total, value: abs(value) + through) + Rounding.unit * abs(Double(expected[position]))
+  }
+}
+
+/// The absolute values, row-major.
+func absolute(_ view: TensorView) throws -> TensorView { try Tensor(view.elements.map(abs), shape: view.shape).view }
