@@ -5,62 +5,90 @@
 #define GEMM_MR 12
 #define GEMM_NR 32
 #define GEMM_CHAINS 8
+#define GEMM_REGISTERS 32
 #define GEMM_MC 336
 #define GEMM_KC 384
 #elif VL == 8
 #define GEMM_MR 6
 #define GEMM_NR 16
 #define GEMM_CHAINS 8
+#define GEMM_REGISTERS 16
 #define GEMM_MC 168
 #define GEMM_KC 384
 #elif VL == 4
 #define GEMM_MR 6
 #define GEMM_NR 16
 #define GEMM_CHAINS 16
+#define GEMM_REGISTERS 32
 #define GEMM_MC 168
 #define GEMM_KC 384
 #else
 #define GEMM_MR 4
 #define GEMM_NR 4
 #define GEMM_CHAINS 8
+#define GEMM_REGISTERS 16
 #define GEMM_MC 128
 #define GEMM_KC 256
 #endif
 #define GEMM_NRV (GEMM_NR / VL)
-// Panels a tile of m rows takes at once, so that GEMM_CHAINS independent sums hide the latency of an FMA.
-#define GEMM_PANELS_(m) ((m) * GEMM_NRV >= GEMM_CHAINS ? 1 : (GEMM_CHAINS + (m) * GEMM_NRV - 1) / ((m) * GEMM_NRV))
+// Panels a tile of m rows takes at once: enough for GEMM_CHAINS independent sums, which hide the latency of an FMA, where the
+// registers hold them, one value of A a row and one vector of B with room to spare; else one.
+#define GEMM_WANTED_(m) ((GEMM_CHAINS + (m) * GEMM_NRV - 1) / ((m) * GEMM_NRV))
+#define GEMM_PANELS_(m) ((GEMM_WANTED_(m) * GEMM_NRV + 1) * (m) + 1 < GEMM_REGISTERS ? GEMM_WANTED_(m) : 1)
 #define GEMM_ACCUMULATORS_ (GEMM_MR * GEMM_NRV > 2 * GEMM_CHAINS ? GEMM_MR * GEMM_NRV : 2 * GEMM_CHAINS)
 
-// One step of gemm_tile_: acc[i][v] += A(i, p) B(p, v).
-CK_INLINE void gemm_step_(const size_t m, const size_t vectors, const float *a, size_t a_rs, const float *b, size_t b_panel, vf *acc) {
-  vf bv[GEMM_ACCUMULATORS_];
+// Rows three by three: row i is a[i / 3] + i % 3 * a_rs, which an x86 address holds without more registers.
+#define GEMM_TRIPLES_ ((GEMM_MR + 2) / 3)
+
+// One step of gemm_tile_: acc[i][v] += A(i, p) B(p, v). The shorter side stays in registers.
+CK_INLINE void gemm_step_(const size_t m, const size_t vectors, const float *const *a, size_t a_rs, const float *b, size_t b_panel,
+                          vf *acc) {
+  vf held[GEMM_ACCUMULATORS_];
+  const size_t hold = vectors > m ? m : vectors, stream = vectors > m ? vectors : m;
 #pragma clang loop unroll(full)
-  for (size_t v = 0; v < vectors; v++) bv[v] = vf_load(b + v / GEMM_NRV * b_panel + v % GEMM_NRV * VL);
+  for (size_t h = 0; h < hold; h++)
+    held[h] = vectors > m ? vf_broadcast(a[h / 3] + h % 3 * a_rs) : vf_load(b + h / GEMM_NRV * b_panel + h % GEMM_NRV * VL);
 #pragma clang loop unroll(full)
-  for (size_t i = 0; i < m; i++) {
-    const vf av = vf_broadcast(a + i * a_rs);
+  for (size_t s = 0; s < stream; s++) {
+    const vf x = vectors > m ? vf_load(b + s / GEMM_NRV * b_panel + s % GEMM_NRV * VL) : vf_broadcast(a[s / 3] + s % 3 * a_rs);
 #pragma clang loop unroll(full)
-    for (size_t v = 0; v < vectors; v++) acc[i * vectors + v] = vf_fma(av, bv[v], acc[i * vectors + v]);
+    for (size_t h = 0; h < hold; h++) {
+      const size_t t = vectors > m ? h * vectors + s : s * vectors + h;
+      acc[t] = vf_fma(x, held[h], acc[t]);
+    }
   }
 }
 
 // The micro-tile, for every body that multiplies: acc[i * vectors + v] += sum over p < k, in order, of A(i, p) B(p, v).
-//   m, vectors  constants at the call (at most GEMM_ACCUMULATORS_ products), so that acc, a local array, becomes registers
-//   a           A(i, p) at a[i * a_rs + p * a_ks]
+//   m, vectors  constants at the call, m <= GEMM_MR and m * vectors <= GEMM_ACCUMULATORS_: acc, a local array, becomes registers
+//   a           A(i, p) at a[i * a_rs + p * a_ks]; only the m rows are read
 //   b           vector v of row p, read whole, at b + p * b_ks + (v / GEMM_NRV) * b_panel + (v % GEMM_NRV) * VL:
 //               rows at any stride b_ks; b_panel = GEMM_NR makes the vectors of a row contiguous
 CK_INLINE void gemm_tile_(const size_t m, const size_t vectors, size_t k, const float *a, size_t a_rs, size_t a_ks, const float *b,
                           size_t b_ks, size_t b_panel, vf *acc) {
+  const float *row[GEMM_TRIPLES_];
+#pragma clang loop unroll(full)
+  for (size_t g = 0; g < (m + 2) / 3; g++) row[g] = a + 3 * g * a_rs;
   size_t p = 0;
 #pragma clang loop unroll(disable)
   for (; p + 4 <= k; p += 4) {
 #pragma clang loop unroll(full)
-    for (size_t u = 0; u < 4; u++) gemm_step_(m, vectors, a + u * a_ks, a_rs, b + u * b_ks, b_panel, acc);
-    a += 4 * a_ks;
-    b += 4 * b_ks;
+    for (size_t g = 0; g < (m + 2) / 3; g++) __asm__("" : "+r"(row[g]));  // else a pointer a row is derived, and spilled
+#pragma clang loop unroll(full)
+    for (size_t u = 0; u < 4; u++) {
+      gemm_step_(m, vectors, row, a_rs, b, b_panel, acc);
+      b += b_ks;
+#pragma clang loop unroll(full)
+      for (size_t g = 0; g < (m + 2) / 3; g++) row[g] += a_ks;
+    }
   }
 #pragma clang loop unroll(disable)
-  for (; p < k; p++, a += a_ks, b += b_ks) gemm_step_(m, vectors, a, a_rs, b, b_panel, acc);
+  for (; p < k; p++) {
+    gemm_step_(m, vectors, row, a_rs, b, b_panel, acc);
+    b += b_ks;
+#pragma clang loop unroll(full)
+    for (size_t g = 0; g < (m + 2) / 3; g++) row[g] += a_ks;
+  }
 }
 
 // How a tile leaves the registers.
@@ -181,8 +209,8 @@ void CK_NAME(f32_gemm_block)(const ck_gemm_block *g) {
   }
 }
 
-// dst[p][0 ..< width] = the `count` lines src(p, c), p < k, zeros beyond: src(p, c) at src[p * s_ks + c * s_cs].
-CK_INLINE void gemm_pack_panel_(const size_t width, size_t count, size_t k, const float *src, size_t s_ks, size_t s_cs, float *dst) {
+// dst[p * width + c] = src[p * s_ks + c * s_cs] for p < k and c < count, zero for count <= c < width.
+CK_INLINE void gemm_pack_any_(size_t width, size_t count, size_t k, const float *src, size_t s_ks, size_t s_cs, float *dst) {
   for (size_t p = 0; p < k; p++) {
     for (size_t c = 0; c < count; c++) dst[p * width + c] = src[p * s_ks + c * s_cs];
     for (size_t c = count; c < width; c++) dst[p * width + c] = 0;
@@ -191,14 +219,48 @@ CK_INLINE void gemm_pack_panel_(const size_t width, size_t count, size_t k, cons
 
 void CK_NAME(f32_gemm_pack_a)(size_t m, size_t k, const float *a, size_t a_rs, size_t a_ks, float *packed) {
   for (size_t i = 0; i < m; i += GEMM_MR) {
-    const size_t rows = CK_MIN(m - i, (size_t)GEMM_MR);
-    gemm_pack_panel_(GEMM_MR, rows, k, a + i * a_rs, a_ks, a_rs, packed + i * k);
+    const size_t rows = CK_MIN(m - i, (size_t)GEMM_MR), reach = GEMM_MR > VL ? GEMM_MR : VL;
+    const float *src = a + i * a_rs;
+    float *dst = packed + i * k;
+    size_t p = 0;
+    // A transpose wider than a strip spills into the next k, then into the next strip: both are written later.
+    if (a_ks == 1 && m - i >= reach)
+      for (; p + VL <= k; p += VL)
+        for (size_t r = 0; r < GEMM_MR; r += VL) {
+          const size_t first = GEMM_MR > VL ? CK_MIN(r, (size_t)(reach - VL)) : 0;
+          vf_transpose(src + first * a_rs + p, a_rs, dst + p * GEMM_MR + first, GEMM_MR);
+        }
+    gemm_pack_any_(GEMM_MR, rows, k - p, src + p * a_ks, a_ks, a_rs, dst + p * GEMM_MR);
+  }
+}
+
+// Rows [0, k) of B with contiguous columns, 16 rows at a time so that both sides run along memory.
+CK_INLINE void gemm_pack_b_rows_(size_t n, size_t k, const float *b, size_t b_ks, float *packed) {
+  for (size_t p0 = 0; p0 < k; p0 += 16) {
+    const size_t p1 = CK_MIN(p0 + 16, k);
+    for (size_t j = 0; j < n; j += GEMM_NR)
+      for (size_t p = p0; p < p1; p++)
+        for (size_t v = 0; v < GEMM_NR; v += VL) {
+          const size_t lanes = j + v < n ? CK_MIN(n - j - v, (size_t)VL) : 0;
+          const float *src = b + p * b_ks + j + (lanes ? v : 0);
+          vf_store(packed + j * k + p * GEMM_NR + v, lanes == VL ? vf_load(src) : vf_load_n(src, lanes));
+        }
   }
 }
 
 void CK_NAME(f32_gemm_pack_b)(size_t n, size_t k, const float *b, size_t b_ks, size_t b_ns, float *packed) {
+  if (b_ns == 1) {
+    gemm_pack_b_rows_(n, k, b, b_ks, packed);
+    return;
+  }
   for (size_t j = 0; j < n; j += GEMM_NR) {
     const size_t columns = CK_MIN(n - j, (size_t)GEMM_NR);
-    gemm_pack_panel_(GEMM_NR, columns, k, b + j * b_ns, b_ks, b_ns, packed + j * k);
+    const float *src = b + j * b_ns;
+    float *dst = packed + j * k;
+    size_t p = 0;
+    if (b_ks == 1 && columns == GEMM_NR)
+      for (; p + VL <= k; p += VL)
+        for (size_t v = 0; v < GEMM_NR; v += VL) vf_transpose(src + v * b_ns + p, b_ns, dst + p * GEMM_NR + v, GEMM_NR);
+    gemm_pack_any_(GEMM_NR, columns, k - p, src + p * b_ks, b_ks, b_ns, dst + p * GEMM_NR);
   }
 }
