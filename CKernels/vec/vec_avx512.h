@@ -28,6 +28,7 @@ CK_INLINE vf vf_copysign(vf a, vf s) { return _mm512_or_ps(vf_abs(a), _mm512_and
 CK_INLINE vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
 CK_INLINE vf vf_scalef(vf x, vf e) { return _mm512_scalef_ps(x, e); }
+CK_INLINE vf vf_scalen(vf x, vf e) { return _mm512_scalef_ps(x, e); }
 CK_INLINE float vf_reduce_add(vf a) { return _mm512_reduce_add_ps(a); }
 CK_INLINE float vf_reduce_max(vf a) { return _mm512_reduce_max_ps(a); }
 // Four 4x4 transposes a quarter, then the quarters: dst[c * dst_rs + r] = src[r * src_rs + c].

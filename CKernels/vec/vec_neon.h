@@ -43,6 +43,7 @@ CK_INLINE vf vf_scalef(vf x, vf e) {
   int32x4_t n = vcvtnq_s32_f32(e), half = vshrq_n_s32(n, 1);
   return vf_mul(vf_mul(x, vf_pow2_(half)), vf_pow2_(vsubq_s32(n, half)));
 }
+CK_INLINE vf vf_scalen(vf x, vf e) { return vf_mul(x, vf_pow2_(vcvtnq_s32_f32(e))); }
 CK_INLINE float vf_reduce_add(vf a) { return vaddvq_f32(a); }
 CK_INLINE float vf_reduce_max(vf a) { return vmaxvq_f32(a); }
 CK_INLINE void vf_transpose(const float *src, size_t src_rs, float *dst, size_t dst_rs) {

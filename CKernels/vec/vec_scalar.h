@@ -40,6 +40,7 @@ CK_INLINE vf vf_scalef(vf x, vf e) {
   int32_t n = (int32_t)e, half = n >> 1;
   return x * vf_pow2_(half) * vf_pow2_(n - half);
 }
+CK_INLINE vf vf_scalen(vf x, vf e) { return x * vf_pow2_((int32_t)e); }
 CK_INLINE float vf_reduce_add(vf a) { return a; }
 CK_INLINE float vf_reduce_max(vf a) { return a; }
 CK_INLINE void vf_transpose(const float *src, size_t src_rs, float *dst, size_t dst_rs) {

@@ -1,0 +1,83 @@
+// Element-wise rows: y = act(scale x + bias) + other and its parts. Loop order: rows, then columns VL at a time.
+// One rounding an operation: scale x + bias is one fused step where the ISA has one.
+
+// The first n of VL lanes; with n = VL constant, the plain load and store.
+CK_INLINE vf row_load_(const float *p, size_t n) { return n == VL ? vf_load(p) : vf_load_n(p, n); }
+CK_INLINE void row_store_(float *p, vf x, size_t n) {
+  if (n == VL)
+    vf_store(p, x);
+  else
+    vf_store_n(p, x, n);
+}
+
+// Runs f(j, lanes) for columns [0, n): whole vectors first, then the masked tail, so that only the tail pays for a mask.
+#define ROW_COLUMNS_(n, f)                                   \
+  do {                                                       \
+    size_t j = 0;                                            \
+    for (; j + VL <= (n); j += VL) { f(j, (size_t)VL); }     \
+    if (j < (n)) { f(j, (n) - j); }                          \
+  } while (0)
+
+CK_INLINE void epilogue_rows_(const ck_activation kind, const ck_rows *call, size_t first, size_t last) {
+  const vf scale = vf_set1(call->scale);
+  const float *bias = call->bias;
+  for (size_t i = first; i < last; i++) {
+    const float *x = call->x + i * call->x_rs, *other = call->other ? call->other + i * call->other_rs : 0;  // [n]
+    float *y = call->y + i * call->y_rs;
+#define STEP(j, lanes)                                                          \
+  vf s = row_load_(x + j, lanes);                                               \
+  s = bias ? vf_fma(scale, s, row_load_(bias + j, lanes)) : vf_mul(scale, s);   \
+  s = ck_activate_(s, kind);                                                    \
+  if (other) s = vf_add(s, row_load_(other + j, lanes));                        \
+  row_store_(y + j, s, lanes);
+    ROW_COLUMNS_(call->n, STEP);
+#undef STEP
+  }
+}
+void CK_NAME(f32_epilogue)(const ck_rows *call, size_t first, size_t last) {
+  CK_WITH_ACTIVATION(call->activation, epilogue_rows_, call, first, last)
+}
+
+CK_INLINE void activation_rows_(const ck_activation kind, const ck_rows *call, size_t first, size_t last) {
+  for (size_t i = first; i < last; i++) {
+    const float *x = call->x + i * call->x_rs;  // [n]
+    float *y = call->y + i * call->y_rs;
+#define STEP(j, lanes) row_store_(y + j, ck_activate_(row_load_(x + j, lanes), kind), lanes);
+    ROW_COLUMNS_(call->n, STEP);
+#undef STEP
+  }
+}
+void CK_NAME(f32_activation)(const ck_rows *call, size_t first, size_t last) {
+  CK_WITH_ACTIVATION(call->activation, activation_rows_, call, first, last)
+}
+
+void CK_NAME(f32_add)(const ck_rows *call, size_t first, size_t last) {
+  for (size_t i = first; i < last; i++) {
+    const float *x = call->x + i * call->x_rs, *other = call->other + i * call->other_rs;  // [n]
+    float *y = call->y + i * call->y_rs;
+#define STEP(j, lanes) row_store_(y + j, vf_add(row_load_(x + j, lanes), row_load_(other + j, lanes)), lanes);
+    ROW_COLUMNS_(call->n, STEP);
+#undef STEP
+  }
+}
+
+void CK_NAME(f32_mul)(const ck_rows *call, size_t first, size_t last) {
+  for (size_t i = first; i < last; i++) {
+    const float *x = call->x + i * call->x_rs, *other = call->other + i * call->other_rs;  // [n]
+    float *y = call->y + i * call->y_rs;
+#define STEP(j, lanes) row_store_(y + j, vf_mul(row_load_(x + j, lanes), row_load_(other + j, lanes)), lanes);
+    ROW_COLUMNS_(call->n, STEP);
+#undef STEP
+  }
+}
+
+void CK_NAME(f32_scale)(const ck_rows *call, size_t first, size_t last) {
+  const vf scale = vf_set1(call->scale);
+  for (size_t i = first; i < last; i++) {
+    const float *x = call->x + i * call->x_rs;  // [n]
+    float *y = call->y + i * call->y_rs;
+#define STEP(j, lanes) row_store_(y + j, vf_mul(scale, row_load_(x + j, lanes)), lanes);
+    ROW_COLUMNS_(call->n, STEP);
+#undef STEP
+  }
+}

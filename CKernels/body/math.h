@@ -1,0 +1,116 @@
+// Elementary functions over vf. Coefficients from tools/fit_math.py; n = round(x log2 e), r = x - n ln 2, e^x = 2^n p(r).
+// BOUNDS_TABLE
+CK_INLINE vf vf_exp_poly_(vf r) {  // e^r for |r| <= 0.347
+  vf p = vf_set1(0x1.6a45d0p-10f);
+  p = vf_fma(p, r, vf_set1(0x1.1239b2p-7f));
+  p = vf_fma(p, r, vf_set1(0x1.5558b8p-5f));
+  p = vf_fma(p, r, vf_set1(0x1.555492p-3f));
+  p = vf_fma(p, r, vf_set1(0x1.fffffcp-2f));
+  p = vf_fma(p, r, vf_set1(1));
+  return vf_fma(p, r, vf_set1(1));
+}
+
+#define MATH_LOG2E_ 0x1.715476p0f
+#define MATH_LN2_HI_ 0x1.62e4p-1f  // 15 bits, so n * hi is exact
+#define MATH_LN2_LO_ 0x1.7f7d1cp-20f
+
+// e^x; overflows to infinity, underflows through the denormals to 0.
+CK_INLINE vf vf_exp_(vf x) {
+  x = vf_min(vf_set1(89), vf_max(vf_set1(-104), x));
+  vf n = vf_round(vf_max(vf_mul(x, vf_set1(MATH_LOG2E_)), vf_set1(-151)));  // never NaN: it becomes an integer
+  vf r = vf_fnma(n, vf_set1(MATH_LN2_LO_), vf_fnma(n, vf_set1(MATH_LN2_HI_), x));
+  return vf_scalef(vf_exp_poly_(r), n);
+}
+
+// e^x for x <= 0; 1 at 0, and 0 wherever e^x is below the normal range.
+CK_INLINE vf vf_exp_nonpositive_(vf x) {
+  vf n = vf_round(vf_max(vf_mul(x, vf_set1(MATH_LOG2E_)), vf_set1(-126)));
+  vf r = vf_fnma(n, vf_set1(MATH_LN2_LO_), vf_fnma(n, vf_set1(MATH_LN2_HI_), x));
+  return vf_select(vf_lt(x, vf_set1(-0x1.5d589ep6f)), vf_zero(), vf_scalen(vf_exp_poly_(r), n));
+}
+
+CK_INLINE vf vf_relu_(vf x) { return vf_max(vf_zero(), x); }
+
+// x Phi(x), Phi the normal distribution: Phi(-a) = e^(-a^2/2) P(a)/Q(a), and Phi(a) = 1 - Phi(-a).
+CK_INLINE vf vf_gelu_erf_(vf x) {
+  vf a = vf_abs(x), h = vf_mul(a, vf_set1(0.5f));
+  vf n = vf_round(vf_min(vf_mul(vf_mul(h, a), vf_set1(MATH_LOG2E_)), vf_set1(126)));
+  vf r = vf_fnma(h, a, vf_mul(n, vf_set1(MATH_LN2_HI_)));  // the square is never rounded
+  vf e = vf_scalen(vf_exp_poly_(vf_fma(n, vf_set1(MATH_LN2_LO_), r)), vf_sub(vf_zero(), n));
+
+  vf p = vf_set1(0x1.06e8b8p-8f), q = vf_set1(0x1.4980bcp-7f);
+  p = vf_fma(p, a, vf_set1(0x1.4713bap-5f));
+  q = vf_fma(q, a, vf_set1(0x1.99f5fap-4f));
+  p = vf_fma(p, a, vf_set1(0x1.72f6b0p-3f));
+  q = vf_fma(q, a, vf_set1(0x1.db0f6cp-2f));
+  p = vf_fma(p, a, vf_set1(0x1.bde74ap-2f));
+  q = vf_fma(q, a, vf_set1(0x1.319ab6p+0f));
+  p = vf_fma(p, a, vf_set1(0.5f));
+  q = vf_fma(q, a, vf_set1(0x1.ab35d4p+0f));
+  q = vf_fma(q, a, vf_set1(1));
+
+  vf tail = vf_select(vf_lt(a, vf_set1(12.9f)), vf_div(vf_mul(e, p), q), vf_zero());  // denormal from 12.98 on
+  return vf_mul(x, vf_select(vf_lt(x, vf_zero()), tail, vf_sub(vf_set1(1), tail)));
+}
+
+// x / (1 + e^-w), w = 2 sqrt(2/pi) (x + 0.044715 x^3), which is x/2 (1 + tanh(w/2)).
+CK_INLINE vf vf_gelu_tanh_(vf x) {
+  vf a = vf_abs(x), c = vf_fma(vf_mul(x, x), vf_set1(0x1.2444f2p-4f), vf_set1(0x1.988454p+0f));
+  vf w = vf_mul(a, c);
+  vf n = vf_round(vf_min(vf_mul(w, vf_set1(MATH_LOG2E_)), vf_set1(126)));
+  vf r = vf_fnma(a, c, vf_mul(n, vf_set1(MATH_LN2_HI_)));
+  vf z = vf_scalen(vf_exp_poly_(vf_fma(n, vf_set1(MATH_LN2_LO_), r)), vf_sub(vf_zero(), n));
+  z = vf_select(vf_lt(w, vf_set1(87)), z, vf_zero());
+  vf top = vf_select(vf_lt(x, vf_zero()), vf_mul(x, z), x);
+  return vf_div(top, vf_add(vf_set1(1), z));
+}
+
+// e^-|x| never overflows: sigmoid(x) = 1 / (1 + z) for x >= 0 and z / (1 + z) below.
+CK_INLINE vf vf_sigmoid_(vf x) {
+  vf z = vf_exp_(vf_sub(vf_zero(), vf_abs(x)));
+  return vf_div(vf_select(vf_lt(x, vf_zero()), z, vf_set1(1)), vf_add(vf_set1(1), z));
+}
+
+CK_INLINE vf vf_silu_(vf x) {
+  vf z = vf_exp_(vf_sub(vf_zero(), vf_abs(x)));
+  return vf_div(vf_select(vf_lt(x, vf_zero()), vf_mul(x, z), x), vf_add(vf_set1(1), z));
+}
+
+// With e = expm1(-2|x|): tanh |x| = -e / (2 + e). e = 2^n (p(r) - 1) + (2^n - 1) keeps tiny x exact.
+CK_INLINE vf vf_tanh_(vf x) {
+  vf y = vf_max(vf_set1(-20), vf_mul(vf_abs(x), vf_set1(-2)));
+  vf n = vf_round(vf_max(vf_mul(y, vf_set1(MATH_LOG2E_)), vf_set1(-30)));
+  vf r = vf_fnma(n, vf_set1(MATH_LN2_LO_), vf_fnma(n, vf_set1(MATH_LN2_HI_), y));
+  vf p = vf_set1(0x1.6b9cbep-10f);
+  p = vf_fma(p, r, vf_set1(0x1.12256ap-7f));
+  p = vf_fma(p, r, vf_set1(0x1.5556f2p-5f));
+  p = vf_fma(p, r, vf_set1(0x1.5554b4p-3f));
+  p = vf_fma(p, r, vf_set1(0x1.fffffep-2f));
+  p = vf_fma(vf_mul(r, r), p, r);
+  vf scale = vf_scalen(vf_set1(1), n);
+  vf e = vf_fma(scale, p, vf_sub(scale, vf_set1(1)));
+  return vf_copysign(vf_div(e, vf_add(vf_set1(2), e)), x);
+}
+
+// Every kind has its own loop: CK_WITH_ACTIVATION(kind, f, ...) calls f(constant kind, ...), and f inlines ck_activate_.
+CK_INLINE vf ck_activate_(vf x, ck_activation kind) {
+  switch (kind) {
+    case CK_RELU: return vf_relu_(x);
+    case CK_GELU_ERF: return vf_gelu_erf_(x);
+    case CK_GELU_TANH: return vf_gelu_tanh_(x);
+    case CK_SILU: return vf_silu_(x);
+    case CK_TANH: return vf_tanh_(x);
+    case CK_SIGMOID: return vf_sigmoid_(x);
+    default: return x;
+  }
+}
+#define CK_WITH_ACTIVATION(kind, f, ...)                         \
+  switch (kind) {                                                \
+    case CK_RELU: f(CK_RELU, __VA_ARGS__); break;                \
+    case CK_GELU_ERF: f(CK_GELU_ERF, __VA_ARGS__); break;        \
+    case CK_GELU_TANH: f(CK_GELU_TANH, __VA_ARGS__); break;      \
+    case CK_SILU: f(CK_SILU, __VA_ARGS__); break;                \
+    case CK_TANH: f(CK_TANH, __VA_ARGS__); break;                \
+    case CK_SIGMOID: f(CK_SIGMOID, __VA_ARGS__); break;          \
+    default: f(CK_IDENTITY, __VA_ARGS__);                        \
+  }

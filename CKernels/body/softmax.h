@@ -1,0 +1,76 @@
+// y = softmax(s), s = scale x + other, over the columns j <= i + diagonal; the columns beyond are 0, a row of -inf is zeros.
+// Loop order: rows; in a row max(s), then e = exp(s - max) and its sum, then e / sum, all from L1. s is computed twice.
+// Column j belongs to partial sum j mod (4 VL), as in norm.h.
+
+CK_INLINE vf softmax_score_(vf scale, const float *x, const float *other, size_t lanes) {
+  const vf s = row_load_(x, lanes);
+  return other ? vf_fma(scale, s, row_load_(other, lanes)) : vf_mul(scale, s);
+}
+
+// max(s) over n columns: a NaN may be lost here and is found again by the sum.
+CK_INLINE float softmax_max_(vf scale, const float *x, const float *other, size_t n) {
+  const vf low = vf_set1(-INFINITY);
+  vf top[4] = {low, low, low, low};
+  size_t j = 0;
+  for (; j + 4 * VL <= n; j += 4 * VL)
+    for (size_t v = 0; v < 4; v++)
+      top[v] = vf_max(top[v], softmax_score_(scale, x + j + v * VL, other ? other + j + v * VL : 0, VL));
+  for (; j < n; j += VL) {
+    const size_t lanes = CK_MIN(n - j, (size_t)VL);
+    const vf s = softmax_score_(scale, x + j, other ? other + j : 0, lanes);
+    top[0] = vf_max(top[0], vf_select(vf_first(lanes), s, low));
+  }
+  return vf_reduce_max(vf_max(vf_max(top[0], top[1]), vf_max(top[2], top[3])));
+}
+
+// y = exp(s - base) over n columns, which may overwrite x or other; returns the sum.
+CK_INLINE float softmax_exp_(vf scale, const float *x, const float *other, vf base, float *y, size_t n) {
+  vf sum[4];
+  for (size_t v = 0; v < 4; v++) sum[v] = vf_zero();
+  size_t j = 0;
+  for (; j + 4 * VL <= n; j += 4 * VL)
+    for (size_t v = 0; v < 4; v++) {
+      const size_t at = j + v * VL;
+      const vf e = vf_exp_nonpositive_(vf_sub(softmax_score_(scale, x + at, other ? other + at : 0, VL), base));
+      vf_store(y + at, e);
+      sum[v] = vf_add(sum[v], e);
+    }
+  for (size_t v = 0; j < n; j += VL, v++) {
+    const size_t lanes = CK_MIN(n - j, (size_t)VL);
+    const vf e = vf_exp_nonpositive_(vf_sub(softmax_score_(scale, x + j, other ? other + j : 0, lanes), base));
+    row_store_(y + j, e, lanes);
+    sum[v] = vf_add(sum[v], vf_select(vf_first(lanes), e, vf_zero()));
+  }
+  return vf_reduce_add(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
+}
+
+// One row; `other` NULL is a constant at one of the two calls.
+CK_INLINE void softmax_row_(vf scale, const float *x, const float *other, float *y, size_t seen, size_t n) {
+  const float top = softmax_max_(scale, x, other, seen);
+  const float sum = softmax_exp_(scale, x, other, vf_set1(top == -INFINITY ? 0 : top), y, seen);
+  const vf r = vf_set1(sum == 0 ? 0 : 1 / sum);
+#define STEP(j, lanes) row_store_(y + j, vf_mul(row_load_(y + j, lanes), r), lanes);
+  ROW_COLUMNS_(seen, STEP);
+#undef STEP
+  for (size_t j = seen; j < n; j++) y[j] = 0;
+}
+
+// Columns [0, seen) of row i: j <= i + diagonal, without overflow at CK_NO_DIAGONAL.
+CK_INLINE size_t softmax_seen_(size_t i, ptrdiff_t diagonal, size_t n) {
+  if (diagonal >= (ptrdiff_t)n) return n;
+  const ptrdiff_t seen = (ptrdiff_t)i + diagonal + 1;
+  return seen <= 0 ? 0 : CK_MIN((size_t)seen, n);
+}
+
+void CK_NAME(f32_softmax)(const ck_rows *call, size_t first, size_t last) {
+  const vf scale = vf_set1(call->scale);
+  for (size_t i = first; i < last; i++) {
+    const size_t seen = softmax_seen_(i, call->diagonal, call->n);
+    const float *x = call->x + i * call->x_rs;  // [n]
+    float *y = call->y + i * call->y_rs;
+    if (call->other)
+      softmax_row_(scale, x, call->other + i * call->other_rs, y, seen, call->n);
+    else
+      softmax_row_(scale, x, 0, y, seen, call->n);
+  }
+}

@@ -1,0 +1,67 @@
+// The table choice: once per process, for the best ISA of the machine that the build has, lowered by QUERN_MAX_ISA.
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "body/body.h"
+#include "include/ck_cpu.h"
+
+static const char *const isa_names[CK_ISA_COUNT] = {"scalar", "neon", "avx2", "avx512"};
+
+static const ck_kernels *table_of(ck_isa isa) {
+  switch (isa) {
+    case CK_ISA_SCALAR: return ck_table__scalar();
+    case CK_ISA_NEON: return ck_table__neon();
+    case CK_ISA_AVX2: return ck_table__avx2();
+    case CK_ISA_AVX512: return ck_table__avx512();
+    default: return 0;
+  }
+}
+
+static ck_isa machine_isa(void) {
+  static _Atomic int32_t cached = -1;
+  int32_t isa = atomic_load_explicit(&cached, memory_order_relaxed);
+  if (isa < 0) {
+    const ck_cpu_leaves leaves = ck_cpu_read();
+    isa = (int32_t)ck_isa_from_leaves(&leaves);
+    atomic_store_explicit(&cached, isa, memory_order_relaxed);
+  }
+  return (ck_isa)isa;
+}
+
+const ck_kernels *ck_kernels_for(ck_isa isa) {
+  if ((int32_t)isa < 0 || isa >= CK_ISA_COUNT || isa > machine_isa()) return 0;
+  return table_of(isa);
+}
+
+const ck_kernels *ck_kernels_best(void) {
+  static _Atomic(const ck_kernels *) cached;
+  const ck_kernels *best = atomic_load_explicit(&cached, memory_order_acquire);
+  if (best) return best;
+  int32_t isa = (int32_t)machine_isa();
+  const char *limit = getenv("QUERN_MAX_ISA");
+  const int32_t parsed = limit ? ck_isa_parse(limit) : -1;  // Swift reports a name that is not one
+  if (parsed >= 0 && parsed < isa) isa = parsed;
+  while (isa > CK_ISA_SCALAR && !table_of((ck_isa)isa)) isa--;
+  best = table_of((ck_isa)isa);
+  const ck_kernels *first = 0;  // racing first calls agree on one answer
+  return atomic_compare_exchange_strong(&cached, &first, best) ? best : first;
+}
+
+const char *ck_isa_name(ck_isa isa) { return (int32_t)isa >= 0 && isa < CK_ISA_COUNT ? isa_names[isa] : 0; }
+
+int32_t ck_isa_parse(const char *name) {
+  for (int32_t isa = 0; isa < CK_ISA_COUNT; isa++)
+    if (name && !strcmp(name, isa_names[isa])) return isa;
+  return -1;
+}
+
+static const char *const kernel_names[] = {
+#define CK_KERNEL(name, params) #name,
+#include "kernels.inc"
+#undef CK_KERNEL
+};
+
+size_t ck_kernel_count(void) { return sizeof kernel_names / sizeof *kernel_names; }
+
+const char *ck_kernel_name(size_t index) { return index < ck_kernel_count() ? kernel_names[index] : 0; }

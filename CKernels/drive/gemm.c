@@ -1,0 +1,188 @@
+// GEMM around the block kernel: K in slices, rows and columns in blocks, B packed when it comes unpacked, threads over blocks.
+//
+// The slices depend on K alone and threads cut only rows and columns, so an element's arithmetic never depends on either.
+// Preconditions: every size product of the call, and each matrix's extent in elements, fits size_t.
+#include "../include/ck_drive.h"
+#include "../include/ck_parallel.h"
+
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+
+enum {
+  MOST_COLUMNS = 512,        // columns of one block: its slice of C stays in L2 while K goes by
+  UNPACKED_FLOATS = 1 << 20,  // unpacked B is packed this much at a time (4 MiB)
+  CALLER_WORK = 1 << 19,     // multiply-adds worth handing to another thread: about 20 microseconds
+  BLOCK_WORK = 1 << 18,      // and the least worth cutting a block for
+  BATCH_WORK = 1 << 24,      // entries below this are shared out whole when there are enough of them
+  BLOCKS_A_THREAD = 4,
+  FEWEST_ROWS_TO_PACK = 24,  // rows and columns that repay packing A
+  FEWEST_COLUMNS_TO_PACK = 96,
+};
+
+// What every entry of a call shares.
+typedef struct plan {
+  const ck_kernels *table;
+  const ck_gemm *call;
+  size_t slice;           // depth of a K slice
+  size_t rows, columns;   // of a block
+  size_t chunk;           // columns of B packed at a time
+  size_t packed_a;        // floats of a block's packed A slice, 0 where A is read in place
+  size_t kept_residual;   // floats of a block's copy of a residual that C's first slice would overwrite
+  size_t b_piece, piece;  // floats of scratch a participant needs, for B and for a block
+  float *b_pieces, *pieces;
+} plan;
+
+// Columns [j, j + n) of entry z against packed panels.
+typedef struct region {
+  const plan *plan;
+  size_t z, j, n;
+  const float *b;  // panels from column j on
+  float *pieces;   // scratch by participant
+} region;
+
+static size_t round_up(size_t x, size_t unit) { return (x + unit - 1) / unit * unit; }
+static size_t pieces_of(size_t x, size_t size) { return x ? (x - 1) / size + 1 : 0; }
+
+// x cut into the fewest equal pieces of at most `most`, as a multiple of `unit`.
+static size_t balanced(size_t x, size_t most, size_t unit) {
+  const size_t pieces = MAX(pieces_of(x, most), 1);
+  return MAX(round_up(pieces_of(x, pieces), unit), unit);
+}
+
+size_t ck_f32_packed_size(const ck_kernels *table, size_t n, size_t k) { return round_up(n, table->gemm_nr) * k; }
+
+typedef struct packing {
+  const ck_kernels *table;
+  size_t n, k;
+  const float *b;  // [k, n] by strides
+  size_t b_ks, b_ns;
+  float *packed;
+} packing;
+
+static void pack_panels(const void *context, size_t first, size_t last) {
+  const packing *p = context;
+  const size_t j = first * p->table->gemm_nr, end = MIN(last * p->table->gemm_nr, p->n);
+  p->table->f32_gemm_pack_b(end - j, p->k, p->b + j * p->b_ns, p->b_ks, p->b_ns, p->packed + j * p->k);
+}
+
+void ck_f32_pack_b(const ck_kernels *table, size_t n, size_t k, const float *b, size_t b_ks, size_t b_ns, float *packed,
+                   size_t threads) {
+  const packing p = {table, n, k, b, b_ks, b_ns, packed};
+  const size_t panels = pieces_of(n, table->gemm_nr), panel = table->gemm_nr * k;
+  if (n && k) ck_parallel(panels, MAX(panels / (threads * BLOCKS_A_THREAD + 1), (1 << 15) / panel + 1), threads, pack_panels, &p);
+}
+
+static void copy_block(size_t m, size_t n, const float *from, size_t from_rs, float *to) {
+  for (size_t i = 0; i < m; i++)
+    for (size_t j = 0; j < n; j++) to[i * n + j] = from[i * from_rs + j];
+}
+
+// One block of C through every K slice. Neighbouring blocks share columns, so their B stays in the shared cache.
+static void run_block(const region *r, size_t index) {
+  const plan *p = r->plan;
+  const ck_gemm *call = p->call;
+  const size_t blocks = pieces_of(call->m, p->rows), nr = p->table->gemm_nr;
+  const size_t i = index % blocks * p->rows, j = index / blocks * p->columns;
+  const float *a = call->a + r->z * call->a_bs + i * call->a_rs;
+  float *scratch = r->pieces + ck_participant() * p->piece;
+  ck_gemm_block block = {
+      .m = MIN(p->rows, call->m - i),
+      .n = MIN(p->columns, r->n - j),
+      .a_rs = call->a_rs,
+      .a_packed = p->packed_a != 0,
+      .b_panel = nr * call->k,
+      .c = call->c + r->z * call->c_bs + i * call->c_rs + r->j + j,
+      .c_rs = call->c_rs,
+      .alpha = call->k ? call->alpha : 0,
+      .beta = call->beta,
+  };
+  const float *bias = call->bias ? call->bias + r->j + j : 0;
+  const float *residual = call->residual ? call->residual + r->z * call->residual_bs + i * call->residual_rs + r->j + j : 0;
+  size_t residual_rs = call->residual_rs;
+  if (p->kept_residual) {
+    copy_block(block.m, block.n, residual, residual_rs, scratch + p->packed_a);
+    residual = scratch + p->packed_a, residual_rs = block.n;
+  }
+  for (size_t k = 0; k == 0 || k < call->k; k += p->slice) {
+    block.k = MIN(p->slice, call->k - k);
+    block.a = p->packed_a ? scratch : a + k;
+    block.b = r->b + j * call->k + k * nr;
+    if (p->packed_a) p->table->f32_gemm_pack_a(block.m, block.k, a + k * call->a_cs, call->a_rs, call->a_cs, scratch);
+    if (k + block.k == call->k)
+      block.bias = bias, block.residual = residual, block.residual_rs = residual_rs, block.activation = call->activation;
+    p->table->f32_gemm_block(&block);
+    block.beta = 1;
+  }
+}
+
+static void run_blocks(const void *context, size_t first, size_t last) {
+  for (size_t index = first; index < last; index++) run_block(context, index);
+}
+
+static void run_region(const region *r, size_t threads) {
+  const plan *p = r->plan;
+  ck_parallel(pieces_of(p->call->m, p->rows) * pieces_of(r->n, p->columns), 1, threads, run_blocks, r);
+}
+
+// One entry: straight through packed B, or chunk by chunk through unpacked B.
+static void run_entry(const plan *p, size_t z, size_t threads, float *b_scratch, float *pieces) {
+  const ck_gemm *call = p->call;
+  if (call->packed || !call->k) {
+    run_region(&(region){p, z, 0, call->n, call->packed ? call->packed : call->b, pieces}, threads);
+    return;
+  }
+  const float *b = call->b + z * call->b_bs;
+  for (size_t j = 0; j < call->n; j += p->chunk) {
+    const size_t n = MIN(p->chunk, call->n - j);
+    ck_f32_pack_b(p->table, n, call->k, b + j * call->b_cs, call->b_rs, call->b_cs, b_scratch, threads);
+    run_region(&(region){p, z, j, n, b_scratch, pieces}, threads);
+  }
+}
+
+static void run_entries(const void *context, size_t first, size_t last) {
+  const plan *p = context;
+  const size_t own = ck_participant();
+  for (size_t z = first; z < last; z++) run_entry(p, z, 1, p->b_pieces + own * p->b_piece, p->pieces + own * p->piece);
+}
+
+// Halves blocks, the side with more tiles first, until every thread has some or they would be too small.
+static void cut_blocks(plan *p, size_t threads, size_t work) {
+  const size_t mr = p->table->gemm_mr, nr = p->table->gemm_nr, m = p->call->m, n = MIN(p->chunk, p->call->n);
+  p->rows = balanced(m, p->table->gemm_mc, mr);
+  p->columns = balanced(n, MOST_COLUMNS, nr);
+  const size_t wanted = threads > 1 ? MIN(threads * BLOCKS_A_THREAD, work / BLOCK_WORK) : 1;
+  while (pieces_of(m, p->rows) * pieces_of(n, p->columns) < wanted) {
+    const size_t tall = p->rows / mr, wide = p->columns / nr;
+    if (tall < 8 && wide < 2) break;
+    if (tall >= 8 && tall >= wide)
+      p->rows = round_up(p->rows / 2, mr);
+    else
+      p->columns = round_up(p->columns / 2, nr);
+  }
+}
+
+int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads) {
+  if (!call->batch || !call->m || !call->n) return 0;
+  const size_t k = call->k, n = call->n, work = MAX(call->m, 4) * n * k;  // a few rows cost what reading B costs
+  const int by_entry = threads > 1 && work < BATCH_WORK && call->batch >= threads && work * call->batch >= CALLER_WORK;
+  if (by_entry ? 0 : work < CALLER_WORK) threads = 1;
+
+  plan p = {.table = table, .call = call, .slice = balanced(k, table->gemm_kc, 4)};
+  p.chunk = call->packed || !k ? n : MIN(round_up(n, table->gemm_nr), MAX(UNPACKED_FLOATS / k / table->gemm_nr, 1) * table->gemm_nr);
+  cut_blocks(&p, by_entry ? 1 : threads, work);
+  if (k && (call->a_cs != 1 || (call->m >= FEWEST_ROWS_TO_PACK && n >= FEWEST_COLUMNS_TO_PACK)))
+    p.packed_a = round_up(p.rows, 16) * p.slice;
+  if (call->residual == call->c && k > p.slice) p.kept_residual = round_up(p.rows * p.columns, 16);
+  p.piece = p.packed_a + p.kept_residual;
+  p.b_piece = call->packed || !k ? 0 : round_up(p.chunk * k, 16);
+
+  const size_t blocks = pieces_of(call->m, p.rows) * pieces_of(n, p.columns);
+  const size_t participants = MAX(MIN(threads, by_entry ? call->batch : blocks), 1);
+  if (p.piece && !(p.pieces = ck_scratch(CK_SCRATCH_A, p.piece * participants))) return -1;
+  if (p.b_piece && !(p.b_pieces = ck_scratch(CK_SCRATCH_B, p.b_piece * (by_entry ? participants : 1)))) return -1;
+  if (by_entry)
+    ck_parallel(call->batch, 1, threads, run_entries, &p);
+  else
+    for (size_t z = 0; z < call->batch; z++) run_entry(&p, z, threads, p.b_pieces, p.pieces);
+  return 0;
+}

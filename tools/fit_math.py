@@ -1,0 +1,112 @@
+"""Fits the polynomial and rational coefficients of CKernels/body/math.h and prints them as C arrays.
+
+Run: python3 tools/fit_math.py        (needs numpy, scipy and mpmath; deterministic, no random numbers)
+
+Every fit minimises the largest weighted error on a dense Chebyshev grid as a linear programme. Coefficients are then rounded
+to float32 one at a time, lowest first, and the rest are fitted again, so that the printed table is what the error figure is of.
+"""
+
+import mpmath as mp
+import numpy as np
+from scipy.optimize import linprog
+
+mp.mp.dps = 40
+U = 2.0**-24
+
+
+def grid(lo, hi, count):
+    k = np.arange(count)
+    return (lo + hi) / 2 + (hi - lo) / 2 * np.cos(np.pi * (k + 0.5) / count)
+
+
+def minimax(columns, target, weight):
+    """Coefficients c that minimise max |weight (columns c - target)|."""
+    a = columns * weight[:, None]
+    b = target * weight
+    size = np.abs(a).max(axis=0)
+    a = a / size
+    unit = 1e-9  # the error is counted in units near its own size: the solver's tolerances are absolute
+    ones = np.ones((len(b), 1))
+    start = np.linalg.lstsq(a, b, rcond=None)[0]
+    rest = (b - a @ start) / unit
+    scaled = np.vstack([np.hstack([a, -ones]), np.hstack([-a, -ones])])
+    cost = np.zeros(a.shape[1] + 1)
+    cost[-1] = 1
+    solved = linprog(cost, A_ub=scaled, b_ub=np.concatenate([rest, -rest]), bounds=[(None, None)] * len(cost), method="highs")
+    return (start + solved.x[:-1] * unit) / size
+
+
+def rounded_fit(columns, target, weight, fixed=()):
+    """Minimax coefficients in float32; `fixed` are the values of the first ones."""
+    done = [float(np.float32(c)) for c in fixed]
+    while len(done) < columns.shape[1]:
+        known = columns[:, : len(done)] @ np.array(done) if done else 0
+        done.append(float(np.float32(minimax(columns[:, len(done) :], target - known, weight)[0])))
+    done = np.array(done)
+    return done, np.abs(weight * (columns @ done - target)).max()
+
+
+def show(name, coefficients, error):
+    print(f"// {name}: largest error of the fit {error / U:.3f} u")
+    print("{" + ", ".join(float(np.float32(c)).hex().replace("0000000p", "p") + "f" for c in coefficients) + "}")
+    print("// " + " ".join(f"{c:.9g}" for c in coefficients))
+
+
+def fit_exp():
+    # e^r = 1 + r (c1 + c2 r + ...): 1 is exact, so e^0 is too. |r| <= ln 2 / 2, a little more for the rounding of n.
+    r = grid(-0.3470, 0.3470, 2000)
+    for degree in (5, 6):
+        columns = np.stack([r**i for i in range(1, degree + 1)], axis=1)
+        show(f"exp degree {degree}", *rounded_fit(columns, np.expm1(r), np.exp(-r)))
+
+
+def fit_expm1():
+    # e^r - 1 = r + r^2 (c2 + c3 r + ...), relative to e^r - 1.
+    r = grid(-0.3470, 0.3470, 2000)
+    target = np.array([float((mp.expm1(mp.mpf(x)) - x) / mp.mpf(x) ** 2) for x in r])
+    for degree in (3, 4):
+        columns = np.stack([r**i for i in range(degree + 1)], axis=1)
+        show(f"expm1 degree {degree + 2}", *rounded_fit(columns, target, r**2 / np.expm1(r)))
+
+
+def tail(a):
+    """Phi(-a) e^(a^2 / 2), the smooth factor of the normal tail."""
+    a = mp.mpf(a)
+    return mp.erfc(a / mp.sqrt(2)) / 2 * mp.exp(a * a / 2)
+
+
+def fit_tail(top, bottom, limit=13.2):
+    # g(a) = P(a) / Q(a), Q(0) = 1: P - (g Q) = 0 is linear; a few reweightings by 1 / Q reach the minimax quotient.
+    a = np.concatenate([grid(0, limit, 1200), grid(0, 2, 600)])
+    g = np.array([float(tail(x)) for x in a])
+    powers = np.stack([a**i for i in range(max(top, bottom) + 1)], axis=1)
+    columns = np.hstack([powers[:, : top + 1], -g[:, None] * powers[:, 1 : bottom + 1]])
+    q = np.ones_like(a)
+    for _ in range(20):
+        c = minimax(columns, g, 1 / (g * q))
+        q = 1 + powers[:, 1 : bottom + 1] @ c[top + 1 :]
+    denominator = np.float32(np.concatenate([[1], c[top + 1 :]])).astype(float)
+    q = powers[:, : bottom + 1] @ denominator
+    numerator, error = rounded_fit(powers[:, : top + 1] / q[:, None], g, 1 / g)
+    show(f"tail {top}/{bottom} P", numerator, error)
+    show(f"tail {top}/{bottom} Q", denominator, error)
+
+
+def fit_constants():
+    log2 = mp.log(2)
+    high = float(mp.floor(log2 * 2**15) / 2**15)  # 15 bits: n * high is exact for |n| < 2^9
+    print("ln2_hi", high.hex(), high, "ln2_lo", float(np.float32(float(log2 - mp.mpf(high)))).hex(), float(log2 - mp.mpf(high)))
+    c = mp.sqrt(2 / mp.pi) * 2
+    hi = float(np.float32(float(c)))
+    print("2 sqrt(2/pi)", hi.hex(), "rest", float(c - mp.mpf(hi)))
+    d = c * mp.mpf("0.044715")
+    print("times 0.044715", float(np.float32(float(d))).hex(), float(d))
+    print("smallest x with a normal e^x", float(mp.log(mp.mpf(2) ** -126)), "log2 e", float(1 / log2))
+
+
+if __name__ == "__main__":
+    fit_constants()
+    fit_exp()
+    fit_expm1()
+    for shape in ((3, 4), (4, 5), (5, 6)):
+        fit_tail(*shape)
