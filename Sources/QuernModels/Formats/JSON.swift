@@ -1,0 +1,163 @@
+/// A JSON text (RFC 8259), read strictly: UTF-8 without a byte order mark, no key twice in one object, no half
+/// surrogate pairs, nothing after the value, at most 64 levels deep. Values are decoded when they are asked for.
+public final class JSONDocument: Sendable {
+  /// Texts larger than this are refused; offsets are kept in 32 bits.
+  public static let sizeLimit = 1 << 30
+
+  let file: String
+  /// What field paths begin with; empty for a file that is JSON as a whole.
+  let rootField: String
+  /// The byte of the file where the text begins.
+  let baseOffset: Int
+  let storage: FileBytes
+  let tape: JSONTape
+
+  var bytes: UnsafeRawBufferPointer { storage.bytes }
+
+  /// Reads the file at `path`, which may be at most `limit` bytes long.
+  public convenience init(path: String, limit: Int = 1 << 28) throws(ModelError) {
+    try self.init(storage: ModelFile(path: path).readAll(limit: min(limit, Self.sizeLimit)), file: path)
+  }
+
+  /// Reads `text`; `file` is the name that errors carry.
+  public convenience init(text: some Sequence<UInt8>, file: String) throws(ModelError) {
+    let copy = Array(text)
+    let storage = try copy.withUnsafeBufferPointer { (bytes) throws(ModelError) in
+      try FileBytes(copying: UnsafeRawBufferPointer(bytes), file: file, field: "")
+    }
+    try self.init(storage: storage, file: file)
+  }
+
+  init(storage: FileBytes, file: String, rootField: String = "", baseOffset: Int = 0) throws(ModelError) {
+    guard storage.count <= Self.sizeLimit else {
+      throw ModelError(file: file, field: rootField, reason: "is more than \(Self.sizeLimit) bytes of JSON")
+    }
+    self.file = file
+    self.rootField = rootField
+    self.baseOffset = baseOffset
+    self.storage = storage
+    let cursor = ByteCursor(file: file, bytes: storage.bytes, baseOffset: baseOffset)
+    var counter = JSONScanner(cursor: cursor, rootField: rootField)
+    try counter.scanDocument()
+    tape = try JSONTape(count: counter.count, file: file)
+    var recorder = JSONScanner(cursor: cursor, rootField: rootField, tape: tape.words)
+    try recorder.scanDocument()
+    try rejectDuplicateKeys()
+  }
+
+  public var root: JSONValue { JSONValue(document: self, index: 0) }
+
+  /// The tape index after the value at `index`.
+  @inline(__always)
+  func end(_ index: Int) -> Int {
+    let byte = bytes[Int(tape.words[index])]
+    guard byte == UInt8(ascii: "{") || byte == UInt8(ascii: "[") else { return index &+ 1 }
+    return Int(tape.words[index &+ 1])
+  }
+
+  func path(to index: Int) -> [JSONPathPart] {
+    var parts: [JSONPathPart] = []
+    var node = 0
+    while node != index {
+      let isObject = bytes[Int(tape.words[node])] == UInt8(ascii: "{")
+      let limit = end(node)
+      var child = node + 2
+      var place = 0
+      while child < limit {
+        let value = isObject ? child + 1 : child
+        let next = end(value)
+        if index < next {
+          parts.append(isObject ? .key(Int(tape.words[child])) : .index(place))
+          node = value
+          break
+        }
+        child = next
+        place += 1
+      }
+      // A key is not a value; its path is its object's.
+      if child >= limit || node > index { break }
+    }
+    return parts
+  }
+
+  // MARK: Duplicate keys
+
+  /// Objects are on the tape in order, so one pass meets each; every key is looked at once.
+  private func rejectDuplicateKeys() throws(ModelError) {
+    var index = 0
+    while index < tape.words.count {
+      let byte = bytes[Int(tape.words[index])]
+      if byte == UInt8(ascii: "{") {
+        try rejectDuplicateKeys(inObjectAt: index)
+        index += 2
+      } else {
+        index += byte == UInt8(ascii: "[") ? 2 : 1
+      }
+    }
+  }
+
+  private func rejectDuplicateKeys(inObjectAt object: Int) throws(ModelError) {
+    let limit = end(object)
+    var keyCount = 0
+    var key = object + 2
+    while key < limit {
+      keyCount += 1
+      key = end(key + 1)
+    }
+    guard keyCount > 1 else { return }
+    var capacity = 4
+    while capacity < keyCount + keyCount / 2 { capacity *= 2 }
+    // Open addressing on a hash that is seeded per process, so that a file cannot aim at it.
+    var slots = [UInt32](repeating: 0, count: capacity)
+    key = object + 2
+    while key < limit {
+      let quote = tape.words[key]
+      var slot = hash(quote: Int(quote)) & (capacity - 1)
+      while slots[slot] != 0 {
+        if sameString(Int(slots[slot]), Int(quote)) { throw duplicate(quote: Int(quote), object: object) }
+        slot = (slot + 1) & (capacity - 1)
+      }
+      slots[slot] = quote
+      key = end(key + 1)
+    }
+  }
+
+  private func duplicate(quote: Int, object: Int) -> ModelError {
+    let parts = path(to: object) + [.key(quote)]
+    return ModelError(
+      file: file, field: JSONPathPart.join(parts, root: rootField, bytes: bytes), offset: baseOffset + quote,
+      reason: "the key is in this object twice")
+  }
+
+  private func hash(quote: Int) -> Int {
+    var hasher = Hasher()
+    let (range, escaped) = JSONEscape.content(bytes, quote: quote)
+    if escaped {
+      JSONEscape.decoded(bytes, range).withUnsafeBytes { hasher.combine(bytes: $0) }
+    } else {
+      hasher.combine(bytes: UnsafeRawBufferPointer(rebasing: bytes[range]))
+    }
+    return hasher.finalize()
+  }
+
+  private func sameString(_ a: Int, _ b: Int) -> Bool {
+    let (first, firstEscaped) = JSONEscape.content(bytes, quote: a)
+    let (second, secondEscaped) = JSONEscape.content(bytes, quote: b)
+    if !firstEscaped && !secondEscaped { return bytes[first].elementsEqual(bytes[second]) }
+    return JSONEscape.decoded(bytes, first) == JSONEscape.decoded(bytes, second)
+  }
+}
+
+/// Where each value of a document begins; see `JSONScanner`.
+final class JSONTape: @unchecked Sendable {
+  let words: UnsafeMutableBufferPointer<UInt32>
+  private let memory: FileBytes
+
+  init(count: Int, file: String) throws(ModelError) {
+    let size = try Checked.multiply(
+      count, MemoryLayout<UInt32>.size,
+      orThrow: ModelError(file: file, field: "", reason: "has too many values"))
+    memory = try FileBytes(count: size, file: file, field: "")
+    words = memory.mutableBytes.bindMemory(to: UInt32.self)
+  }
+}

@@ -1,0 +1,254 @@
+/// A safetensors file: a little-endian `UInt64` header length, a JSON header, then the data of the tensors.
+///
+/// Every rule of the format is checked when the file is opened: header at most 100,000,000 bytes and inside the
+/// file, starting with `{` and padded with spaces only; no key twice; each range as long as its shape says; ranges
+/// that follow one another from 0 to the end of the file with no hole and no overlap.
+/// Source: https://github.com/huggingface/safetensors, `README.md` (format) and `safetensors/src/tensor.rs`.
+public final class Safetensors: TensorSource {
+  public static let headerLimit = 100_000_000
+
+  public let path: String
+  /// The free text of `__metadata__`.
+  public let metadata: [String: String]
+  public let tensorNames: [String]
+
+  private let file: ModelFile
+  private let header: JSONDocument
+  private let dataStart: Int
+  private let records: [Record]
+  private let places: [UTF8Key: Int]
+
+  /// One tensor: what the validation needs, and where the header speaks of it.
+  private struct Record {
+    var begin: Int
+    var end: Int
+    var entry: UInt32
+    var dtype: SafetensorsDType
+  }
+
+  public convenience init(path: String) throws(ModelError) {
+    try self.init(file: ModelFile(path: path))
+  }
+
+  init(file: ModelFile) throws(ModelError) {
+    self.file = file
+    path = file.path
+    (header, dataStart) = try Self.readHeader(file)
+    var records: [Record] = []
+    var metadata: [String: String] = [:]
+    let root = header.root
+    records.reserveCapacity(root.count)
+    try root.forEachRawMember { (quote, value) throws(ModelError) in
+      if JSONEscape.decodedString(value.document.bytes, quote: quote, limit: 64) == "__metadata__" {
+        metadata = try Self.readMetadata(value)
+      } else {
+        records.append(try Self.readRecord(value))
+      }
+    }
+    records.sort { ($0.begin, $0.end) < ($1.begin, $1.end) }
+    try Self.checkCoverage(records, header: header, dataSize: file.size - dataStart)
+
+    var names: [String] = []
+    var places: [UTF8Key: Int] = [:]
+    var nameOf: [UInt32: String] = [:]
+    try root.forEachMember { (key, value) throws(ModelError) in nameOf[UInt32(value.index)] = key }
+    for (place, record) in records.enumerated() {
+      let name = nameOf[record.entry] ?? ""
+      names.append(name)
+      places[UTF8Key(name)] = place
+    }
+    self.metadata = metadata
+    self.records = records
+    self.places = places
+    tensorNames = names
+  }
+
+  // MARK: Reading the header
+
+  private static func readHeader(_ file: ModelFile) throws(ModelError) -> (JSONDocument, dataStart: Int) {
+    let prefixSize = MemoryLayout<UInt64>.size
+    guard file.size >= prefixSize else {
+      throw ModelError(
+        file: file.path, field: "header length", offset: 0,
+        reason: "the file is \(file.size) bytes long; a safetensors file begins with 8 bytes of header length")
+    }
+    let prefix = try file.read(0..<prefixSize, field: "header length")
+    var cursor = ByteCursor(file: file.path, bytes: prefix.bytes)
+    let length = try cursor.integer(UInt64.self, field: "header length")
+    func lengthError(_ reason: String) -> ModelError {
+      ModelError(file: file.path, field: "header length", offset: 0, reason: "is \(length), \(reason)")
+    }
+    guard length <= UInt64(headerLimit) else {
+      throw lengthError("more than the \(headerLimit) bytes the format allows; is this a safetensors file?")
+    }
+    let headerSize = Int(length)
+    guard headerSize <= file.size - prefixSize else {
+      throw lengthError("but only \(file.size - prefixSize) bytes follow; the file is cut short")
+    }
+    let dataStart = prefixSize + headerSize
+    let storage = try file.read(prefixSize..<dataStart, field: "header")
+    guard storage.bytes.first == UInt8(ascii: "{") else {
+      throw ModelError(file: file.path, field: "header", offset: prefixSize, reason: "does not begin with {")
+    }
+    let header = try JSONDocument(storage: storage, file: file.path, rootField: "tensors", baseOffset: prefixSize)
+    if let last = storage.bytes.lastIndex(where: { $0 != 0x20 }), storage.bytes[last] != UInt8(ascii: "}") {
+      throw ModelError(
+        file: file.path, field: "header", offset: prefixSize + last, reason: "is padded with something other than spaces")
+    }
+    return (header, dataStart)
+  }
+
+  private static func readMetadata(_ value: JSONValue) throws(ModelError) -> [String: String] {
+    var metadata: [String: String] = [:]
+    try value.forEachMember { (key, text) throws(ModelError) in metadata[key] = try text.string() }
+    return metadata
+  }
+
+  private static func readRecord(_ entry: JSONValue) throws(ModelError) -> Record {
+    try entry.expectOnly(["dtype", "shape", "data_offsets"])
+    let dtypeValue = try entry.required("dtype")
+    let dtypeName = try dtypeValue.string()
+    guard let dtype = SafetensorsDType(rawValue: dtypeName) else {
+      let known = SafetensorsDType.allCases.map(\.rawValue).joined(separator: ", ")
+      throw dtypeValue.error("\(dtypeName) is not a known type; known are \(known)")
+    }
+    let shape = try entry.required("shape")
+    let offsets = try entry.required("data_offsets")
+    guard offsets.kind == .array, offsets.count == 2 else { throw offsets.error("is not [begin, end]") }
+    var ends: [Int] = []
+    try offsets.forEachElement { (value) throws(ModelError) in ends.append(try value.int(in: 0...Int.max)) }
+    let (begin, end) = (ends[0], ends[1])
+    guard begin <= end else { throw offsets.error("begins at \(begin), after its end at \(end)") }
+    let size = try byteCount(shape, dtype)
+    guard end - begin == size else {
+      throw offsets.error("spans \(end - begin) bytes, but shape and dtype \(dtypeName) need \(size)")
+    }
+    return Record(begin: begin, end: end, entry: UInt32(entry.index), dtype: dtype)
+  }
+
+  private static func byteCount(_ shape: JSONValue, _ dtype: SafetensorsDType) throws(ModelError) -> Int {
+    let elements = try elementCount(shape)
+    let tooLarge = "the size in bits does not fit 64 bits"
+    let bits = try Checked.multiply(elements, dtype.bits, orThrow: shape.error(tooLarge))
+    guard bits % 8 == 0 else { throw shape.error("\(elements) elements of \(dtype.rawValue) are not whole bytes") }
+    return bits / 8
+  }
+
+  private static func elementCount(_ shape: JSONValue) throws(ModelError) -> Int {
+    var product = 1
+    try shape.forEachElement { (dimension) throws(ModelError) in
+      let extent = try dimension.int(in: 0...Int.max)
+      product = try Checked.multiply(
+        product, extent, orThrow: dimension.error("the product of the shape does not fit 64 bits"))
+    }
+    return product
+  }
+
+  /// `records`, sorted by where they begin, must cover the data from its first byte to its last.
+  private static func checkCoverage(
+    _ records: [Record], header: JSONDocument, dataSize: Int
+  ) throws(ModelError) {
+    var covered = 0
+    for record in records {
+      guard record.begin == covered && record.end <= dataSize else {
+        let entry = JSONValue(document: header, index: Int(record.entry))
+        let offsets = try entry.required("data_offsets")
+        if record.begin < covered {
+          throw offsets.error("begins at \(record.begin), inside the tensor before it, which ends at \(covered)")
+        }
+        if record.begin > covered {
+          throw offsets.error("begins at \(record.begin) and leaves a hole after byte \(covered) of the data")
+        }
+        throw offsets.error("ends at \(record.end), but the file has only \(dataSize) bytes of data")
+      }
+      covered = record.end
+    }
+    guard covered == dataSize else {
+      throw ModelError(
+        file: header.file, field: "tensors", offset: header.baseOffset + header.storage.count + covered,
+        reason: "\(dataSize - covered) bytes at the end of the file belong to no tensor")
+    }
+  }
+
+  // MARK: Reading tensors
+
+  public func info(_ name: String) throws(ModelError) -> TensorInfo {
+    let record = try self.record(name)
+    let shape = try JSONValue(document: header, index: Int(record.entry)).required("shape")
+    var extents: [Int] = []
+    try shape.forEachElement { (dimension) throws(ModelError) in extents.append(try dimension.int()) }
+    return TensorInfo(
+      dtype: record.dtype, shape: extents, byteRange: dataStart + record.begin..<dataStart + record.end,
+      elementCount: try Self.elementCount(shape))
+  }
+
+  private func record(_ name: String) throws(ModelError) -> Record {
+    guard let place = places[UTF8Key(name)] else {
+      throw ModelError(
+        file: path, field: "tensors.\(name)", reason: "there is no such tensor among the \(records.count) in this file")
+    }
+    return records[place]
+  }
+
+  public func readFloat32(_ name: String, into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError) {
+    let info = try self.info(name)
+    guard destination.count == info.elementCount else {
+      throw ModelError(
+        file: path, field: "tensors.\(name).shape", offset: info.byteRange.lowerBound,
+        reason: "\(info.shape) is \(info.elementCount) values, but \(destination.count) are wanted")
+    }
+    if info.dtype == .f32 {
+      try file.read(
+        into: UnsafeMutableRawBufferPointer(destination), at: info.byteRange.lowerBound, field: "tensors.\(name)")
+      return
+    }
+    guard let convert = FloatConversion.from(info.dtype) else {
+      throw ModelError(
+        file: path, field: "tensors.\(name).dtype", offset: info.byteRange.lowerBound,
+        reason: "\(info.dtype.rawValue) cannot be read as Float32; F32, F16, BF16 and F64 can")
+    }
+    let width = info.dtype.bits / 8
+    try forEachChunk(name, info) { bytes, place in
+      convert(bytes, UnsafeMutableBufferPointer(rebasing: destination[place..<place + bytes.count / width]))
+    }
+  }
+
+  public func readInt64(_ name: String) throws(ModelError) -> [Int64] {
+    let info = try self.info(name)
+    guard let convert = IntegerConversion.from(info.dtype) else {
+      throw ModelError(
+        file: path, field: "tensors.\(name).dtype", offset: info.byteRange.lowerBound,
+        reason: "\(info.dtype.rawValue) cannot be read as integers")
+    }
+    var values: [Int64] = []
+    values.reserveCapacity(min(info.elementCount, 1 << 20))
+    try forEachChunk(name, info) { (bytes, place) throws(ModelError) in
+      guard convert(bytes, &values) else {
+        throw ModelError(
+          file: path, field: "tensors.\(name)", offset: info.byteRange.lowerBound + values.count * info.dtype.bits / 8,
+          reason: "element \(values.count) is not a value of \(info.dtype.rawValue) that fits a signed 64-bit integer")
+      }
+    }
+    return values
+  }
+
+  public func readBytes(_ name: String) throws(ModelError) -> FileBytes {
+    try file.read(try info(name).byteRange, field: "tensors.\(name)")
+  }
+
+  /// Reads a tensor in pieces of at most 1 MiB and calls `body` with each and the place of its first element.
+  private func forEachChunk(
+    _ name: String, _ info: TensorInfo, _ body: (UnsafeRawBufferPointer, Int) throws(ModelError) -> Void
+  ) throws(ModelError) {
+    let range = info.byteRange
+    let chunk = try FileBytes(count: min(range.count, 1 << 20), file: path, field: "tensors.\(name)")
+    var position = range.lowerBound
+    while position < range.upperBound {
+      let size = min(chunk.count, range.upperBound - position)
+      let buffer = UnsafeMutableRawBufferPointer(rebasing: chunk.mutableBytes[0..<size])
+      try file.read(into: buffer, at: position, field: "tensors.\(name)")
+      try body(UnsafeRawBufferPointer(buffer), (position - range.lowerBound) / (info.dtype.bits / 8))
+      position += size
+    }
+  }
+}

@@ -1,0 +1,89 @@
+/// The element types of the safetensors format, spelled as in its header.
+public enum SafetensorsDType: String, Sendable, CaseIterable {
+  case bool = "BOOL"
+  case f4 = "F4"
+  case f6E2M3 = "F6_E2M3"
+  case f6E3M2 = "F6_E3M2"
+  case u8 = "U8"
+  case i8 = "I8"
+  case f8E5M2 = "F8_E5M2"
+  case f8E4M3 = "F8_E4M3"
+  case f8E8M0 = "F8_E8M0"
+  case i16 = "I16"
+  case u16 = "U16"
+  case f16 = "F16"
+  case bf16 = "BF16"
+  case i32 = "I32"
+  case u32 = "U32"
+  case f32 = "F32"
+  case c64 = "C64"
+  case f64 = "F64"
+  case i64 = "I64"
+  case u64 = "U64"
+
+  public var bits: Int {
+    switch self {
+    case .f4: 4
+    case .f6E2M3, .f6E3M2: 6
+    case .bool, .u8, .i8, .f8E5M2, .f8E4M3, .f8E8M0: 8
+    case .i16, .u16, .f16, .bf16: 16
+    case .i32, .u32, .f32: 32
+    case .c64, .f64, .i64, .u64: 64
+    }
+  }
+}
+
+/// What a file says about one of its tensors.
+public struct TensorInfo: Sendable, Equatable {
+  public var dtype: SafetensorsDType
+  public var shape: [Int]
+  /// Where the elements lie in the file, row-major and little-endian.
+  public var byteRange: Range<Int>
+  /// The product of `shape`.
+  public var elementCount: Int
+}
+
+/// Named tensors that are read one at a time: a safetensors file, or a folder of them.
+public protocol TensorSource: Sendable {
+  /// Every name, in the order of the data.
+  var tensorNames: [String] { get }
+
+  /// The tensor named `name`, or an error that names the file.
+  func info(_ name: String) throws(ModelError) -> TensorInfo
+
+  /// Fills `destination` with a F32, F16, BF16 or F64 tensor; F64 is rounded to nearest, the rest is exact.
+  func readFloat32(_ name: String, into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError)
+
+  /// The elements of an I64, I32, I16, I8, U64, U32, U16, U8 or BOOL tensor.
+  func readInt64(_ name: String) throws(ModelError) -> [Int64]
+
+  /// The bytes of a tensor of any type, as the file has them.
+  func readBytes(_ name: String) throws(ModelError) -> FileBytes
+}
+
+extension TensorSource {
+  public func contains(_ name: String) -> Bool { (try? info(name)) != nil }
+
+  /// As `readFloat32(_:into:)`, into a new array.
+  public func readFloat32(_ name: String) throws(ModelError) -> [Float] {
+    var failure: ModelError?
+    let info = try self.info(name)
+    let count = info.elementCount
+    // An array cannot refuse its memory politely, and a file with holes can claim any size.
+    guard count <= 1 << 30 else {
+      throw ModelError(
+        file: "", field: "tensors.\(name)", offset: info.byteRange.lowerBound,
+        reason: "\(count) values are too many for an array; read them into memory of your own")
+    }
+    let values = [Float](unsafeUninitializedCapacity: count) { buffer, filled in
+      do throws(ModelError) {
+        try readFloat32(name, into: UnsafeMutableBufferPointer(rebasing: buffer[0..<count]))
+        filled = count
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+    return values
+  }
+}
