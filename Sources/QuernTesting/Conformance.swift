@@ -59,6 +59,9 @@ public enum TestCases {
   public struct Entry: Sendable {
     public let operation: Quern.Operation
     let make: @Sendable (Operands) throws -> Workload
+
+    /// The workload, its operands made from this seed in ordinary memory.
+    public func workload(seed: UInt64) throws -> Workload { try make(Operands(seed: seed)) }
   }
 
   /// One way to lay out and fill the operands.

@@ -7,9 +7,15 @@
       queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout, mask: AttentionMask,
       scale: Float, into o: MutableTensor
     ) {
+      let scoreCount = HeadTask.block * layout.keys.maximumLength
+      guard let scratch = ck_scratch(Int(CK_SCRATCH_CALLER), threads * scoreCount) else {
+        Trace.recordFallback(of: .attention, from: Self.name, to: MultithreadedBackend.name)
+        return rest.attention(
+          queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, into: o)
+      }
       let heads = HeadTask(
         queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, o: o,
-        kernels: rest.table.kernels)
+        kernels: rest.table.kernels, scratch: scratch)
       let count = layout.queries.count * queries.shape[1]
       let work = layout.queries.total * layout.keys.maximumLength * queries.shape[1] * queries.shape[2]
       withUnsafePointer(to: heads) { call in
@@ -31,8 +37,10 @@
     let scale: Float
     let o: MutableTensor
     let kernels: ck_kernels
+    /// A block of scores for each participant.
+    let scratch: UnsafeMutablePointer<Float>
 
-    private static let block = 128
+    static let block = 128
 
     func run(_ index: Int) {
       let (heads, size) = (queries.shape[1], queries.shape[2])
@@ -41,9 +49,7 @@
       let keyHead = head / (heads / keys.shape[1])
       let k = keys.base + keyRows.lowerBound * keys.strides[0] + keyHead * keys.strides[1]
       let v = values.base + keyRows.lowerBound * values.strides[0] + keyHead * values.strides[1]
-      guard let scores = ck_scratch(1, Self.block * max(keyRows.count, 1)) else {
-        return runWithoutScratch(sequence, head, keyHead)
-      }
+      let scores = scratch + ck_participant() * Self.block * layout.keys.maximumLength
       for start in stride(from: 0, to: queryRows.count, by: Self.block) {
         let m = min(Self.block, queryRows.count - start)
         let row = queryRows.lowerBound + start
@@ -55,26 +61,6 @@
           UnsafePointer(scores), keyRows.count, v, values.strides[0], transposed: false, m, size, keyRows.count,
           alpha: 1, into: o.base + row * o.strides[0] + head * o.strides[1], o.strides[0])
       }
-    }
-
-    /// Where memory is exhausted the reference, which needs none, does this head.
-    private func runWithoutScratch(_ sequence: Int, _ head: Int, _ keyHead: Int) {
-      let (queryRows, keyRows) = (layout.queries[sequence], layout.keys[sequence])
-      guard let single = try? AttentionLayout(queries: Segments(single: queryRows.count), keys: Segments(single: keyRows.count))
-      else { return }
-      var mask = mask
-      if let additive = mask.addressing() {
-        mask.additive = TensorView(
-          unsafeBase: additive.base + sequence * additive.sequence + head * additive.head,
-          shape: Shape(queryRows.count, keyRows.count), strides: Shape(additive.row, 1))
-      }
-      func slice<T: Strided>(_ tensor: T, _ rows: Range<Int>, _ head: Int) -> T {
-        tensor.rows(rows).slice(axis: 1, head..<head + 1)
-      }
-      ReferenceBackend().attention(
-        queries: slice(queries, queryRows, head), keys: slice(keys, keyRows, keyHead),
-        values: slice(values, keyRows, keyHead), layout: single, mask: mask, scale: scale,
-        into: slice(o, queryRows, head))
     }
 
     private func weigh(

@@ -18,7 +18,7 @@ extension Workload {
   ) throws -> Workload {
     let x = try operands.make(Shape(shape.rows, shape.n), scale: 4)
     let mask = masked ? try operands.make(Shape(shape.rows, shape.n)) : nil
-    if let mask {
+    if let mask, shape.rows > 0 {
       for column in Swift.stride(from: 1, to: shape.n, by: 4) { mask.base[mask.offset(of: column)] = -.infinity }
     }
     let suffix = (scale == 1 ? "" : " scale=\(scale)") + (masked ? " mask" : "") + (diagonal.map { " diagonal=\($0)" } ?? "")
