@@ -8,8 +8,7 @@ RELEASE := -c release
 .PHONY: help bootstrap benchmarks test test-minimal sanitize model peers plots format lint docs clean ci
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null \
-	  || grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 bootstrap: ## Install the system packages that are missing and check the Swift version
 	@scripts/bootstrap.sh
