@@ -164,6 +164,20 @@ def measure(sides, name, ids, mask, rounds):
     return row
 
 
+def busy_share():
+    """How much of the machine others use, over a second of our own idleness."""
+
+    def ticks():
+        with open("/proc/stat", encoding="utf-8") as stat:
+            figures = [int(x) for x in stat.readline().split()[1:9]]
+        return sum(figures), figures[3] + figures[4]
+
+    total, idle = ticks()
+    time.sleep(1)
+    later_total, later_idle = ticks()
+    return 1 - (later_idle - idle) / max(1, later_total - total)
+
+
 def processor():
     with open("/proc/cpuinfo", encoding="utf-8") as info:
         names = [line.split(":", 1)[1].strip() for line in info if line.startswith(("model name", "Model"))]
@@ -190,6 +204,9 @@ def table(report):
 
 def main():
     config = json.loads((Path(ARGS.model) / "config.json").read_text(encoding="utf-8"))
+    busy = busy_share()
+    if busy > 0.1:
+        say(f"warning: others keep this machine {busy:.0%} busy; two threads that wait for each other suffer most")
     say(f"{THREADS} threads on cores {CORES}; loading torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
         sides = [Torch(ARGS.model), Quern(ARGS.quern, ARGS.model, ARGS.backend, Path(folder))]
@@ -207,6 +224,7 @@ def main():
         "backend": ARGS.backend,
         "dtype": "f32",
         "seed": SEED,
+        "busy_before": round(busy, 3),
         "cases": rows,
     }
     print(table(report))
