@@ -54,7 +54,7 @@ install() {
       die "missing: $*; run: sudo sh -c '$by_hand'; $minimal"
     fi
   fi
-  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get)
+  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120)
   say "installing $*"
   for attempt in 1 2; do
     if "${apt[@]}" update >&2 && "${apt[@]}" install --yes --no-install-recommends "$@" >&2 </dev/null; then return; fi

