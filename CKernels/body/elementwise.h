@@ -1,23 +1,6 @@
 // Element-wise rows: y = act(scale x + bias) + other and its parts. Loop order: rows, then columns VL at a time.
 // One rounding an operation: scale x + bias is one fused step where the ISA has one.
 
-// The first n of VL lanes; with n = VL constant, the plain load and store.
-CK_INLINE vf row_load_(const float *p, size_t n) { return n == VL ? vf_load(p) : vf_load_n(p, n); }
-CK_INLINE void row_store_(float *p, vf x, size_t n) {
-  if (n == VL)
-    vf_store(p, x);
-  else
-    vf_store_n(p, x, n);
-}
-
-// Runs f(j, lanes) for columns [0, n): whole vectors first, then the masked tail, so that only the tail pays for a mask.
-#define ROW_COLUMNS_(n, f)                                   \
-  do {                                                       \
-    size_t j = 0;                                            \
-    for (; j + VL <= (n); j += VL) { f(j, (size_t)VL); }     \
-    if (j < (n)) { f(j, (n) - j); }                          \
-  } while (0)
-
 CK_INLINE void epilogue_rows_(const ck_activation kind, const ck_rows *call, size_t first, size_t last) {
   const vf scale = vf_set1(call->scale);
   const float *bias = call->bias;

@@ -148,6 +148,8 @@ CK_INLINE void gemm_rows_(const size_t m, const size_t panels, const ck_gemm_blo
   for (size_t r = 0; r < m; r++) __builtin_prefetch(c + r * g->c_rs, 1);
   if (g->a_packed)
     gemm_tile_(m, vectors, g->k, g->a + i * g->k, 1, GEMM_MR, b, GEMM_NR, g->b_panel, acc);
+  else if (g->b_ks)
+    gemm_tile_(m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, 1, b, g->b_ks, GEMM_NR, acc);
   else
     gemm_tile_(m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, 1, b, GEMM_NR, g->b_panel, acc);
 

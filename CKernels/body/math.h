@@ -114,3 +114,27 @@ CK_INLINE vf ck_activate_(vf x, ck_activation kind) {
     case CK_SIGMOID: f(CK_SIGMOID, __VA_ARGS__); break;          \
     default: f(CK_IDENTITY, __VA_ARGS__);                        \
   }
+
+// The first n of VL lanes; with n = VL constant, the plain load and store.
+CK_INLINE vf row_load_(const float *p, size_t n) { return n == VL ? vf_load(p) : vf_load_n(p, n); }
+CK_INLINE void row_store_(float *p, vf x, size_t n) {
+  if (n == VL)
+    vf_store(p, x);
+  else
+    vf_store_n(p, x, n);
+}
+
+// Runs f(j, lanes) for columns [0, n): whole vectors first, then the masked tail, so that only the tail pays for a mask.
+#define ROW_COLUMNS_(n, f)                                   \
+  do {                                                       \
+    size_t j = 0;                                            \
+    for (; j + VL <= (n); j += VL) { f(j, (size_t)VL); }     \
+    if (j < (n)) { f(j, (n) - j); }                          \
+  } while (0)
+
+// Columns [0, seen) of row i: j <= i + diagonal, without overflow at CK_NO_DIAGONAL.
+CK_INLINE size_t row_seen_(size_t i, ptrdiff_t diagonal, size_t n) {
+  if (diagonal >= (ptrdiff_t)n) return n;
+  const ptrdiff_t seen = (ptrdiff_t)i + diagonal + 1;
+  return seen <= 0 ? 0 : CK_MIN((size_t)seen, n);
+}

@@ -55,17 +55,10 @@ CK_INLINE void softmax_row_(vf scale, const float *x, const float *other, float 
   for (size_t j = seen; j < n; j++) y[j] = 0;
 }
 
-// Columns [0, seen) of row i: j <= i + diagonal, without overflow at CK_NO_DIAGONAL.
-CK_INLINE size_t softmax_seen_(size_t i, ptrdiff_t diagonal, size_t n) {
-  if (diagonal >= (ptrdiff_t)n) return n;
-  const ptrdiff_t seen = (ptrdiff_t)i + diagonal + 1;
-  return seen <= 0 ? 0 : CK_MIN((size_t)seen, n);
-}
-
 void CK_NAME(f32_softmax)(const ck_rows *call, size_t first, size_t last) {
   const vf scale = vf_set1(call->scale);
   for (size_t i = first; i < last; i++) {
-    const size_t seen = softmax_seen_(i, call->diagonal, call->n);
+    const size_t seen = row_seen_(i, call->diagonal, call->n);
     const float *x = call->x + i * call->x_rs;  // [n]
     float *y = call->y + i * call->y_rs;
     if (call->other)

@@ -17,6 +17,7 @@ enum {
   BLOCKS_A_THREAD = 4,
   FEWEST_ROWS_TO_PACK = 24,  // rows and columns that repay packing A
   FEWEST_COLUMNS_TO_PACK = 96,
+  MOST_ROWS_IN_PLACE = 16,  // rows that do not repay packing B
 };
 
 // What every entry of a call shares.
@@ -25,6 +26,7 @@ typedef struct plan {
   const ck_gemm *call;
   size_t slice;           // depth of a K slice
   size_t rows, columns;   // of a block
+  size_t in_place;        // leading columns of unpacked B that are read in place
   size_t chunk;           // columns of B packed at a time
   size_t packed_a;        // floats of a block's packed A slice, 0 where A is read in place
   size_t kept_residual;   // floats of a block's copy of a residual that C's first slice would overwrite
@@ -32,12 +34,13 @@ typedef struct plan {
   float *b_pieces, *pieces;
 } plan;
 
-// Columns [j, j + n) of entry z against packed panels.
+// Columns [j, j + n) of entry z.
 typedef struct region {
   const plan *plan;
   size_t z, j, n;
-  const float *b;  // panels from column j on
-  float *pieces;   // scratch by participant
+  const float *b;        // packed panels from column j on, or B in place from there
+  size_t b_panel, b_ks;  // floats from panel to panel; row stride in place, 0 for packed panels
+  float *pieces;         // scratch by participant
 } region;
 
 static size_t round_up(size_t x, size_t unit) { return (x + unit - 1) / unit * unit; }
@@ -82,6 +85,7 @@ static void run_block(const region *r, size_t index) {
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
   const size_t blocks = pieces_of(call->m, p->rows), nr = p->table->gemm_nr;
+  const size_t b_ks = r->b_ks ? r->b_ks : nr;
   const size_t i = index % blocks * p->rows, j = index / blocks * p->columns;
   const float *a = call->a + r->z * call->a_bs + i * call->a_rs;
   float *scratch = r->pieces + ck_participant() * p->piece;
@@ -90,7 +94,8 @@ static void run_block(const region *r, size_t index) {
       .n = MIN(p->columns, r->n - j),
       .a_rs = call->a_rs,
       .a_packed = p->packed_a != 0,
-      .b_panel = nr * call->k,
+      .b_panel = r->b_panel,
+      .b_ks = r->b_ks,
       .c = call->c + r->z * call->c_bs + i * call->c_rs + r->j + j,
       .c_rs = call->c_rs,
       .alpha = call->k ? call->alpha : 0,
@@ -106,7 +111,7 @@ static void run_block(const region *r, size_t index) {
   for (size_t k = 0; k == 0 || k < call->k; k += p->slice) {
     block.k = MIN(p->slice, call->k - k);
     block.a = p->packed_a ? scratch : a + k;
-    block.b = r->b + j * call->k + k * nr;
+    block.b = r->b + j / nr * r->b_panel + k * b_ks;
     if (p->packed_a) p->table->f32_gemm_pack_a(block.m, block.k, a + k * call->a_cs, call->a_rs, call->a_cs, scratch);
     if (k + block.k == call->k)
       block.bias = bias, block.residual = residual, block.residual_rs = residual_rs, block.activation = call->activation;
@@ -124,18 +129,20 @@ static void run_region(const region *r, size_t threads) {
   ck_parallel(pieces_of(p->call->m, p->rows) * pieces_of(r->n, p->columns), 1, threads, run_blocks, r);
 }
 
-// One entry: straight through packed B, or chunk by chunk through unpacked B.
+// One entry: straight through packed B, or through unpacked B chunk by chunk; whole panels of it in place for few rows.
 static void run_entry(const plan *p, size_t z, size_t threads, float *b_scratch, float *pieces) {
   const ck_gemm *call = p->call;
+  const size_t nr = p->table->gemm_nr;
   if (call->packed || !call->k) {
-    run_region(&(region){p, z, 0, call->n, call->packed ? call->packed : call->b, pieces}, threads);
+    run_region(&(region){p, z, 0, call->n, call->packed ? call->packed : call->b, nr * call->k, 0, pieces}, threads);
     return;
   }
   const float *b = call->b + z * call->b_bs;
-  for (size_t j = 0; j < call->n; j += p->chunk) {
+  if (p->in_place) run_region(&(region){p, z, 0, p->in_place, b, nr, call->b_rs, pieces}, threads);
+  for (size_t j = p->in_place; j < call->n; j += p->chunk) {
     const size_t n = MIN(p->chunk, call->n - j);
     ck_f32_pack_b(p->table, n, call->k, b + j * call->b_cs, call->b_rs, call->b_cs, b_scratch, threads);
-    run_region(&(region){p, z, j, n, b_scratch, pieces}, threads);
+    run_region(&(region){p, z, j, n, b_scratch, nr * call->k, 0, pieces}, threads);
   }
 }
 
@@ -147,7 +154,7 @@ static void run_entries(const void *context, size_t first, size_t last) {
 
 // Halves blocks, the side with more tiles first, until every thread has some or they would be too small.
 static void cut_blocks(plan *p, size_t threads, size_t work) {
-  const size_t mr = p->table->gemm_mr, nr = p->table->gemm_nr, m = p->call->m, n = MIN(p->chunk, p->call->n);
+  const size_t mr = p->table->gemm_mr, nr = p->table->gemm_nr, m = p->call->m, n = p->in_place ? p->in_place : p->chunk;
   p->rows = balanced(m, p->table->gemm_mc, mr);
   p->columns = balanced(n, MOST_COLUMNS, nr);
   const size_t wanted = threads > 1 ? MIN(threads * BLOCKS_A_THREAD, work / BLOCK_WORK) : 1;
@@ -168,13 +175,16 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   if (by_entry ? 0 : work < CALLER_WORK) threads = 1;
 
   plan p = {.table = table, .call = call, .slice = balanced(k, table->gemm_kc, 4)};
-  p.chunk = call->packed || !k ? n : MIN(round_up(n, table->gemm_nr), MAX(UNPACKED_FLOATS / k / table->gemm_nr, 1) * table->gemm_nr);
+  const size_t nr = table->gemm_nr;
+  const int unpacked = k && !call->packed;
+  if (unpacked && call->a_cs == 1 && call->b_cs == 1 && call->m <= MOST_ROWS_IN_PLACE) p.in_place = n / nr * nr;
+  p.chunk = unpacked ? MIN(round_up(n - p.in_place, nr), MAX(UNPACKED_FLOATS / k / nr, 1) * nr) : n;
   cut_blocks(&p, by_entry ? 1 : threads, work);
-  if (k && (call->a_cs != 1 || (call->m >= FEWEST_ROWS_TO_PACK && n >= FEWEST_COLUMNS_TO_PACK)))
+  if (k && !p.in_place && (call->a_cs != 1 || (call->m >= FEWEST_ROWS_TO_PACK && n >= FEWEST_COLUMNS_TO_PACK)))
     p.packed_a = round_up(p.rows, 16) * p.slice;
   if (call->residual == call->c && k > p.slice) p.kept_residual = round_up(p.rows * p.columns, 16);
   p.piece = p.packed_a + p.kept_residual;
-  p.b_piece = call->packed || !k ? 0 : round_up(p.chunk * k, 16);
+  p.b_piece = unpacked ? round_up(p.chunk * k, 16) : 0;
 
   const size_t blocks = pieces_of(call->m, p.rows) * pieces_of(n, p.columns);
   const size_t participants = MAX(MIN(threads, by_entry ? call->batch : blocks), 1);

@@ -55,8 +55,9 @@ typedef struct ck_gemm_block {
   const float *a;         // a_packed: [m/MR][k][MR] zero-padded; else element (i, p) at a[i * a_rs + p]
   size_t a_rs;
   int32_t a_packed;
-  const float *b;         // [n/NR] panels of [k][NR], zero-padded in n; panel j at b + j * b_panel
+  const float *b;         // b_ks 0: [n/NR] panels of [k][NR], zero-padded in n; panel j at b + j * b_panel
   size_t b_panel;
+  size_t b_ks;            // else B in place: n a multiple of NR, b_panel NR, rows b_ks apart; A must not be packed
   float *c;               // [m, n]
   size_t c_rs;
   float alpha, beta;      // beta 0 never reads C
