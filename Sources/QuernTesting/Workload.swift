@@ -80,11 +80,21 @@ public struct Verification: Sendable {
 extension Workload {
   /// Runs on `context` and compares every element with the reference.
   public func verify(on context: Context, rounding: Rounding = .anyOrder) throws -> Verification {
+    try verifier()(context, rounding)
+  }
+
+  /// A comparison with the reference, which runs once for all the contexts it is then given.
+  public func verifier() throws -> (Context, Rounding) throws -> Verification {
     let expected = try expected()
-    let result = try result(on: context)
-    var verification = compare(result, expected, try bound(rounding, expected))
-    if !operands.areIntact { verification.failure = "wrote outside an operand" }
-    return verification
+    var bounds: [Rounding: [Double]] = [:]
+    return { context, rounding in
+      let result = try self.result(on: context)
+      let bound = try bounds[rounding] ?? self.bound(rounding, expected)
+      bounds[rounding] = bound
+      var verification = self.compare(result, expected, bound)
+      if !self.operands.areIntact { verification.failure = "wrote outside an operand" }
+      return verification
+    }
   }
 
   private func compare(_ result: [Float], _ expected: [Float], _ bounds: [Double]) -> Verification {

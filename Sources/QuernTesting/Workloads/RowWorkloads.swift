@@ -47,9 +47,10 @@ extension Workload {
   ) throws -> Workload {
     let extents = Shape(shape.rows, shape.n)
     let x = try operands.make(extents)
-    let added = residual ? try operands.make(extents) : nil
-    let weight = affine ? try operands.vector(shape.n) : nil
-    let bias = affine ? try operands.vector(shape.n) : nil
+    let normalises = kind == .l2Normalize
+    let added = residual && !normalises ? try operands.make(extents) : nil
+    let weight = affine && !normalises ? try operands.vector(shape.n) : nil
+    let bias = affine && kind == .layerNorm ? try operands.vector(shape.n) : nil
     let operation: Quern.Operation = switch kind {
     case .layerNorm: .layerNorm
     case .rmsNorm: .rmsNorm
@@ -77,7 +78,7 @@ extension Workload {
       },
       bound: { _, expected in
         normBound(
-          kind, x.elements, added?.elements, weight?.elements, kind == .layerNorm ? bias?.elements : nil,
+          kind, x.elements, added?.elements, weight?.elements, bias?.elements,
           n: shape.n, epsilon: epsilon, expected: expected)
       })
   }
