@@ -199,14 +199,24 @@ static __attribute__((noinline)) void gemm_rest_(const ck_gemm_block *g, size_t 
 #undef GEMM_REST_
 }
 
+// The full row tiles of one panel. Where K is sliced the next panel's slice lies elsewhere, so it is fetched a share a tile.
+CK_INLINE void gemm_column_(const ck_gemm_block *g, size_t full, size_t j, enum gemm_exit_ leave) {
+  const float *next = g->b + (j / GEMM_NR + 1) * g->b_panel;
+  const int fetch = !g->b_ks && g->b_panel != g->k * GEMM_NR && j + GEMM_NR < g->n;
+  const size_t share = fetch ? g->k * GEMM_NR / (full / GEMM_MR + 1) / 16 + 1 : 0;
+  for (size_t i = 0; i < full; i += GEMM_MR) {
+    for (size_t line = 0; line < share; line++, next += 16) __builtin_prefetch(next, 0, 2);
+    gemm_rows_(GEMM_MR, 1, g, i, j, leave);
+  }
+}
+
 void CK_NAME(f32_gemm_block)(const ck_gemm_block *g) {
   const int bare = g->alpha == 1 && !g->bias && !g->residual && g->activation == CK_IDENTITY;
   const enum gemm_exit_ leave = bare && g->beta == 0 ? GEMM_STORE_ : bare && g->beta == 1 ? GEMM_ADD_ : GEMM_FINISH_;
   const size_t full = g->m / GEMM_MR * GEMM_MR, rest = g->m - full, group = rest ? GEMM_PANELS_(rest) : 1;
   for (size_t j = 0; j < g->n; j += group * GEMM_NR) {
     const size_t panels = CK_MIN(group, (g->n - j + GEMM_NR - 1) / GEMM_NR);
-    for (size_t q = 0; q < panels; q++)
-      for (size_t i = 0; i < full; i += GEMM_MR) gemm_rows_(GEMM_MR, 1, g, i, j + q * GEMM_NR, leave);
+    for (size_t q = 0; q < panels; q++) gemm_column_(g, full, j + q * GEMM_NR, leave);
     if (rest) gemm_rest_(g, rest, full, j, panels, leave);
   }
 }
