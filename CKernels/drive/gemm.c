@@ -19,7 +19,9 @@ enum {
   FEWEST_COLUMNS_TO_PACK = 768,
   ALIASED_COLUMNS_TO_PACK = 96,  // where rows of A lie a multiple of 2 KiB apart and so compete for the same cache sets
   ALIASING_STRIDE = 512,
-  MOST_ROWS_IN_PLACE = 16,  // rows that do not repay packing B
+  MOST_ROWS_IN_PLACE = 12,  // rows that do not repay packing B; more where its rows lie near each other
+  MOST_ROWS_IN_PLACE_NEAR = 48,
+  NEAR_STRIDE = 512,
 };
 
 // What every entry of a call shares.
@@ -179,7 +181,8 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   plan p = {.table = table, .call = call, .slice = balanced(k, table->gemm_kc, 4)};
   const size_t nr = table->gemm_nr;
   const int unpacked = k && !call->packed;
-  if (unpacked && call->a_cs == 1 && call->b_cs == 1 && call->m <= MOST_ROWS_IN_PLACE) p.in_place = n / nr * nr;
+  const size_t most_rows = call->b_rs <= NEAR_STRIDE ? MOST_ROWS_IN_PLACE_NEAR : MOST_ROWS_IN_PLACE;
+  if (unpacked && call->a_cs == 1 && call->b_cs == 1 && call->m <= most_rows) p.in_place = n / nr * nr;
   p.chunk = unpacked ? MIN(round_up(n - p.in_place, nr), MAX(UNPACKED_FLOATS / k / nr, 1) * nr) : n;
   cut_blocks(&p, by_entry ? 1 : threads, work);
   const size_t columns_to_pack = call->a_rs % ALIASING_STRIDE ? FEWEST_COLUMNS_TO_PACK : ALIASED_COLUMNS_TO_PACK;
