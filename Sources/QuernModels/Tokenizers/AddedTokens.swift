@@ -8,6 +8,8 @@ struct AddedToken: Sendable {
   /// Looked for in the normalised text, with its own content normalised, instead of in the text as given.
   var normalized: Bool
   var special: Bool
+  /// What is looked for and what decoding gives: `content`, normalised where `normalized` says so.
+  var decoded: String
 
   /// Longer contents would make matching slow, and no tokenizer has them.
   static let contentLimit = 1024
@@ -33,6 +35,7 @@ struct AddedToken: Sendable {
     rstrip = try value.required("rstrip").bool()
     normalized = try value.required("normalized").bool()
     special = try value.required("special").bool()
+    decoded = content
   }
 }
 
@@ -51,8 +54,9 @@ struct AddedTokenMatcher: Sendable {
 
   var isEmpty: Bool { tokens.isEmpty }
 
-  /// Looks for `token` where `pattern` is in the text. Of two tokens with one pattern the first is found.
-  mutating func insert(_ token: AddedToken, pattern: [UInt8]) {
+  /// Looks for `token` from now on. Of two tokens with one pattern the first is found.
+  mutating func insert(_ token: AddedToken) {
+    let pattern = token.decoded.utf8
     guard let first = pattern.first else { return }
     startsToken[Int(first)] = true
     var node: UInt32 = 0

@@ -62,15 +62,16 @@ public final class WordPieceTokenizer: Tokenizer {
     continuingSubwordPrefix = Array(try model.required("continuing_subword_prefix").string().utf8)
     maxInputCharsPerWord = try model.required("max_input_chars_per_word").int(in: 1...Self.wordLimit)
     let added = try root.optional("added_tokens")
-    let addedTokens = try added.map { (value) throws(ModelError) in try AddedToken.readAll(value) } ?? []
+    var addedTokens = try added.map { (value) throws(ModelError) in try AddedToken.readAll(value) } ?? []
     let vocabulary = try Vocabulary(model.required("vocab"))
     guard let unknownID = vocabulary.id(of: try unknown.string()) else {
       throw unknown.error("\(try unknown.string()) is not in model.vocab")
     }
+    try Self.normalizeContents(&addedTokens, normalizers, added ?? root)
     let table = try Self.indexAdded(addedTokens, vocabulary, added ?? root)
     addedByID = table.byID
     addedByContent = table.byContent
-    (givenMatcher, normalizedMatcher) = try Self.matchers(addedTokens, normalizers, added ?? root)
+    (givenMatcher, normalizedMatcher) = Self.matchers(addedTokens)
     let addedIDs = Set(addedTokens.map(\.id))
     postProcessor = try root.optional("post_processor").map { (value) throws(ModelError) in
       try PostProcessor(value, vocabulary: vocabulary, addedIDs: addedIDs)
@@ -159,21 +160,25 @@ public final class WordPieceTokenizer: Tokenizer {
     return (byID, byContent, newTokens)
   }
 
+  private static func normalizeContents(
+    _ tokens: inout [AddedToken], _ normalizers: [BertNormalizer], _ section: JSONValue
+  ) throws(ModelError) {
+    for index in tokens.indices where tokens[index].normalized {
+      let content = Array(tokens[index].content.utf8)
+      let normalized = content.withUnsafeBufferPointer { normalize($0, normalizers) }
+      guard !normalized.isEmpty else {
+        throw section.error("nothing is left of \(tokens[index].content) when it is normalized")
+      }
+      tokens[index].decoded = String(decoding: normalized, as: UTF8.self)
+    }
+  }
+
   /// Special tokens come before others, as in Hugging Face tokenizers: of two with one pattern the first is found.
-  private static func matchers(
-    _ tokens: [AddedToken], _ normalizers: [BertNormalizer], _ section: JSONValue
-  ) throws(ModelError) -> (given: AddedTokenMatcher, normalized: AddedTokenMatcher) {
+  private static func matchers(_ tokens: [AddedToken]) -> (given: AddedTokenMatcher, normalized: AddedTokenMatcher) {
     var given = AddedTokenMatcher()
     var normalized = AddedTokenMatcher()
     for token in tokens.filter(\.special) + tokens.filter({ !$0.special }) {
-      var pattern = Array(token.content.utf8)
-      guard token.normalized else {
-        given.insert(token, pattern: pattern)
-        continue
-      }
-      pattern = pattern.withUnsafeBufferPointer { normalize($0, normalizers) }
-      guard !pattern.isEmpty else { throw section.error("nothing is left of \(token.content) when it is normalized") }
-      normalized.insert(token, pattern: pattern)
+      if token.normalized { normalized.insert(token) } else { given.insert(token) }
     }
     return (given, normalized)
   }
@@ -248,30 +253,12 @@ public final class WordPieceTokenizer: Tokenizer {
     return text
   }
 
-  /// `BertPreTokenizer`: words are what lies between white space, and each punctuation character.
   private func encodeNormalized(_ bytes: UnsafeBufferPointer<UInt8>, _ work: inout EncodingWork) {
-    guard splitsWords else {
-      if !bytes.isEmpty { encodeWord(bytes, &work) }
-      return
+    if splitsWords {
+      WordSplitter.forEachWord(bytes) { range in encodeWord(UnsafeBufferPointer(rebasing: bytes[range]), &work) }
+    } else if !bytes.isEmpty {
+      encodeWord(bytes, &work)
     }
-    let characters = BertCharacters.shared
-    var wordStart = 0
-    var position = 0
-    while position < bytes.count {
-      let (scalar, length) = ScalarReader.next(bytes, position)
-      let classes = characters.classes(scalar)
-      if classes.isDisjoint(with: [.whitespace, .punctuation]) {
-        position &+= length
-        continue
-      }
-      if wordStart < position { encodeWord(UnsafeBufferPointer(rebasing: bytes[wordStart..<position]), &work) }
-      if !classes.contains(.whitespace) {
-        encodeWord(UnsafeBufferPointer(rebasing: bytes[position..<position &+ length]), &work)
-      }
-      position &+= length
-      wordStart = position
-    }
-    if wordStart < position { encodeWord(UnsafeBufferPointer(rebasing: bytes[wordStart..<position]), &work) }
   }
 
   /// The longest token that begins the word, then the longest that continues it, and so on; a word that cannot be
@@ -305,8 +292,9 @@ public final class WordPieceTokenizer: Tokenizer {
     tokens.reserveCapacity(ids.count)
     for (position, id) in ids.enumerated() {
       guard let token = token(of: id) else { throw .unknownID(id, position: position) }
-      if skipSpecialTokens && addedByID[id]?.special == true { continue }
-      tokens.append(token)
+      let added = addedByID[id]
+      if skipSpecialTokens && added?.special == true { continue }
+      tokens.append(added?.decoded ?? token)
     }
     return decoder?.decode(tokens) ?? tokens.joined(separator: " ")
   }
