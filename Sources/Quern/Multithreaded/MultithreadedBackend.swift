@@ -61,3 +61,11 @@ extension Activation {
     }
   }
 }
+
+/// The process's team of threads.
+public enum ThreadTeam {
+  /// What made the threads: `openmp` or `pthread`.
+  public static var kind: String { String(cString: ck_team_kind()) }
+  /// Threads started so far, callers not counted.
+  public static var workers: Int { ck_team_workers() }
+}

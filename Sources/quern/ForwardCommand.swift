@@ -1,0 +1,40 @@
+import ArgumentParser
+import Foundation
+import Quern
+import QuernModels
+
+struct ForwardCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "forward", abstract: "Runs a model directory on named tensors.",
+    discussion: "Reads input_ids and, optionally, attention_mask and token_type_ids ([batch, length]); writes "
+      + "last_hidden_state, zeros where the mask hides a token.")
+
+  enum Precision: String, ExpressibleByArgument, CaseIterable { case f32 }
+
+  @Option(help: "A Hugging Face model directory.") var model: String
+  @Option(help: "A safetensors file with the inputs.") var inputs: String
+  @Option(help: "The safetensors file to write.") var outputs: String
+  @Option(help: "The precision of weights and activations.") var precision = Precision.f32
+  @Option(name: .customLong("repeat"), help: "Run this many times and print the seconds of each pass as JSON.")
+  var repetitions: Int?
+  @OptionGroup var backend: BackendArguments
+
+  func validate() throws {
+    if let repetitions, repetitions < 1 { throw ValidationError("--repeat takes a number of passes, at least 1") }
+  }
+
+  func run() throws {
+    let forward = try NamedForward(directory: model, context: backend.context())
+    let values = try forward.inputs(from: Safetensors(path: inputs), file: inputs)
+    var seconds: [Double] = []
+    var output = try forward.lastHiddenState(values)
+    for _ in 0..<(repetitions ?? 0) {
+      let clock = ContinuousClock()
+      seconds.append(try clock.measure { output = try forward.lastHiddenState(values) } / .seconds(1))
+    }
+    try Safetensors.write(
+      path: outputs,
+      tensors: [.init(name: "last_hidden_state", shape: output.shape.array, values: .float32(output.elements))])
+    if repetitions != nil { print("{\"seconds\": [\(seconds.map { "\($0)" }.joined(separator: ", "))]}") }
+  }
+}
