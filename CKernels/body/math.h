@@ -6,8 +6,8 @@
 //   exp              0.90 ulp     2 ulp, 2 u |y|         inf above 88.7228, gradual underflow, 0 below -103.972
 //   exp_nonpositive  0.90 ulp     2 ulp, 2 u |y|         1 at 0; 0 where y < 2^-126
 //   sigmoid          2.4 ulp      3 ulp, 4 u |y|         gradual underflow
-//   tanh             2.5 ulp      3 ulp, 3.5 u |y|       odd, exact for tiny x, 1 from 10 on
-//   silu             3.6 u |y|    4 u |y| + 2^-149 |x|   the second term counts below -87.3 only
+//   tanh             2.5 ulp      3 ulp, 4 u |y|         odd, exact for tiny x, 1 from 10 on
+//   silu             3.9 u |y|    5 u |y| + 2^-149 |x|   the second term counts below -87.3 only
 //   gelu_tanh        2.0 u |x|    3 u |x|                (4 + 2 |w|) u |y| for x < 0 while w > -87; then 0, an error < 2^-122
 //   gelu_erf         3.7 u |x|    4.5 u |x|              0 below -6.1 and x above 6.1, never of the wrong sign
 //   relu             exact        exact                  -0 stays
