@@ -16,7 +16,9 @@ import Testing
     #expect(try config.string("hidden_act", oneOf: ["gelu", "relu"]) == "gelu")
     #expect(modelError { _ = try config.string("hidden_act", oneOf: ["relu"]) }?.field == "hidden_act")
     #expect(modelError { _ = try config.int("hidden_size", in: 1...100) }?.field == "hidden_size")
-    #expect(modelError { _ = try config.int("nothing") }?.description.hasSuffix("config.json: nothing (byte 0): is missing") == true)
+    #expect(
+      modelError { _ = try config.int("nothing") }?.description.hasSuffix("config.json: nothing (byte 0): is missing")
+        == true)
   }
 
   @Test func missingFilesSayWhatToDo() throws {
@@ -24,7 +26,8 @@ import Testing
     let error = modelError { _ = try HubConfig(directory: folder.path) }
     #expect(error?.description == "\(folder.path)/config.json: no such file; a Hugging Face model directory has one")
     #expect(try HubConfig.ifPresent(directory: folder.path, name: "modules.json") == nil)
-    #expect(modelError { _ = try HubConfig(directory: "/no/such") }?.reason.contains("/no/such is not a directory") == true)
+    #expect(
+      modelError { _ = try HubConfig(directory: "/no/such") }?.reason.contains("/no/such is not a directory") == true)
     try folder.write("1_Pooling/config.json", "[".utf8)
     #expect(modelError { _ = try HubConfig(directory: folder.path, name: "1_Pooling/config.json") }?.offset == 1)
   }

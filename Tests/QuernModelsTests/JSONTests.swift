@@ -7,7 +7,8 @@ import Testing
   private static func parse(_ text: String) throws -> JSONValue { try JSONDocument(text: text.utf8, file: "f").root }
 
   @Test func readsEveryKind() throws {
-    let root = try Self.parse(#" { "i" : -12 , "d":1.5e2, "t":true,"f":false,"n":null,"s":"é\n","a":[1,[2],{}],"o":{"k":0} } "#)
+    let root = try Self.parse(
+      #" { "i" : -12 , "d":1.5e2, "t":true,"f":false,"n":null,"s":"é\n","a":[1,[2],{}],"o":{"k":0} } "#)
     #expect(try root.required("i").int() == -12)
     #expect(try root.required("d").double() == 150)
     #expect(try root.required("i").double() == -12)
@@ -40,9 +41,12 @@ import Testing
   }
 
   @Test(arguments: [
-    "", " ", "{", "[", "\"", "\"\\", "\"\\u12", "tru", "nul", "-", "1.", ".5", "1e", "1e+", "01", "--1", "+1", "[1,]", "[,1]",
-    "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "{1:2}", "[1 2]", "{\"a\":1 \"b\":2}", "1 2", "[]]", "'a'", "NaN", "Infinity",
-    "\"\t\"", "\"\\a\"", "\"\\uD800\"", "\"\\uDC00\"", "\"\\uD800\\u0041\"", "\"\\u00g0\"", "\u{FEFF}1", "{\"a\":1,\"a\":2}",
+    "", " ", "{", "[", "\"", "\"\\", "\"\\u12", "tru", "nul", "-", "1.", ".5", "1e", "1e+", "01", "--1", "+1", "[1,]",
+    "[,1]",
+    "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "{1:2}", "[1 2]", "{\"a\":1 \"b\":2}", "1 2", "[]]", "'a'", "NaN",
+    "Infinity",
+    "\"\t\"", "\"\\a\"", "\"\\uD800\"", "\"\\uDC00\"", "\"\\uD800\\u0041\"", "\"\\u00g0\"", "\u{FEFF}1",
+    "{\"a\":1,\"a\":2}",
     "{\"\\u0061\":1,\"a\":2}", "[1]\u{0}", "\u{A0}1", "truefalse",
   ])
   func refuses(text: String) throws {
@@ -58,7 +62,8 @@ import Testing
     }
     _ = try Self.parse(nested(limit))
     #expect(modelError { _ = try Self.parse(nested(limit + 1)) }?.reason.contains("nested") == true)
-    #expect(modelError { _ = try Self.parse(String(repeating: "[", count: 1_000_000)) }?.reason.contains("nested") == true)
+    #expect(
+      modelError { _ = try Self.parse(String(repeating: "[", count: 1_000_000)) }?.reason.contains("nested") == true)
   }
 
   @Test func errorsNameTheField() throws {

@@ -14,7 +14,8 @@ import Testing
     let folder = try TemporaryFolder()
     try shard(folder, "m-1.safetensors", ["a": 1, "b": 2])
     try shard(folder, "m-2.safetensors", ["c": 3])
-    try folder.write("model.safetensors.index.json", "{\"metadata\":{\"total_size\":12},\"weight_map\":\(weightMap)}".utf8)
+    try folder.write(
+      "model.safetensors.index.json", "{\"metadata\":{\"total_size\":12},\"weight_map\":\(weightMap)}".utf8)
     return folder
   }
 

@@ -69,8 +69,11 @@ import Testing
       Bad("name twice", "tensors.a", header: "{\"a\":\(entry()),\"a\":\(entry())}"),
       Bad("name twice, once escaped", "tensors.a", header: "{\"a\":\(entry()),\"\\u0061\":\(entry())}"),
       Bad("dtype twice", "tensors.a.dtype", header: one(entry(more: ",\"dtype\":\"F32\""))),
-      Bad("metadata twice", "tensors.__metadata__", header: "{\"__metadata__\":{},\"__metadata__\":{},\"a\":\(entry())}"),
-      Bad("metadata key twice", "tensors.__metadata__.k", header: "{\"__metadata__\":{\"k\":\"\",\"k\":\"\"},\"a\":\(entry())}"),
+      Bad(
+        "metadata twice", "tensors.__metadata__", header: "{\"__metadata__\":{},\"__metadata__\":{},\"a\":\(entry())}"),
+      Bad(
+        "metadata key twice", "tensors.__metadata__.k",
+        header: "{\"__metadata__\":{\"k\":\"\",\"k\":\"\"},\"a\":\(entry())}"),
       Bad("depth bomb of arrays", "", header: "{\"a\":" + String(repeating: "[", count: 100_000)),
       Bad("depth bomb of objects", "", header: String(repeating: "{\"a\":", count: 100_000)),
       // Entries
@@ -102,7 +105,9 @@ import Testing
       Bad("offsets are an object", "tensors.a.data_offsets", header: one(entry("\"F32\"", "[2]", "{}"))),
       Bad("negative offset", "tensors.a.data_offsets[0]", header: one(entry("\"F32\"", "[2]", "[-8,0]"))),
       Bad("end before begin", "tensors.a.data_offsets", header: one(entry("\"F32\"", "[2]", "[8,0]"))),
-      Bad("offset over 64 bits", "tensors.a.data_offsets[1]", header: one(entry("\"F32\"", "[2]", "[0,18446744073709551616]"))),
+      Bad(
+        "offset over 64 bits", "tensors.a.data_offsets[1]",
+        header: one(entry("\"F32\"", "[2]", "[0,18446744073709551616]"))),
       Bad("span shorter than the shape", "tensors.a.data_offsets", header: one(entry("\"F32\"", "[3]"))),
       Bad("span longer than the shape", "tensors.a.data_offsets", header: one(entry("\"F32\"", "[1]"))),
       Bad("span of another dtype", "tensors.a.data_offsets", header: one(entry("\"F16\""))),
@@ -148,44 +153,56 @@ import Testing
     return [
       Bad("values", "tensors.a", header: "{\"a\":[" + repeated("0,") + "0]}"),
       Bad("arrays", "tensors.a", header: "{\"a\":[" + repeated("[],") + "0]}"),
-      Bad("unclosed", "tensors.a", header: "{\"a\":[" + repeated("[],")),
+      Bad("unclosed", "", header: "{\"a\":[" + repeated("[],")),
       Bad("one long name", "", header: "{\"" + repeated("x")),
       Bad("extents", "tensors.a.data_offsets", header: one(entry("\"F32\"", "[" + repeated("1,") + "1]"))),
       Bad("names, the first twice", "tensors.0", header: "{" + numbered("0", 9) + "\"0\":0}"),
-      Bad("tensors, and a hole", "tensors.!.data_offsets", header: "{" + numbered(empty, 60) + "\"!\":\(entry("\"U8\"", "[1]", "[1,2]"))}"),
+      Bad(
+        "tensors, and a hole", "tensors.!.data_offsets",
+        header: "{" + numbered(empty, 60) + "\"!\":\(entry("\"U8\"", "[1]", "[1,2]"))}"),
     ]
   }
 
   /// In a process of its own, where nothing else allocates: at most 64 MiB and 4 times the header.
   @Test func refusingTakesBoundedMemory() async {
     await #expect(processExitsWith: .success) {
-      for bad in Self.bombs(12 << 20) {
+      for bad in Self.bombs(6 << 20) {
         let folder = try TemporaryFolder()
         let path = try folder.write("bomb.safetensors", bad.bytes)
+        // Memory that is free but still held would hide what is used.
+        Self.giveMemoryBack()
         let before = try Self.memory("VmRSS:")
         // Makes the peak start from here.
         try "5".write(toFile: "/proc/self/clear_refs", atomically: false, encoding: .utf8)
         let error = try #require(modelError { _ = try Safetensors(path: path) })
         let used = try Self.memory("VmHWM:") - before
-        print("\(bad.name): \(used >> 20) MiB for \(bad.bytes.count >> 20) MiB")
-        precondition(used <= 64 << 20 + 4 * bad.bytes.count, bad.name)
+        // The promise is 64 MiB more; without it a small file can show a breach.
+        precondition(used <= 4 << 20 + 4 * bad.bytes.count, "\(bad.name): \(used) bytes")
         precondition(bad.field.isEmpty || error.field == bad.field, error.field)
       }
     }
+  }
+
+  /// glibc's `malloc_trim`, which Swift's module of it leaves out.
+  private static func giveMemoryBack() {
+    guard let symbol = dlsym(nil, "malloc_trim") else { return }
+    _ = unsafeBitCast(symbol, to: (@convention(c) (Int) -> Int32).self)(0)
   }
 
   /// A line of /proc/self/status, in bytes.
   private static func memory(_ name: String) throws -> Int {
     let status = try String(contentsOfFile: "/proc/self/status", encoding: .utf8)
     let line = try #require(status.split(separator: "\n").first { $0.hasPrefix(name) })
-    return try #require(line.split(whereSeparator: { $0 == " " || $0 == "\t" }).dropFirst().first.flatMap { Int($0) }) * 1024
+    return try #require(line.split(whereSeparator: { $0 == " " || $0 == "\t" }).dropFirst().first.flatMap { Int($0) })
+      * 1024
   }
 
   @Test func thereAreEnoughCases() { #expect(Self.bad.count >= 60) }
 
   @Test func theGoodFileOfTheseCasesIsAccepted() throws {
     let folder = try TemporaryFolder()
-    let file = try Safetensors(path: folder.write("g.safetensors", Bad("", "", header: Self.one(Self.entry()) + "  ").bytes))
+    let file = try Safetensors(
+      path: folder.write("g.safetensors", Bad("", "", header: Self.one(Self.entry()) + "  ").bytes))
     #expect(file.tensorNames == ["a"])
     _ = try Safetensors(path: folder.write("e.safetensors", Bad("", "", header: "{}", data: 0).bytes))
   }

@@ -33,7 +33,9 @@ import Testing
     #expect(modelError { _ = try file.readFloat32("ids") as [Float] }?.field == "tensors.ids.dtype")
     #expect(modelError { _ = try file.readInt64("half") }?.field == "tensors.half.dtype")
     var small = [Float](repeating: 0, count: 5)
-    let error = modelError { try small.withUnsafeMutableBufferPointer { try file.readFloat32("embed.weight", into: $0) } }
+    let error = modelError {
+      try small.withUnsafeMutableBufferPointer { try file.readFloat32("embed.weight", into: $0) }
+    }
     #expect(error?.field == "tensors.embed.weight.shape")
   }
 

@@ -43,14 +43,16 @@ import Testing
     Edit(
       from: "{\"Sequence\":{\"id\":\"A\"", to: "{\"Sequence\":{\"id\":\"B\"",
       field: "post_processor.single[1].Sequence.id"),
-    Edit(from: "\"decoder\":{\"type\":\"WordPiece\"", to: "\"decoder\":{\"type\":\"BPEDecoder\"", field: "decoder.type"),
+    Edit(
+      from: "\"decoder\":{\"type\":\"WordPiece\"", to: "\"decoder\":{\"type\":\"BPEDecoder\"", field: "decoder.type"),
     Edit(from: "\"truncation\":null", to: "\"truncation\":{\"max_length\":0}", field: "truncation.max_length"),
     Edit(
       from: "\"truncation\":null", to: "\"truncation\":{\"max_length\":9,\"strategy\":\"Best\"}",
       field: "truncation.strategy"),
     Edit(from: "\"padding\":null", to: "\"padding\":{\"strategy\":\"Wide\"}", field: "padding.strategy"),
     Edit(
-      from: "\"padding\":null", to: "\"padding\":{\"strategy\":{\"Fixed\":99999999999}}", field: "padding.strategy.Fixed"),
+      from: "\"padding\":null", to: "\"padding\":{\"strategy\":{\"Fixed\":99999999999}}",
+      field: "padding.strategy.Fixed"),
     Edit(from: "\"version\":\"1.0\"", to: "\"version\":\"2.0\"", field: "version"),
     Edit(from: "\"version\":", to: "\"extra\":0,\"version\":", field: "extra"),
     Edit(from: "{\"id\":0,\"content\":\"[PAD]\"", to: "{\"id\":9,\"content\":\"[PAD]\"", field: "added_tokens"),

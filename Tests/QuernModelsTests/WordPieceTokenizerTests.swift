@@ -195,7 +195,9 @@ private struct Expected: Decodable {
   // MARK: Cost
 
   /// 8 times the text: linear is 8 times the processor time, quadratic 64.
-  @Test(arguments: ["a", "é", "e\u{301}", "\u{302E}\u{1D165}", "中", "[", "[MASK", "<strip> ", " ", "aa##", "<long", "#", "\u{AD}"])
+  @Test(arguments: [
+    "a", "é", "e\u{301}", "\u{302E}\u{1D165}", "中", "[", "[MASK", "<strip> ", " ", "aa##", "<long", "#", "\u{AD}",
+  ])
   func timeIsLinear(pattern: String) throws {
     let tokenizer = try Self.load("uncased")
     func seconds(_ bytes: Int) throws -> Double {

@@ -40,7 +40,8 @@ struct ByteCursor {
   /// The next `count` bytes.
   mutating func slice(count: Int, field: String) throws(ModelError) -> UnsafeRawBufferPointer {
     guard count >= 0, count <= bytes.count - position else {
-      throw error(field: field, "needs \(count) bytes but only \(bytes.count - position) are left; the file is cut short")
+      throw error(
+        field: field, "needs \(count) bytes but only \(bytes.count - position) are left; the file is cut short")
     }
     let slice = UnsafeRawBufferPointer(rebasing: bytes[position..<position + count])
     position += count

@@ -106,7 +106,7 @@ public final class JSONDocument: Sendable {
     }
     guard keyCount > 1 else { return }
     var capacity = 4
-    while capacity < keyCount + keyCount / 2 { capacity *= 2 }
+    while capacity < keyCount * 2 { capacity *= 2 }
     // Open addressing on a hash that is seeded per process, so that a file cannot aim at it.
     var slots = [UInt32](repeating: 0, count: capacity)
     key = object + 2
@@ -140,11 +140,19 @@ public final class JSONDocument: Sendable {
     return hasher.finalize()
   }
 
+  /// Whether the strings that begin at two quotes are the same once their escapes are replaced.
   private func sameString(_ a: Int, _ b: Int) -> Bool {
-    let (first, firstEscaped) = JSONEscape.content(bytes, quote: a)
-    let (second, secondEscaped) = JSONEscape.content(bytes, quote: b)
-    if !firstEscaped && !secondEscaped { return bytes[first].elementsEqual(bytes[second]) }
-    return JSONEscape.decoded(bytes, first) == JSONEscape.decoded(bytes, second)
+    let bytes = self.bytes
+    var step = 1
+    while a &+ step < bytes.count, b &+ step < bytes.count {
+      let (first, second) = (bytes[a &+ step], bytes[b &+ step])
+      if first == UInt8(ascii: "\\") || second == UInt8(ascii: "\\") { break }
+      if first != second { return false }
+      if first == UInt8(ascii: "\"") { return true }
+      step &+= 1
+    }
+    return JSONEscape.decoded(bytes, JSONEscape.content(bytes, quote: a).range)
+      == JSONEscape.decoded(bytes, JSONEscape.content(bytes, quote: b).range)
   }
 }
 

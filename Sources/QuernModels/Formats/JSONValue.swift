@@ -199,7 +199,8 @@ public struct JSONValue: Sendable {
   func expectOnly(_ known: [String]) throws(ModelError) {
     try forEachMember { (key, value) throws(ModelError) in
       guard known.contains(where: { UTF8Key($0) == UTF8Key(key) }) else {
-        throw value.error("is not a field that Quern knows here; the fields it reads are \(known.joined(separator: ", "))")
+        throw value.error(
+          "is not a field that Quern knows here; the fields it reads are \(known.joined(separator: ", "))")
       }
     }
   }

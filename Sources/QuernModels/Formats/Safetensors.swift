@@ -93,7 +93,8 @@ public final class Safetensors: TensorSource {
     let header = try JSONDocument(storage: storage, file: file.path, rootField: "tensors", baseOffset: prefixSize)
     if let last = storage.bytes.lastIndex(where: { $0 != 0x20 }), storage.bytes[last] != UInt8(ascii: "}") {
       throw ModelError(
-        file: file.path, field: "header", offset: prefixSize + last, reason: "is padded with something other than spaces")
+        file: file.path, field: "header", offset: prefixSize + last,
+        reason: "is padded with something other than spaces")
     }
     return (header, dataStart)
   }

@@ -65,7 +65,9 @@ public final class SafetensorsDirectory: TensorSource {
   /// Why a shard's name may not be used, or nil: the path must not be able to leave the folder.
   private static func reasonToRefuse(shard: String) -> String? {
     if shard.utf8.contains(0) { return "the name of a shard has a NUL character in it" }
-    let parts = shard.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map { String($0) ?? "" }
+    let parts = shard.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map {
+      String($0) ?? ""
+    }
     if parts.contains(where: { $0 == "" || $0 == "." || $0 == ".." }) {
       return "\(shard) is not a path inside the folder"
     }

@@ -45,6 +45,9 @@ public struct TensorInfo: Sendable, Equatable {
 
 /// Named tensors that are read one at a time: a safetensors file, or a folder of them.
 public protocol TensorSource: Sendable {
+  /// The file or folder.
+  var path: String { get }
+
   /// Every name, in the order of the data.
   var tensorNames: [String] { get }
 
@@ -72,7 +75,7 @@ extension TensorSource {
     // An array cannot refuse its memory politely, and a file with holes can claim any size.
     guard count <= 1 << 30 else {
       throw ModelError(
-        file: "", field: "tensors.\(name)", offset: info.byteRange.lowerBound,
+        file: path, field: "tensors.\(name)", offset: info.byteRange.lowerBound,
         reason: "\(count) values are too many for an array; read them into memory of your own")
     }
     let values = [Float](unsafeUninitializedCapacity: count) { buffer, filled in

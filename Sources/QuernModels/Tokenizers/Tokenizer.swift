@@ -51,8 +51,15 @@ public struct EncodingOptions: Sendable {
 
 /// The `truncation` section of `tokenizer.json`.
 public struct Truncation: Sendable, Equatable {
-  public enum Strategy: String, Sendable { case longestFirst = "LongestFirst", onlyFirst = "OnlyFirst", onlySecond = "OnlySecond" }
-  public enum Direction: String, Sendable { case left = "Left", right = "Right" }
+  public enum Strategy: String, Sendable {
+    case longestFirst = "LongestFirst"
+    case onlyFirst = "OnlyFirst"
+    case onlySecond = "OnlySecond"
+  }
+  public enum Direction: String, Sendable {
+    case left = "Left"
+    case right = "Right"
+  }
 
   /// Tokens of an encoding, special ones included.
   public var maximumLength: Int
@@ -69,8 +76,14 @@ public struct Truncation: Sendable, Equatable {
 
 /// The `padding` section of `tokenizer.json`.
 public struct Padding: Sendable, Equatable {
-  public enum Length: Sendable, Equatable { case longestOfBatch, fixed(Int) }
-  public enum Direction: String, Sendable { case left = "Left", right = "Right" }
+  public enum Length: Sendable, Equatable {
+    case longestOfBatch
+    case fixed(Int)
+  }
+  public enum Direction: String, Sendable {
+    case left = "Left"
+    case right = "Right"
+  }
 
   public var length = Length.longestOfBatch
   /// The end at which padding is added.

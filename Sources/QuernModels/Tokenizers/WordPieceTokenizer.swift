@@ -49,12 +49,14 @@ public final class WordPieceTokenizer: Tokenizer {
     }
     truncation = try root.optional("truncation").map { (value) throws(ModelError) in try Truncation(value) }
     padding = try root.optional("padding").map { (value) throws(ModelError) in try Padding(value) }
-    normalizers = try root.optional("normalizer").map { (value) throws(ModelError) in
-      try Self.readNormalizers(value)
-    } ?? []
-    splitsWords = try root.optional("pre_tokenizer").map { (value) throws(ModelError) in
-      try Self.checkPreTokenizer(value)
-    } ?? false
+    normalizers =
+      try root.optional("normalizer").map { (value) throws(ModelError) in
+        try Self.readNormalizers(value)
+      } ?? []
+    splitsWords =
+      try root.optional("pre_tokenizer").map { (value) throws(ModelError) in
+        try Self.checkPreTokenizer(value)
+      } ?? false
     decoder = try root.optional("decoder").map { (value) throws(ModelError) in try WordPieceDecoder(value) }
 
     let model = try root.required("model")
@@ -73,9 +75,10 @@ public final class WordPieceTokenizer: Tokenizer {
     addedByContent = table.byContent
     (givenMatcher, normalizedMatcher) = Self.matchers(addedTokens)
     let addedIDs = Set(addedTokens.map(\.id))
-    postProcessor = try root.optional("post_processor").map { (value) throws(ModelError) in
-      try PostProcessor(value, vocabulary: vocabulary, addedIDs: addedIDs)
-    } ?? PostProcessor()
+    postProcessor =
+      try root.optional("post_processor").map { (value) throws(ModelError) in
+        try PostProcessor(value, vocabulary: vocabulary, addedIDs: addedIDs)
+      } ?? PostProcessor()
     self.unknownID = unknownID
     vocabularySize = vocabulary.count + table.newTokens
     largestID = max(vocabulary.largestID, addedIDs.max() ?? -1)
