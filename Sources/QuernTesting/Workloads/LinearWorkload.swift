@@ -30,24 +30,46 @@ extension Workload {
     let bias = shape.hasBias ? try operands.vector(n) : nil
     let residual = shape.hasResidual ? try operands.make(Shape(m, n)) : nil
     let output = try operands.make(Shape(m, n))
+    return linear(
+      shape, name, operands, x: x.view, weights: weights.view, bias: bias, residual: residual?.view, output: output)
+  }
+
+  private static func linear(
+    _ shape: LinearShape, _ name: String?, _ operands: Operands, x: TensorView, weights: TensorView, bias: Tensor?,
+    residual: TensorView?, output: MutableTensor
+  ) -> Workload {
+    let (m, n, k) = (shape.m, shape.n, shape.k)
     let epilogue = Epilogue(scale: shape.scale, bias: bias, activation: shape.activation)
-    return Workload(
+    let workload = Workload(
       .linear, name ?? "\(shape)", kernels: ["f32_gemm_block", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"],
       flops: 2 * Double(m) * Double(n) * Double(k),
       bytes: 4 * Double(m * k + n * k + m * n * (shape.hasResidual ? 2 : 1)),
       isExactOnIntegers: shape.activation == .identity || shape.activation == .relu,
       operands: operands, output: output,
       prepare: { context in
-        let packed = try context.pack(weights.view)
-        return { y in
-          try context.linear(x.view, weights: packed, epilogue: epilogue, residual: residual?.view, into: y)
-        }
+        let packed = try context.pack(weights)
+        return { y in try context.linear(x, weights: packed, epilogue: epilogue, residual: residual, into: y) }
       },
       bound: { rounding, expected in
         try productBound(
-          x.view, weights.view.transposed(), beta: 0, held: output.view, epilogue: epilogue, residual: residual?.view,
+          x, weights.transposed(), beta: 0, held: output.view, epilogue: epilogue, residual: residual,
           expected: expected, rounding: rounding)
       })
+    workload.sampling = Sampling(rows: m, work: Double(n) * Double(k)) { rows in
+      var part = shape
+      part.m = rows.count
+      return linear(
+        part, name, operands, x: try gather(rows, of: x), weights: weights, bias: bias,
+        residual: try residual.map { try gather(rows, of: $0) }, output: try MutableTensor(zeros: Shape(rows.count, n)))
+    }
+    workload.plainProduct = {
+      try plainProduct(
+        MatmulShape(m: m, n: n, k: k), operands,
+        a: x.reinterpreted(offset: 0, shape: Shape(1, m, k), strides: Shape(0, x.strides[0], x.strides[1])),
+        b: weights.reinterpreted(
+          offset: 0, shape: Shape(1, k, n), strides: Shape(0, weights.strides[1], weights.strides[0])))
+    }
+    return workload
   }
 
   /// `matmul`: strided, transposed, batched, with alpha and beta.
@@ -59,26 +81,71 @@ extension Workload {
     let residual = shape.hasResidual ? try operands.make(Shape(batch, m, n)) : nil
     let output = try operands.make(Shape(batch, m, n))
     let bias = shape.hasBias ? try operands.vector(n) : nil
+    return matmul(shape, name, operands, a: a.view, b: b.view, bias: bias, residual: residual?.view, output: output)
+  }
+
+  private static func matmul(
+    _ shape: MatmulShape, _ name: String?, _ operands: Operands, a: TensorView, b: TensorView, bias: Tensor?,
+    residual: TensorView?, output: MutableTensor
+  ) -> Workload {
+    let (batch, m, n, k) = (shape.batch, shape.m, shape.n, shape.k)
     let epilogue = Epilogue(scale: shape.alpha, bias: bias, activation: shape.activation)
-    let touched = batch * m * k + bBatch * n * k + batch * m * n * (shape.beta == 0 ? 1 : 2)
-    return Workload(
+    let touched = batch * m * k + b.shape[0] * n * k + batch * m * n * (shape.beta == 0 ? 1 : 2)
+    let workload = Workload(
       .matmul, name ?? "\(shape)", kernels: ["f32_gemm_block", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"],
       flops: 2 * Double(batch) * Double(m) * Double(n) * Double(k),
       bytes: 4 * Double(touched),
       isExactOnIntegers: shape.activation == .identity || shape.activation == .relu,
       operands: operands, output: output,
       prepare: { context in
-        { c in
-          try context.matmul(
-            a.view, b.view, beta: shape.beta, epilogue: epilogue, residual: residual?.view, into: c)
-        }
+        { c in try context.matmul(a, b, beta: shape.beta, epilogue: epilogue, residual: residual, into: c) }
       },
       bound: { rounding, expected in
         try productBound(
-          a.view, b.view, beta: shape.beta, held: output.view, epilogue: epilogue, residual: residual?.view,
-          expected: expected, rounding: rounding)
+          a, b, beta: shape.beta, held: output.view, epilogue: epilogue, residual: residual, expected: expected,
+          rounding: rounding)
       })
+    if shape.beta == 0 {
+      workload.sampling = Sampling(rows: batch * m, work: Double(n) * Double(k)) { rows in
+        // Rows of one product stay one product; rows of a batch become a batch of rows, each with its own B.
+        let extents = batch == 1 ? Shape(1, rows.count, k) : Shape(rows.count, 1, k)
+        let part = shape.with { ($0.batch, $0.m) = (extents[0], extents[1]) }
+        func taken(_ view: TensorView, _ width: Int) throws -> TensorView {
+          try gather(rows, of: view).reshaped(Shape(extents[0], extents[1], width))
+        }
+        return matmul(
+          part, name, operands, a: try taken(a, k), b: b.shape[0] == 1 ? b : try gatherBatches(rows.map { $0 / m }, of: b),
+          bias: bias, residual: try residual.map { try taken($0, n) },
+          output: try MutableTensor(zeros: Shape(extents[0], extents[1], n)))
+      }
+    }
+    workload.plainProduct = {
+      let plain = MatmulShape(batch: batch, m: m, n: n, k: k).with { $0.sharesB = shape.sharesB }
+      return try plainProduct(plain, operands, a: a, b: b)
+    }
+    return workload
   }
+
+  private static func plainProduct(
+    _ shape: MatmulShape, _ operands: Operands, a: TensorView, b: TensorView
+  ) throws -> PlainProduct {
+    let c = try MutableTensor(zeros: Shape(shape.batch, shape.m, shape.n))
+    return PlainProduct(
+      a: a, b: b, c: c,
+      workload: matmul(shape, nil, operands, a: a, b: b, bias: nil, residual: nil, output: c))
+  }
+}
+
+/// C = A B for each of a batch, on a workload's own operands and a destination apart.
+public struct PlainProduct {
+  /// `[batch, m, k]`, any strides.
+  public let a: TensorView
+  /// `[batch, k, n]`, any strides; a batch of 1 is shared.
+  public let b: TensorView
+  /// `[batch, m, n]`, contiguous.
+  public let c: MutableTensor
+  /// What checks `c`.
+  public let workload: Workload
 }
 
 public struct MatmulShape: Sendable, CustomStringConvertible {
@@ -136,5 +203,9 @@ private func productBound(
   }
 }
 
-/// The absolute values, row-major.
-func absolute(_ view: TensorView) throws -> TensorView { try Tensor(view.elements.map(abs), shape: view.shape).view }
+/// The absolute values, in memory of their own and in the same order: a product reads a transposed operand column by column.
+func absolute(_ view: TensorView) throws -> TensorView {
+  let rank = view.shape.rank
+  if rank >= 2, view.strides[rank - 1] > view.strides[rank - 2] { return try absolute(view.transposed()).transposed() }
+  return try Tensor(view.elements.map(abs), shape: view.shape).view
+}

@@ -1,0 +1,147 @@
+import Quern
+
+/// How a large result can be checked by some of its rows, at a share of the reference's time.
+struct Sampling {
+  /// Rows of the result, every axis but the width of a row folded.
+  let rows: Int
+  /// Steps of about a nanosecond that the reference takes for one row.
+  let work: Double
+  /// The same operation, for these rows alone.
+  let part: ([Int]) throws -> Workload
+}
+
+/// What a workload's result must be: every row of it, or a sample of the rows.
+public struct Expectation {
+  /// The rows looked at, ascending; `nil` for all.
+  public let rows: [Int]?
+  /// Seconds that the reference takes for the whole: measured, or inferred from the sample.
+  public let referenceSeconds: Double
+  let values: [Float]
+  let bounds: [Double]
+}
+
+/// What a workload showed on one backend.
+public struct Verification: Sendable {
+  /// The largest error as a share of its bound; at most 1 where the backend is correct.
+  public var errorOverBound = 0.0
+  /// What is wrong, in words; `nil` where nothing is.
+  public var failure: String?
+
+  public var isVerified: Bool { failure == nil }
+
+  public init() {}
+}
+
+extension Workload {
+  /// Runs on `context` and compares every element with the reference.
+  public func verify(on context: Context, rounding: Rounding = .anyOrder) throws -> Verification {
+    try verify(try ready(on: context), against: try expectation(rounding: rounding))
+  }
+
+  /// What the result must be, from the reference. A workload that would take it more than `work` steps of about a
+  /// nanosecond is judged by a seeded sample of its rows, spread evenly and with the first and the last among them.
+  public func expectation(rounding: Rounding = .anyOrder, work: Double = .infinity) throws -> Expectation {
+    reset(output)  // bounds may read what the destination held
+    guard let sampling, Double(sampling.rows) * sampling.work > work else { return try expectation(rounding, rows: nil) }
+    let count = min(max(Int(work / sampling.work), 2), sampling.rows)
+    var random = SeededRandom()
+    var rows = (0..<count).map { part in
+      Int.random(in: part * sampling.rows / count..<(part + 1) * sampling.rows / count, using: &random)
+    }
+    (rows[0], rows[count - 1]) = (0, sampling.rows - 1)
+    let sample = try sampling.part(rows).expectation(rounding, rows: rows)
+    return Expectation(
+      rows: rows, referenceSeconds: sample.referenceSeconds * Double(sampling.rows) / Double(count),
+      values: sample.values, bounds: sample.bounds)
+  }
+
+  private func expectation(_ rounding: Rounding, rows: [Int]?) throws -> Expectation {
+    let fresh = try MutableTensor(zeros: output.shape)
+    reset(fresh)  // memory of its own, so that a stray write of the kernel under test cannot hide
+    let call = try prepare(Context(backend: ReferenceBackend()))
+    let seconds = try ContinuousClock().measure { try call(fresh) } / .seconds(1)
+    let values = fresh.elements
+    return Expectation(rows: rows, referenceSeconds: seconds, values: values, bounds: try bound(rounding, values))
+  }
+
+  /// Runs a call made by ``ready(on:)`` from a fresh destination, and compares what it wrote.
+  ///
+  /// Where only a sample of rows is compared the destination starts as NaN, and no element may still be one.
+  public func verify(_ call: () throws -> Void, against expectation: Expectation) throws -> Verification {
+    guard let rows = expectation.rows, let sampling else {
+      reset(output)
+      try call()
+      return checked(compare(output.elements, expectation) { $0 })
+    }
+    let width = output.shape.count / sampling.rows
+    for position in 0..<output.shape.count { output.base[output.offset(of: position)] = .nan }
+    try call()
+    func position(_ sample: Int) -> Int { rows[sample / width] * width + sample % width }
+    let sampled = expectation.values.indices.map { output.base[output.offset(of: position($0))] }
+    var verification = compare(sampled, expectation, position)
+    if operands.fill != .special, verification.failure == nil,
+      let hole = (0..<output.shape.count).first(where: { output.base[output.offset(of: $0)].isNaN })
+    {
+      verification.failure = "element \(hole) of \(output.shape) was not written, or is a NaN"
+    }
+    return checked(verification)
+  }
+
+  private func checked(_ verification: Verification) -> Verification {
+    var verification = verification
+    if !operands.areIntact { verification.failure = "wrote outside an operand" }
+    return verification
+  }
+
+  /// - Parameter position: where an element of the expectation lies in the whole result.
+  private func compare(_ result: [Float], _ expectation: Expectation, _ position: (Int) -> Int) -> Verification {
+    var verification = Verification()
+    let exact = isExactOnIntegers && operands.fill == .integers
+    for (index, (y, truth)) in zip(result, expectation.values).enumerated() {
+      func fail(_ reason: String) {
+        if verification.failure == nil {
+          verification.failure =
+            "element \(position(index)) of \(output.shape) is \(y), the reference has \(truth): \(reason)"
+        }
+      }
+      if truth.isNaN || y.isNaN {
+        // An infinity may cancel in one order and not in another; a NaN where no special value went in is a fault.
+        if truth.isNaN != y.isNaN && operands.fill != .special { fail("a NaN on one side only") }
+        if truth.isNaN && !y.isNaN { fail("a NaN was lost") }
+        continue
+      }
+      if truth.isInfinite || y.isInfinite {
+        if truth != y { fail("an infinity on one side only") }
+        continue
+      }
+      if exact {
+        if y != truth { fail("integers must be exact") }
+        continue
+      }
+      let error = abs(Double(y) - Double(truth))
+      // The reference itself is rounded once.
+      let bound = expectation.bounds[index] + Rounding.unit * abs(Double(truth)) + Rounding.smallest
+      if bound.isNaN { continue }
+      verification.errorOverBound = max(verification.errorOverBound, error / bound)
+      if error > bound { fail("error \(error) exceeds the bound \(bound)") }
+    }
+    return verification
+  }
+}
+
+/// These rows of a matrix, or of a batch of matrices counted through, one after the other.
+func gather(_ rows: [Int], of view: TensorView) throws -> TensorView {
+  let (m, n) = (view.shape[view.shape.rank - 2], view.shape.last)
+  let (rowStride, columnStride) = (view.strides[view.shape.rank - 2], view.strides[view.shape.rank - 1])
+  let elements = rows.flatMap { row in
+    let start = view.base + (view.shape.rank == 3 ? row / m * view.strides[0] : 0) + row % m * rowStride
+    return (0..<n).map { start[$0 * columnStride] }
+  }
+  return try Tensor(elements, shape: Shape(rows.count, n)).view
+}
+
+/// These slices along the first of three axes.
+func gatherBatches(_ slices: [Int], of view: TensorView) throws -> TensorView {
+  let elements = slices.flatMap { view.rows($0..<$0 + 1).elements }
+  return try Tensor(elements, shape: Shape(slices.count, view.shape[1], view.shape[2])).view
+}
