@@ -14,7 +14,8 @@ struct BenchmarksCommand: ParsableCommand {
       them all. Figures are medians with the 10th and 90th percentile.
 
       The share of the peak is that of whichever roof bounds the case: the larger of flops/s over the FMA rate and \
-      bytes/s over the read bandwidth, both measured at the start with the same threads and instruction set. \
+      bytes/s over the read bandwidth, both the best measured at the start and between cases, with the same threads and \
+      instruction set. \
       Operands that stay in cache can exceed 100%, as the bandwidth is that of memory.
 
       The OpenBLAS column runs cblas_sgemm with OpenBLAS's own threads on the same operands, without the epilogue; \
@@ -61,7 +62,7 @@ struct BenchmarksCommand: ParsableCommand {
     try ReleaseBuild.takeOverFromDebug()
 
     let defaults = try MultithreadedBackend(options: options)
-    let machine = try Machine.measure(threads: defaults.threads, isa: defaults.isa ?? .scalar)
+    let machine = try Machine(threads: defaults.threads, isa: defaults.isa ?? .scalar)
     StandardError.writeLine("benchmarks: \(machine)")
     var runner = Runner(machine: machine, backends: backends, seconds: seconds)
     try runner.run(cases)

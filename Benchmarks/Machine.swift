@@ -4,14 +4,34 @@ import Foundation
 import Quern
 
 /// The machine as this run finds it: what it is, and how fast it can be at best.
-struct Machine: CustomStringConvertible {
+final class Machine: CustomStringConvertible {
   let processor: String
   let isa: ISA
   let threads: Int
   /// Floating-point operations a second when nothing leaves the registers.
-  let peakFlops: Double
+  private(set) var peakFlops = 0.0
   /// Bytes a second read from memory.
-  let readBytes: Double
+  private(set) var readBytes = 0.0
+
+  private let width: cpeak_width
+  private let memory: MutableTensor
+
+  private static let iterations = 1 << 14
+  private static let pieceFloats = 1 << 18
+
+  init(threads: Int, isa: ISA) throws {
+    (self.threads, self.isa, processor) = (threads, isa, Self.processorName())
+    width =
+      switch isa {
+      case .scalar, .neon: CPEAK_BASELINE
+      case .avx2: CPEAK_AVX2
+      case .avx512: CPEAK_AVX512
+      }
+    // Well beyond the last-level cache that a few cores get, whatever a virtual machine tells of it.
+    let floats = (256 << 20) / MemoryLayout<Float>.stride
+    memory = try MutableTensor(zeros: Shape(floats / Self.pieceFloats * Self.pieceFloats))
+    measure(trials: 20)
+  }
 
   var description: String {
     String(
@@ -24,58 +44,45 @@ struct Machine: CustomStringConvertible {
     max(flops / seconds / peakFlops, bytes / seconds / readBytes)
   }
 
-  static func measure(threads: Int, isa: ISA) throws -> Machine {
-    let width = width(of: isa)
-    return Machine(
-      processor: processorName(), isa: isa, threads: threads, peakFlops: measurePeak(width, threads),
-      readBytes: try measureRead(width, threads))
-  }
-
-  private static func width(of isa: ISA) -> cpeak_width {
-    switch isa {
-    case .scalar, .neon: CPEAK_BASELINE
-    case .avx2: CPEAK_AVX2
-    case .avx512: CPEAK_AVX512
-    }
-  }
-
-  /// What the pieces of one measurement share.
-  private struct Job {
-    var width: cpeak_width
-    var floats: UnsafePointer<Float>?
-  }
-
-  private static let iterations = 1 << 14
-  private static let pieceFloats = 1 << 18
-
-  /// The best of many short trials: whatever else runs can only slow one down. Small pieces let a thread that starts late
-  /// do its share.
-  private static func measurePeak(_ width: cpeak_width, _ threads: Int) -> Double {
+  /// Raises the peaks to what these trials show. The best counts, as whatever else runs can only slow one down; trials
+  /// all along a run keep a busy moment at its start from passing for a slow machine.
+  func measure(trials: Int) {
+    // Small pieces, so that a thread that starts late does its share.
     let pieces = 64 * threads
-    let best = bestTime(of: Job(width: width), pieces: pieces, threads: threads, trials: 40) { context, first, last in
-      let job = context!.assumingMemoryBound(to: Job.self).pointee
-      for _ in first..<last { Machine.keep(cpeak_fma(job.width, Machine.iterations)) }
-    }
-    return Double(pieces * iterations * cpeak_fma_flops(width)) / best
-  }
-
-  private static func measureRead(_ width: cpeak_width, _ threads: Int) throws -> Double {
-    // Well beyond the last-level cache, of which a virtual machine may tell less than there is.
-    let bytes = max(256 << 20, 4 * ck_cache_bytes(3)), pieces = bytes / 4 / pieceFloats
-    let memory = try MutableTensor(zeros: Shape(pieces * pieceFloats))
-    let job = Job(width: width, floats: UnsafePointer(memory.base))
-    let best = bestTime(of: job, pieces: pieces, threads: threads, trials: 10) { context, first, last in
-      let job = context!.assumingMemoryBound(to: Job.self).pointee
-      for piece in first..<last {
-        Machine.keep(cpeak_read(job.width, job.floats! + piece * Machine.pieceFloats, Machine.pieceFloats))
+    let flops = Double(pieces * Self.iterations * cpeak_fma_flops(width))
+    let read = memory.shape.count / Self.pieceFloats
+    let bytes = Double(memory.shape.count * MemoryLayout<Float>.stride)
+    for _ in 0..<trials {
+      let arithmetic = time(pieces) { job, first, last in
+        for _ in first..<last { Machine.keep(cpeak_fma(job.width, Machine.iterations)) }
       }
+      peakFlops = max(peakFlops, flops / arithmetic)
+      let reading = time(read) { job, first, last in
+        for piece in first..<last {
+          Machine.keep(cpeak_read(job.width, job.floats + piece * Machine.pieceFloats, Machine.pieceFloats))
+        }
+      }
+      readBytes = max(readBytes, bytes / reading)
     }
-    return Double(pieces * pieceFloats * 4) / withExtendedLifetime(memory) { best }
   }
 
-  private static func bestTime(of job: Job, pieces: Int, threads: Int, trials: Int, _ task: ck_task) -> Double {
-    withUnsafePointer(to: job) { job in
-      (0..<trials).map { _ in Stopwatch.time { ck_parallel(pieces, 1, threads, task, job) } }.min() ?? .infinity
+  /// What the pieces of one trial share.
+  private struct Job {
+    let width: cpeak_width
+    let floats: UnsafePointer<Float>
+    let task: (Job, Int, Int) -> Void
+  }
+
+  private func time(_ pieces: Int, _ task: @escaping (Job, Int, Int) -> Void) -> Double {
+    withUnsafePointer(to: Job(width: width, floats: UnsafePointer(memory.base), task: task)) { job in
+      Stopwatch.time {
+        ck_parallel(
+          pieces, 1, threads,
+          { context, first, last in
+            let job = context!.assumingMemoryBound(to: Job.self).pointee
+            job.task(job, first, last)
+          }, job)
+      }
     }
   }
 

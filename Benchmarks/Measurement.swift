@@ -13,7 +13,6 @@ struct Measurement {
   let median, p10, p90: Double
   let repetitions: Int
   let flops, bytes: Double
-  let peakFraction: Double
   let isVerified: Bool
   let errorOverBound: Double
   let fallback: String?
@@ -28,13 +27,14 @@ struct Measurement {
     (median, p10, p90) = (contender.quantile(0.5), contender.quantile(0.1), contender.quantile(0.9))
     repetitions = contender.repetitions
     (flops, bytes) = (workload.flops, workload.bytes)
-    peakFraction = machine.peakFraction(flops: flops, bytes: bytes, seconds: median)
     (isVerified, errorOverBound) = (contender.verification.isVerified, contender.verification.errorOverBound)
     (fallback, note, self.rows, self.machine) = (contender.fallback, contender.note, rows, machine)
   }
 
   var gflops: Double { flops / median / 1e9 }
   var gbps: Double { bytes / median / 1e9 }
+  /// Against the best peaks that the run has shown so far: final once it is over.
+  var peakFraction: Double { machine.peakFraction(flops: flops, bytes: bytes, seconds: median) }
 }
 
 /// Measurements for programs to read.

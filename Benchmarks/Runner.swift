@@ -27,7 +27,7 @@ struct Runner {
   }
 
   /// Steps of about a nanosecond that the reference may take to say what a result must be: beyond, rows are sampled.
-  private static let checkingWork = 5e7
+  private static let checkingWork = 3e7
   /// The longest turn: long enough to have the caches to oneself, short against what a busy machine changes.
   private static let longestTurn = 0.04
 
@@ -37,6 +37,7 @@ struct Runner {
     for (index, entry) in cases.enumerated() {
       progress.show(index, "\(entry.operation.rawValue) \(entry.name)")
       try run(entry)
+      machine.measure(trials: 1)
     }
     reportOmissions(progress)
   }
@@ -49,7 +50,7 @@ struct Runner {
     for backend in backends {
       let name = type(of: backend).name
       if backend is ReferenceBackend, expectation.referenceSeconds > seconds {
-        let reason = String(format: "one call would take %.1f s, beyond --seconds %g", expectation.referenceSeconds, seconds)
+        let reason = String(format: "one call takes %.1f s, beyond --seconds %g", expectation.referenceSeconds, seconds)
         omissions.append(Omission(operation: entry.operation.rawValue, name: entry.name, backend: name, reason: reason))
         continue
       }
@@ -88,9 +89,8 @@ struct Runner {
   private func reportOmissions(_ progress: Progress) {
     guard !omissions.isEmpty else { return }
     progress.finish()
-    StandardError.writeLine("benchmarks: not run, one call being beyond --seconds \(seconds):")
     for omission in omissions {
-      StandardError.writeLine("  \(omission.backend): \(omission.operation): \(omission.name): \(omission.reason)")
+      StandardError.writeLine("benchmarks: not run: \(omission.backend): \(omission.operation): \(omission.name): \(omission.reason)")
     }
   }
 }

@@ -1,11 +1,6 @@
 // CPU detection: CPUID and XCR0 on x86, a constant on AArch64 (NEON is part of the base architecture).
 #include "include/ck_cpu.h"
 
-#if defined(__linux__)
-#include <unistd.h>
-#elif defined(__APPLE__)
-#include <sys/sysctl.h>
-#endif
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -50,20 +45,4 @@ ck_cpu_leaves ck_cpu_read(void) {
   leaves.neon = 1;
 #endif
   return leaves;
-}
-
-size_t ck_cache_bytes(int32_t level) {
-#if defined(_SC_LEVEL1_DCACHE_SIZE)
-  const int names[3] = {_SC_LEVEL1_DCACHE_SIZE, _SC_LEVEL2_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE};
-  const long bytes = level >= 1 && level <= 3 ? sysconf(names[level - 1]) : 0;
-  return bytes > 0 ? (size_t)bytes : 0;
-#elif defined(__APPLE__)
-  const char *const names[3] = {"hw.l1dcachesize", "hw.l2cachesize", "hw.l3cachesize"};
-  int64_t bytes = 0;
-  size_t size = sizeof bytes;
-  return level >= 1 && level <= 3 && !sysctlbyname(names[level - 1], &bytes, &size, 0, 0) && bytes > 0 ? (size_t)bytes : 0;
-#else
-  (void)level;
-  return 0;
-#endif
 }

@@ -228,7 +228,10 @@ static pthread_key_t scratch_key;
 // Runs on the thread that ends, so its thread-local scratch is still there.
 static void free_scratch(void *unused) {
   (void)unused;
-  for (size_t slot = 0; slot < CK_SCRATCH_SLOTS; slot++) free(scratch[slot].floats), scratch[slot].floats = 0, scratch[slot].count = 0;
+  for (size_t slot = 0; slot < CK_SCRATCH_SLOTS; slot++) {
+    free(scratch[slot].floats);
+    scratch[slot].floats = 0, scratch[slot].count = 0;
+  }
 }
 
 static void make_scratch_key(void) { pthread_key_create(&scratch_key, free_scratch); }
@@ -285,7 +288,8 @@ static size_t quota_threads(const char *mount, const char *group, size_t least) 
     long long quota = 0, period = 0, unused;
     int known = read_numbers(directory, "cpu.max", &quota, &period) == 2;
     if (!known)
-      known = read_numbers(directory, "cpu.cfs_quota_us", &quota, &unused) && read_numbers(directory, "cpu.cfs_period_us", &period, &unused);
+      known = read_numbers(directory, "cpu.cfs_quota_us", &quota, &unused) &&
+              read_numbers(directory, "cpu.cfs_period_us", &period, &unused);
     if (known && quota > 0 && period > 0 && (size_t)(quota / period) < least) least = (size_t)(quota / period);
     char *slash = strrchr(directory, '/');
     if (strlen(directory) <= strlen(mount) || !slash) return least;

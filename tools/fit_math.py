@@ -69,27 +69,22 @@ def fit_expm1():
         show(f"expm1 degree {degree + 2}", *rounded_fit(columns, target, r**2 / np.expm1(r)))
 
 
-def tail(a):
-    """Phi(-a) e^(a^2 / 2), the smooth factor of the normal tail."""
-    a = mp.mpf(a)
-    return mp.erfc(a / mp.sqrt(2)) / 2 * mp.exp(a * a / 2)
-
-
-def fit_tail(top, bottom, limit=13.2):
-    # g(a) = P(a) / Q(a), Q(0) = 1: P - (g Q) = 0 is linear; a few reweightings by 1 / Q reach the minimax quotient.
-    a = np.concatenate([grid(0, limit, 1200), grid(0, 2, 600)])
-    g = np.array([float(tail(x)) for x in a])
-    powers = np.stack([a**i for i in range(max(top, bottom) + 1)], axis=1)
-    columns = np.hstack([powers[:, : top + 1], -g[:, None] * powers[:, 1 : bottom + 1]])
+def fit_normal(top=5, bottom=5, limit=5.7):
+    # R(s) = (Phi(a) - 1/2) / a = P(s) / Q(s), s = a^2, Q(0) = 1: P - R Q = 0 is linear, and a few reweightings by 1 / Q reach
+    # the minimax quotient. The error counted is that of a R(s), which is that of Phi.
+    a = grid(0, limit, 1500)
+    r = np.array([float(mp.erf(mp.mpf(x) / mp.sqrt(2)) / 2 / mp.mpf(x)) for x in a])
+    powers = np.stack([a ** (2 * i) for i in range(max(top, bottom) + 1)], axis=1)
+    columns = np.hstack([powers[:, : top + 1], -r[:, None] * powers[:, 1 : bottom + 1]])
     q = np.ones_like(a)
-    for _ in range(20):
-        c = minimax(columns, g, 1 / (g * q))
+    for _ in range(30):
+        c = minimax(columns, r, a / q)
         q = 1 + powers[:, 1 : bottom + 1] @ c[top + 1 :]
     denominator = np.float32(np.concatenate([[1], c[top + 1 :]])).astype(float)
     q = powers[:, : bottom + 1] @ denominator
-    numerator, error = rounded_fit(powers[:, : top + 1] / q[:, None], g, 1 / g)
-    show(f"tail {top}/{bottom} P", numerator, error)
-    show(f"tail {top}/{bottom} Q", denominator, error)
+    numerator, error = rounded_fit(powers[:, : top + 1] / q[:, None], r, a)
+    show("normal P", numerator, error)
+    show("normal Q", denominator, error)
 
 
 def fit_constants():
@@ -108,5 +103,4 @@ if __name__ == "__main__":
     fit_constants()
     fit_exp()
     fit_expm1()
-    for shape in ((3, 4), (4, 5), (5, 6)):
-        fit_tail(*shape)
+    fit_normal()

@@ -124,8 +124,9 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, size_t 
     if (!seen[r]) continue;
     float *s = t->score + r * ATTENTION_KEYS;
     fresh[r] = t->top[i + r] == -INFINITY;  // nothing but masked keys so far: o holds nothing yet
-    factor[r] = g->mask ? attention_softmax_(g->scale, s, g->mask + (i + r) * g->mask_rs + k0, seen[r], t->top + i + r, t->total + i + r)
-                        : attention_softmax_(g->scale, s, 0, seen[r], t->top + i + r, t->total + i + r);
+    float *top = t->top + i + r, *total = t->total + i + r;
+    factor[r] = g->mask ? attention_softmax_(g->scale, s, g->mask + (i + r) * g->mask_rs + k0, seen[r], top, total)
+                        : attention_softmax_(g->scale, s, 0, seen[r], top, total);
   }
   // Keys every row sees, as tiles; then those of the diagonal, row by row, so that no value a row may not see is touched.
   attention_multiply_(m, t->width / GEMM_NR, seen[0], t->score, ATTENTION_KEYS, t->value, t->value_rs, t->value_panel, t->product,

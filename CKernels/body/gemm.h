@@ -41,8 +41,8 @@
 #define GEMM_TRIPLES_ ((GEMM_MR + 2) / 3)
 
 // One step of gemm_tile_: acc[i][v] += A(i, p) B(p, v). The shorter side stays in registers.
-CK_INLINE void gemm_step_(const size_t m, const size_t vectors, const float *const *a, size_t a_rs, const float *b, size_t b_panel,
-                          vf *acc) {
+CK_INLINE void gemm_step_(const size_t m, const size_t vectors, const float *const *a, size_t a_rs, const float *b,
+                          size_t b_panel, vf *acc) {
   vf held[GEMM_ACCUMULATORS_];
   const size_t hold = vectors > m ? m : vectors, stream = vectors > m ? vectors : m;
 #pragma clang loop unroll(full)
@@ -60,12 +60,12 @@ CK_INLINE void gemm_step_(const size_t m, const size_t vectors, const float *con
 }
 
 // The micro-tile, for every body that multiplies: acc[i * vectors + v] += sum over p < k, in order, of A(i, p) B(p, v).
-//   m, vectors  constants at the call, m <= GEMM_MR and m * vectors <= GEMM_ACCUMULATORS_: acc, a local array, becomes registers
+//   m, vectors  constants at the call, m <= GEMM_MR, m * vectors <= GEMM_ACCUMULATORS_: acc, a local array, becomes registers
 //   a           A(i, p) at a[i * a_rs + p * a_ks]; only the m rows are read
 //   b           vector v of row p, read whole, at b + p * b_ks + (v / GEMM_NRV) * b_panel + (v % GEMM_NRV) * VL:
 //               rows at any stride b_ks; b_panel = GEMM_NR makes the vectors of a row contiguous
-CK_INLINE void gemm_tile_(const size_t m, const size_t vectors, size_t k, const float *a, size_t a_rs, size_t a_ks, const float *b,
-                          size_t b_ks, size_t b_panel, vf *acc) {
+CK_INLINE void gemm_tile_(const size_t m, const size_t vectors, size_t k, const float *a, size_t a_rs, size_t a_ks,
+                          const float *b, size_t b_ks, size_t b_panel, vf *acc) {
   const float *row[GEMM_TRIPLES_];
 #pragma clang loop unroll(full)
   for (size_t g = 0; g < (m + 2) / 3; g++) row[g] = a + 3 * g * a_rs;
@@ -124,7 +124,7 @@ CK_INLINE void gemm_finish_as_(const ck_activation kind, const ck_gemm_block *g,
 
 // The finish of every tile that cannot be stored straight from registers: edges and epilogues. tile [m][tile_rs].
 static __attribute__((noinline)) void gemm_finish_(const ck_gemm_block *g, size_t i, size_t j, size_t m, size_t n,
-                                                            const float *tile, size_t tile_rs) {
+                                                   const float *tile, size_t tile_rs) {
   switch (g->activation) {
     case CK_RELU: gemm_finish_as_(CK_RELU, g, i, j, m, n, tile, tile_rs); break;
     case CK_GELU_ERF: gemm_finish_as_(CK_GELU_ERF, g, i, j, m, n, tile, tile_rs); break;
@@ -137,7 +137,8 @@ static __attribute__((noinline)) void gemm_finish_(const ck_gemm_block *g, size_
 }
 
 // Rows [i, i + m) by the panels from column j on; m and panels constant.
-CK_INLINE void gemm_rows_(const size_t m, const size_t panels, const ck_gemm_block *g, size_t i, size_t j, enum gemm_exit_ leave) {
+CK_INLINE void gemm_rows_(const size_t m, const size_t panels, const ck_gemm_block *g, size_t i, size_t j,
+                          enum gemm_exit_ leave) {
   const size_t vectors = panels * GEMM_NRV, width = panels * GEMM_NR;
   const float *b = g->b + j / GEMM_NR * g->b_panel;
   float *c = g->c + i * g->c_rs + j;
@@ -170,13 +171,13 @@ CK_INLINE void gemm_rows_(const size_t m, const size_t panels, const ck_gemm_blo
 
 // The rows left below the full tiles, 1 ... GEMM_MR - 1 of them: one instance a count, several panels at once when few.
 static __attribute__((noinline)) void gemm_rest_(const ck_gemm_block *g, size_t m, size_t i, size_t j, size_t panels,
-                                                          enum gemm_exit_ leave) {
-#define GEMM_REST_(count)                                         \
-  case count:                                                     \
-    if (panels == GEMM_PANELS_(count) && GEMM_PANELS_(count) > 1) \
-      gemm_rows_(count, GEMM_PANELS_(count), g, i, j, leave);     \
-    else                                                          \
-      for (size_t q = 0; q < panels; q++) gemm_rows_(count, 1, g, i, j + q * GEMM_NR, leave); \
+                                                 enum gemm_exit_ leave) {
+#define GEMM_REST_(count)                                                                       \
+  case count:                                                                                   \
+    if (GEMM_PANELS_(count) > 1 && panels == GEMM_PANELS_(count))                               \
+      gemm_rows_(count, GEMM_PANELS_(count), g, i, j, leave);                                   \
+    else                                                                                        \
+      for (size_t q = 0; q < panels; q++) gemm_rows_(count, 1, g, i, j + q * GEMM_NR, leave);   \
     break;
   switch (m) {
     GEMM_REST_(1)
@@ -199,14 +200,24 @@ static __attribute__((noinline)) void gemm_rest_(const ck_gemm_block *g, size_t 
 #undef GEMM_REST_
 }
 
+// The full row tiles of one panel. Where K is sliced the next panel's slice lies elsewhere, so it is fetched a share a tile.
+CK_INLINE void gemm_column_(const ck_gemm_block *g, size_t full, size_t j, enum gemm_exit_ leave) {
+  const float *next = g->b + (j / GEMM_NR + 1) * g->b_panel;
+  const int fetch = !g->b_ks && g->b_panel != g->k * GEMM_NR && j + GEMM_NR < g->n;
+  const size_t share = fetch ? g->k * GEMM_NR / (full / GEMM_MR + 1) / 16 + 1 : 0;
+  for (size_t i = 0; i < full; i += GEMM_MR) {
+    for (size_t line = 0; line < share; line++, next += 16) __builtin_prefetch(next, 0, 2);
+    gemm_rows_(GEMM_MR, 1, g, i, j, leave);
+  }
+}
+
 void CK_NAME(f32_gemm_block)(const ck_gemm_block *g) {
   const int bare = g->alpha == 1 && !g->bias && !g->residual && g->activation == CK_IDENTITY;
   const enum gemm_exit_ leave = bare && g->beta == 0 ? GEMM_STORE_ : bare && g->beta == 1 ? GEMM_ADD_ : GEMM_FINISH_;
   const size_t full = g->m / GEMM_MR * GEMM_MR, rest = g->m - full, group = rest ? GEMM_PANELS_(rest) : 1;
   for (size_t j = 0; j < g->n; j += group * GEMM_NR) {
     const size_t panels = CK_MIN(group, (g->n - j + GEMM_NR - 1) / GEMM_NR);
-    for (size_t q = 0; q < panels; q++)
-      for (size_t i = 0; i < full; i += GEMM_MR) gemm_rows_(GEMM_MR, 1, g, i, j + q * GEMM_NR, leave);
+    for (size_t q = 0; q < panels; q++) gemm_column_(g, full, j + q * GEMM_NR, leave);
     if (rest) gemm_rest_(g, rest, full, j, panels, leave);
   }
 }
@@ -236,10 +247,10 @@ void CK_NAME(f32_gemm_pack_a)(size_t m, size_t k, const float *a, size_t a_rs, s
   }
 }
 
-// Rows [0, k) of B with contiguous columns, 16 rows at a time so that both sides run along memory.
+// Rows [0, k) of B with contiguous columns, four rows at a time so that both sides run along memory.
 CK_INLINE void gemm_pack_b_rows_(size_t n, size_t k, const float *b, size_t b_ks, float *packed) {
-  for (size_t p0 = 0; p0 < k; p0 += 16) {
-    const size_t p1 = CK_MIN(p0 + 16, k);
+  for (size_t p0 = 0; p0 < k; p0 += 4) {
+    const size_t p1 = CK_MIN(p0 + 4, k);
     for (size_t j = 0; j < n; j += GEMM_NR)
       for (size_t p = p0; p < p1; p++)
         for (size_t v = 0; v < GEMM_NR; v += VL) {

@@ -9,15 +9,19 @@
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 enum {
-  MOST_COLUMNS = 512,        // columns of one block: its slice of C stays in L2 while K goes by
+  MOST_COLUMNS = 2048,       // columns of one block: packing its A is then a small share of it
   UNPACKED_FLOATS = 1 << 20,  // unpacked B is packed this much at a time (4 MiB)
   CALLER_WORK = 1 << 19,     // multiply-adds worth handing to another thread: about 20 microseconds
   BLOCK_WORK = 1 << 18,      // and the least worth cutting a block for
   BATCH_WORK = 1 << 24,      // entries below this are shared out whole when there are enough of them
   BLOCKS_A_THREAD = 4,
-  FEWEST_ROWS_TO_PACK = 24,  // rows and columns that repay packing A
-  FEWEST_COLUMNS_TO_PACK = 96,
-  MOST_ROWS_IN_PLACE = 16,  // rows that do not repay packing B
+  FEWEST_ROWS_TO_PACK = 24,  // rows, and columns of a block, that repay packing A
+  FEWEST_COLUMNS_TO_PACK = 768,
+  ALIASED_COLUMNS_TO_PACK = 96,  // where rows of A lie a multiple of 2 KiB apart and so compete for the same cache sets
+  ALIASING_STRIDE = 512,
+  MOST_ROWS_IN_PLACE = 12,  // rows that do not repay packing B; more where its rows lie near each other
+  MOST_ROWS_IN_PLACE_NEAR = 48,
+  NEAR_STRIDE = 512,
 };
 
 // What every entry of a call shares.
@@ -172,16 +176,18 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   if (!call->batch || !call->m || !call->n) return 0;
   const size_t k = call->k, n = call->n, work = MAX(call->m, 4) * n * k;  // a few rows cost what reading B costs
   const int by_entry = threads > 1 && work < BATCH_WORK && call->batch >= threads && work * call->batch >= CALLER_WORK;
-  if (by_entry ? 0 : work < CALLER_WORK) threads = 1;
+  if (!by_entry && work < CALLER_WORK) threads = 1;
 
   plan p = {.table = table, .call = call, .slice = balanced(k, table->gemm_kc, 4)};
   const size_t nr = table->gemm_nr;
   const int unpacked = k && !call->packed;
-  if (unpacked && call->a_cs == 1 && call->b_cs == 1 && call->m <= MOST_ROWS_IN_PLACE) p.in_place = n / nr * nr;
+  const size_t most_rows = call->b_rs <= NEAR_STRIDE ? MOST_ROWS_IN_PLACE_NEAR : MOST_ROWS_IN_PLACE;
+  if (unpacked && call->a_cs == 1 && call->b_cs == 1 && call->m <= most_rows) p.in_place = n / nr * nr;
   p.chunk = unpacked ? MIN(round_up(n - p.in_place, nr), MAX(UNPACKED_FLOATS / k / nr, 1) * nr) : n;
   cut_blocks(&p, by_entry ? 1 : threads, work);
-  if (k && !p.in_place && (call->a_cs != 1 || (call->m >= FEWEST_ROWS_TO_PACK && n >= FEWEST_COLUMNS_TO_PACK)))
-    p.packed_a = round_up(p.rows, 16) * p.slice;
+  const size_t columns_to_pack = call->a_rs % ALIASING_STRIDE ? FEWEST_COLUMNS_TO_PACK : ALIASED_COLUMNS_TO_PACK;
+  const int repays = call->m >= FEWEST_ROWS_TO_PACK && p.columns >= columns_to_pack;
+  if (k && !p.in_place && (call->a_cs != 1 || repays)) p.packed_a = round_up(p.rows, 16) * p.slice;
   if (call->residual == call->c && k > p.slice) p.kept_residual = round_up(p.rows * p.columns, 16);
   p.piece = p.packed_a + p.kept_residual;
   p.b_piece = unpacked ? round_up(p.chunk * k, 16) : 0;

@@ -6,18 +6,16 @@
 
 // CPUID leaves and XCR0 as the instructions return them; all zero is a machine with nothing beyond the baseline.
 typedef struct ck_cpu_leaves {
-  uint32_t max_leaf;      // CPUID 0: EAX
-  uint32_t leaf1_ecx;     // CPUID 1: ECX
-  uint32_t leaf7_ebx;     // CPUID 7.0: EBX
-  uint64_t xcr0;          // XGETBV 0, or 0 where CPUID 1 says the OS does not allow it
-  int32_t neon;           // Arm: Advanced SIMD present
+  uint32_t max_leaf;   // CPUID 0: EAX
+  uint32_t leaf1_ecx;  // CPUID 1: ECX
+  uint32_t leaf7_ebx;  // CPUID 7.0: EBX
+  uint64_t xcr0;       // XGETBV 0, or 0 where CPUID 1 says the OS does not allow it
+  int32_t neon;        // Arm: Advanced SIMD present
 } ck_cpu_leaves;
 
 // The best ISA those values allow: both the instructions and the operating system's register state.
 ck_isa ck_isa_from_leaves(const ck_cpu_leaves *leaves);
 // This machine's values.
 ck_cpu_leaves ck_cpu_read(void);
-// Bytes of the data cache of a level (1, 2, 3) that one core reaches, or 0 where the system does not tell.
-size_t ck_cache_bytes(int32_t level);
 
 #endif

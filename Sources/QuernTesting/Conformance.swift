@@ -19,17 +19,30 @@ public enum Conformance {
     public var fallbacks: Set<Trace.Fallback> = []
   }
 
+  /// A backend under test.
+  public struct Subject: Sendable {
+    /// What failures call it.
+    public let label: String
+    public let backend: any Backend
+    /// How deep its sums are.
+    public let rounding: Rounding
+
+    public init(_ backend: any Backend, label: String? = nil, rounding: Rounding = .anyOrder) {
+      (self.backend, self.label, self.rounding) = (backend, label ?? type(of: backend).name, rounding)
+    }
+  }
+
   /// Runs every case of the given operations with integers, normal and special values, against both guard pages.
-  ///
-  /// - Parameters:
-  ///   - operations: all by default.
-  ///   - rounding: how deep the backend's sums are; any order by default.
-  ///   - seed: printed with each failure.
   public static func check(
-    _ backend: any Backend, operations: [Quern.Operation] = Quern.Operation.allCases, rounding: Rounding = .anyOrder,
-    seed: UInt64 = SeededRandom.runSeed
+    _ backend: any Backend, operations: [Quern.Operation] = Quern.Operation.allCases, seed: UInt64 = SeededRandom.runSeed
   ) throws -> Report {
-    let context = Context(backend: backend)
+    try check([Subject(backend)], operations: operations, seed: seed)
+  }
+
+  /// The same for several backends on the same operands, which the reference then runs only once.
+  public static func check(
+    _ subjects: [Subject], operations: [Quern.Operation] = Quern.Operation.allCases, seed: UInt64 = SeededRandom.runSeed
+  ) throws -> Report {
     var report = Report()
     for (index, entry) in TestCases.all.enumerated() where operations.contains(entry.operation) {
       for variation in TestCases.variations(of: index) {
@@ -37,18 +50,21 @@ public enum Conformance {
         let operands = Operands(
           seed: caseSeed, fill: variation.fill, placement: variation.placement, padding: variation.padding)
         let workload = try entry.make(operands)
-        let verification = try workload.verify(on: context, rounding: rounding)
+        let verify = try workload.verifier()
+        let operation = entry.operation.rawValue
         report.cases += 1
-        let name = entry.operation.rawValue
-        report.errorOverBound[name] = max(report.errorOverBound[name] ?? 0, verification.errorOverBound)
-        if let failure = verification.failure {
+        for subject in subjects {
+          let verification = try verify(Context(backend: subject.backend), subject.rounding)
+          report.errorOverBound[operation] = max(report.errorOverBound[operation] ?? 0, verification.errorOverBound)
+          guard let failure = verification.failure else { continue }
           report.failures.append(
-            "\(type(of: backend).name) \(name) \(workload.name) [\(variation.fill), \(variation.placement), "
+            "\(subject.label) \(operation) \(workload.name) [\(variation.fill), \(variation.placement), "
               + "padding \(variation.padding), seed \(caseSeed)]: \(failure)")
         }
       }
     }
-    report.fallbacks = Set(Trace.fallbacks.keys.filter { $0.backend == type(of: backend).name })
+    let names = subjects.map { type(of: $0.backend).name }
+    report.fallbacks = Set(Trace.fallbacks.keys.filter { names.contains($0.backend) })
     return report
   }
 }

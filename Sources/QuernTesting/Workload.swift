@@ -24,6 +24,7 @@ public final class Workload {
   let output: MutableTensor
   let prepare: (Context) throws -> Call
   let bound: (Rounding, [Float]) throws -> [Double]
+  let isContiguous: Bool
   private let initial: [Float]
 
   /// How to check a large result by some of its rows; `nil` where only the whole will do.
@@ -43,7 +44,8 @@ public final class Workload {
     (self.operation, self.name, self.kernels) = (operation, name, kernels)
     (self.flops, self.bytes, self.isExactOnIntegers) = (flops, bytes, isExactOnIntegers)
     (self.operands, self.output, self.prepare, self.bound) = (operands, output, prepare, bound)
-    initial = output.elements
+    isContiguous = output.isContiguous
+    initial = output.view.values
   }
 
   /// The call on a context, bound to this workload's destination: what a benchmark times.
@@ -56,10 +58,14 @@ public final class Workload {
   public func result(on context: Context) throws -> [Float] {
     reset(output)
     try prepare(context)(output)
-    return output.elements
+    return output.view.values
   }
 
   func reset(_ tensor: MutableTensor) {
-    for (position, value) in initial.enumerated() { tensor.base[tensor.offset(of: position)] = value }
+    if tensor.isContiguous {
+      initial.withUnsafeBufferPointer { tensor.base.update(from: $0.baseAddress ?? UnsafePointer(tensor.base), count: $0.count) }
+    } else {
+      for (position, value) in initial.enumerated() { tensor.base[tensor.offset(of: position)] = value }
+    }
   }
 }

@@ -31,18 +31,19 @@ extension ReferenceBackend {
             return Double(scale) * sum + Double(additive.base[offset])
           }
 
-          // Three passes over the keys need no memory: the largest score, the sum of exponentials, the weighted values.
+          // Two passes over the keys: the largest score, then the exponentials with the values they weigh.
           var largest = -Double.infinity
           for j in 0..<visible { largest = max(score(j), largest) }
-          var total = 0.0
-          for j in 0..<visible { total += weight(score(j), largest) }
-          for d in 0..<size {
-            var sum = 0.0
+          withUnsafeTemporaryAllocation(of: Double.self, capacity: size) { sums in
+            sums.initialize(repeating: 0)
+            var total = 0.0
             for j in 0..<visible {
+              let weight = weight(score(j), largest)
               let v = values.base + (keyRows.lowerBound + j) * values.strides[0] + keyHead * values.strides[1]
-              sum += weight(score(j), largest) * Double(v[d])
+              total += weight
+              for d in 0..<size { sums[d] += weight * Double(v[d]) }
             }
-            target[d] = total == 0 ? 0 : Float(sum / total)
+            for d in 0..<size { target[d] = total == 0 ? 0 : Float(sums[d] / total) }
           }
         }
       }

@@ -69,13 +69,14 @@ extension Workload {
         let keys = layout.keys.maximumLength
         // Each block of keys rescales the sums once; exp is within 2 ulp (4 u).
         let relative = 2 * score + Rounding.gamma(2 * keys + 3 * (keys / 32 + 1) + 12)
-        return weighted.elements.map { relative * Double($0) * (1 + relative) }
+        return weighted.view.values.map { relative * Double($0) * (1 + relative) }
       })
     guard mask == nil, q.shape[0] > 0 else { return workload }
-    let row = pairs * visible / Double(q.shape[0]) * Double(shape.heads * (shape.size + 2) * (shape.size + 15))
+    let row = pairs * visible / Double(q.shape[0]) * Double(shape.heads * (3 * shape.size + 30))
     workload.sampling = Sampling(rows: q.shape[0], work: row) { rows in
       // Each query becomes a sequence of its own, with the keys it sees.
-      var part = AttentionShape([Int](repeating: 1, count: rows.count), keys: [], heads: shape.heads, kvHeads: shape.kvHeads, size: shape.size)
+      var part = shape
+      (part.queries, part.keys, part.mask) = ([Int](repeating: 1, count: rows.count), [], .none)
       var seen: [Int] = []
       for row in rows {
         guard let sequence = (0..<layout.queries.count).first(where: { layout.queries[$0].contains(row) }) else { continue }
@@ -86,8 +87,8 @@ extension Workload {
         seen += keys.prefix(count)
       }
       return try attention(
-        part, name, operands, q: try gatherBatches(rows, of: q), k: try gatherBatches(seen, of: k),
-        v: try gatherBatches(seen, of: v), output: try MutableTensor(zeros: Shape(rows.count, shape.heads, shape.size)))
+        part, name, operands, q: try gatherSlices(rows, of: q), k: try gatherSlices(seen, of: k),
+        v: try gatherSlices(seen, of: v), output: try MutableTensor(zeros: Shape(rows.count, shape.heads, shape.size)))
     }
     return workload
   }
@@ -116,7 +117,7 @@ extension Workload {
 /// The largest Euclidean norm of a head's vector, which with another bounds Σ|q k| (Cauchy and Schwarz).
 private func largestNorm(_ view: TensorView) -> Double {
   var largest = 0.0
-  let elements = view.elements
+  let elements = view.values
   for start in stride(from: 0, to: elements.count, by: max(view.shape.last, 1)) {
     var squares = 0.0
     for value in elements[start..<start + view.shape.last] { squares += Double(value) * Double(value) }

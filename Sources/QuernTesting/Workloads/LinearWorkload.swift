@@ -105,18 +105,17 @@ extension Workload {
           a, b, beta: shape.beta, held: output.view, epilogue: epilogue, residual: residual, expected: expected,
           rounding: rounding)
       })
-    if shape.beta == 0 {
-      workload.sampling = Sampling(rows: batch * m, work: Double(n) * Double(k)) { rows in
-        // Rows of one product stay one product; rows of a batch become a batch of rows, each with its own B.
-        let extents = batch == 1 ? Shape(1, rows.count, k) : Shape(rows.count, 1, k)
-        let part = shape.with { ($0.batch, $0.m) = (extents[0], extents[1]) }
-        func taken(_ view: TensorView, _ width: Int) throws -> TensorView {
-          try gather(rows, of: view).reshaped(Shape(extents[0], extents[1], width))
+    if shape.beta == 0, batch == 1 {
+      workload.sampling = Sampling(rows: m, work: Double(n) * Double(k)) { rows in
+        let part = shape.with { $0.m = rows.count }
+        func taken(_ view: TensorView) throws -> TensorView {
+          let matrix = view.reinterpreted(
+            offset: 0, shape: Shape(m, view.shape[2]), strides: Shape(view.strides[1], view.strides[2]))
+          return try gather(rows, of: matrix).reshaped(Shape(1, rows.count, view.shape[2]))
         }
         return matmul(
-          part, name, operands, a: try taken(a, k), b: b.shape[0] == 1 ? b : try gatherBatches(rows.map { $0 / m }, of: b),
-          bias: bias, residual: try residual.map { try taken($0, n) },
-          output: try MutableTensor(zeros: Shape(extents[0], extents[1], n)))
+          part, name, operands, a: try taken(a), b: b, bias: bias, residual: try residual.map(taken),
+          output: try MutableTensor(zeros: Shape(1, rows.count, n)))
       }
     }
     workload.plainProduct = {
@@ -177,35 +176,62 @@ public struct MatmulShape: Sendable, CustomStringConvertible {
 }
 
 /// γ(depth + 3) (|α| |A||B| + |β C| + |bias|), through the activation, plus the activation's own error and one rounding for
-/// the residual. The magnitudes come from the reference, run on absolute values.
+/// the residual.
 private func productBound(
   _ a: TensorView, _ b: TensorView, beta: Float, held: TensorView, epilogue: Epilogue, residual: TensorView?,
   expected: [Float], rounding: Rounding
 ) throws -> [Double] {
-  let reference = Context(backend: ReferenceBackend())
-  let magnitude = try MutableTensor(zeros: held.shape)
-  let k = a.shape.last
-  if beta != 0 {
-    for position in 0..<held.shape.count { magnitude.base[position] = abs(held.base[held.offset(of: position)]) }
+  let (k, n) = (a.shape.last, held.shape.last)
+  let (factor, activation) = (rounding.product(k), epilogue.activation)
+  var bounds: [Double] = []
+  bounds.reserveCapacity(held.shape.count)
+  var row = [Double](repeating: 0, count: n)
+  for first in stride(from: 0, to: held.shape.count, by: max(n, 1)) {
+    magnitudes(a, b, row: first / n, into: &row)
+    for (column, products) in row.enumerated() {
+      let position = first + column
+      let kept = beta == 0 ? 0 : abs(Double(beta) * Double(held.base[held.offset(of: position)]))
+      let total = abs(Double(epilogue.scale)) * products + kept + abs(Double(epilogue.bias?.view.base[column] ?? 0))
+      let added = residual.map { Double($0.base[$0.offset(of: position)]) } ?? 0
+      let value = Double(expected[position]) - added
+      let through = activation.slope * factor * total + Double(k) * Rounding.smallest
+      bounds.append(
+        through + activation.error(at: total, value: abs(value) + through) + Rounding.unit * abs(Double(expected[position])))
+    }
   }
-  let absoluteBias = try epilogue.bias.map { try Tensor($0.elements.map(abs)) }
-  try reference.matmul(
-    try absolute(a), try absolute(b), beta: abs(beta), epilogue: Epilogue(scale: abs(epilogue.scale), bias: absoluteBias),
-    into: magnitude)
-  let factor = rounding.product(k)
-  let activation = epilogue.activation
-  return (0..<held.shape.count).map { position in
-    let total = Double(magnitude.base[position])
-    let added = residual.map { Double($0.base[$0.offset(of: position)]) } ?? 0
-    let value = Double(expected[position]) - added
-    let through = activation.slope * factor * total + Double(k) * Rounding.smallest
-    return through + activation.error(at: total, value: abs(value) + through) + Rounding.unit * abs(Double(expected[position]))
+  return bounds
+}
+
+/// Σ|a b| for one row of the result, counted through the batch.
+private func magnitudes(_ a: TensorView, _ b: TensorView, row: Int, into sums: inout [Double]) {
+  let axes = a.shape.rank - 2  // without a batch, or with one
+  let m = a.shape[axes]
+  let batch = axes == 0 ? 0 : row / m
+  let left = a.base + (axes == 0 ? 0 : batch * a.strides[0]) + row % m * a.strides[axes]
+  let right = b.base + (axes == 0 || b.shape[0] == 1 ? 0 : batch * b.strides[0])
+  let (leftStep, depth, across) = (a.strides[axes + 1], b.strides[axes], b.strides[axes + 1])
+  let k = a.shape[axes + 1]
+  sums.withUnsafeMutableBufferPointer { sums in
+    if across <= depth {
+      for j in 0..<sums.count { sums[j] = 0 }
+      for p in 0..<k {
+        let value = abs(Double(left[p * leftStep]))
+        for j in 0..<sums.count { sums[j] += value * abs(Double(right[p * depth + j * across])) }
+      }
+    } else {
+      for j in 0..<sums.count {
+        var sum = 0.0
+        for p in 0..<k { sum += abs(Double(left[p * leftStep])) * abs(Double(right[p * depth + j * across])) }
+        sums[j] = sum
+      }
+    }
   }
 }
 
-/// The absolute values, in memory of their own and in the same order: a product reads a transposed operand column by column.
+/// The absolute values, row-major.
 func absolute(_ view: TensorView) throws -> TensorView {
-  let rank = view.shape.rank
-  if rank >= 2, view.strides[rank - 1] > view.strides[rank - 2] { return try absolute(view.transposed()).transposed() }
-  return try Tensor(view.elements.map(abs), shape: view.shape).view
+  let values = view.values
+  return try Tensor(shape: view.shape) { target in
+    for (position, value) in values.enumerated() { target[position] = abs(value) }
+  }.view
 }

@@ -1,0 +1,163 @@
+/// Token texts and their ids: a hash table over byte slices that can look up a text while it is being hashed,
+/// so that the longest token at a place is found without building a string.
+struct Vocabulary: Sendable {
+  /// A run of occupied slots as long as this does not happen by chance; it would make lookups slow.
+  private static let probeLimit = 128
+
+  private var arena: [UInt8] = []
+  private var starts: [UInt32] = [0]
+  private var ids: [Int32] = []
+  /// Per slot the upper half of the hash and, plus one, the entry; 0 where free.
+  private var slots: [UInt64]
+  private var byID: [UInt32] = []
+  private(set) var longestToken = 0
+  private let hasher = VocabularyHash()
+
+  var count: Int { ids.count }
+  var largestID: Int32 { byID.last.map { ids[Int($0)] } ?? -1 }
+
+  /// Reads `{"token": id, …}`; `JSONDocument` has made sure that no token is there twice.
+  init(_ object: JSONValue) throws(ModelError) {
+    let expected = object.count
+    var capacity = 16
+    while capacity < expected * 2 { capacity *= 2 }
+    slots = [UInt64](repeating: 0, count: capacity)
+    starts.reserveCapacity(expected + 1)
+    ids.reserveCapacity(expected)
+    let bytes = object.document.bytes
+    try object.forEachRawMember { (quote, value) throws(ModelError) in
+      let id = try value.int(in: 0...Int(Int32.max))
+      let start = arena.count
+      JSONValue.withContent(bytes, quote: quote) { arena.append(contentsOf: $0) }
+      let inserted = arena.withUnsafeBufferPointer { arena in
+        Self.insert(hasher.hash(arena[start...]), entry: ids.count, into: &slots)
+      }
+      guard inserted else { throw value.error("too many tokens hash alike; this happens only to a crafted file") }
+      longestToken = max(longestToken, arena.count - start)
+      ids.append(Int32(id))
+      starts.append(UInt32(arena.count))
+    }
+    try indexByID(object)
+  }
+
+  private static func insert(_ hash: UInt64, entry: Int, into slots: inout [UInt64]) -> Bool {
+    let mask = slots.count - 1
+    var slot = Int(truncatingIfNeeded: hash) & mask
+    for _ in 0..<probeLimit {
+      if slots[slot] == 0 {
+        slots[slot] = hash & 0xFFFF_FFFF_0000_0000 | UInt64(entry + 1)
+        return true
+      }
+      slot = (slot + 1) & mask
+    }
+    return false
+  }
+
+  private mutating func indexByID(_ object: JSONValue) throws(ModelError) {
+    byID = Array(0..<UInt32(ids.count))
+    let ids = self.ids
+    byID.sort { ids[Int($0)] < ids[Int($1)] }
+    for (first, second) in zip(byID, byID.dropFirst()) where ids[Int(first)] == ids[Int(second)] {
+      throw object.error("the tokens \(text(Int(first))) and \(text(Int(second))) have the same id \(ids[Int(first)])")
+    }
+  }
+
+  private func text(_ entry: Int) -> String {
+    String(decoding: arena[Int(starts[entry])..<Int(starts[entry + 1])], as: UTF8.self)
+  }
+
+  func token(of id: Int32) -> String? {
+    var low = 0
+    var high = byID.count
+    while low < high {
+      let middle = (low + high) / 2
+      if ids[Int(byID[middle])] < id { low = middle + 1 } else { high = middle }
+    }
+    guard low < byID.count, ids[Int(byID[low])] == id else { return nil }
+    return text(Int(byID[low]))
+  }
+
+  func id(of token: String) -> Int32? {
+    var copy = token
+    return copy.withUTF8 { bytes in
+      let found = find(hasher.hash(bytes[...]), prefix: [], UnsafeBufferPointer(rebasing: bytes[...]))
+      return found < 0 ? nil : found
+    }
+  }
+
+  /// The id of the token `prefix` + `text`, whose hash is `hash`, or -1.
+  @inline(__always)
+  private func find(_ hash: UInt64, prefix: [UInt8], _ text: UnsafeBufferPointer<UInt8>) -> Int32 {
+    let mask = slots.count &- 1
+    var slot = Int(truncatingIfNeeded: hash) & mask
+    while true {
+      let word = slots[slot]
+      if word == 0 { return -1 }
+      if (word ^ hash) >> 32 == 0 {
+        let entry = Int(truncatingIfNeeded: word & 0xFFFF_FFFF) &- 1
+        if matches(entry, prefix, text) { return ids[entry] }
+      }
+      slot = (slot &+ 1) & mask
+    }
+  }
+
+  private func matches(_ entry: Int, _ prefix: [UInt8], _ text: UnsafeBufferPointer<UInt8>) -> Bool {
+    let start = Int(starts[entry])
+    guard Int(starts[entry &+ 1]) &- start == prefix.count &+ text.count else { return false }
+    for index in 0..<prefix.count where arena[start &+ index] != prefix[index] { return false }
+    for index in 0..<text.count where arena[start &+ prefix.count &+ index] != text[index] { return false }
+    return true
+  }
+
+  /// The state of hashing `prefix`, to start `longestMatch` from.
+  func hashState(_ prefix: [UInt8]) -> UInt64 { prefix.reduce(hasher.start) { hasher.step($0, $1) } }
+
+  /// The longest token that is `prefix` and then the beginning of `text`, at least one character of it.
+  /// `states` is working memory.
+  @inline(__always)
+  func longestMatch(
+    prefix: [UInt8], state: UInt64, _ text: UnsafeBufferPointer<UInt8>, _ states: inout [UInt64]
+  ) -> (id: Int32, length: Int)? {
+    let limit = min(text.count, longestToken &- prefix.count)
+    if limit <= 0 { return nil }
+    if states.count < limit { states.append(contentsOf: repeatElement(0, count: limit &- states.count)) }
+    var running = state
+    for index in 0..<limit {
+      running = hasher.step(running, text[index])
+      states[index] = running
+    }
+    var length = limit
+    while length > 0 {
+      // A token ends where a character ends.
+      if length == text.count || text[length] & 0xC0 != 0x80 {
+        let slice = UnsafeBufferPointer(rebasing: text[0..<length])
+        let id = find(hasher.finish(states[length &- 1]), prefix: prefix, slice)
+        if id >= 0 { return (id, length) }
+      }
+      length &-= 1
+    }
+    return nil
+  }
+}
+
+/// A hash that can be read off after each byte, seeded per process so that a file cannot aim at it.
+private struct VocabularyHash: Sendable {
+  let start = UInt64.random(in: 0 ... .max)
+  private let multiplier = UInt64.random(in: 0 ... .max) | 1
+
+  @inline(__always)
+  func step(_ state: UInt64, _ byte: UInt8) -> UInt64 {
+    let mixed = (state ^ UInt64(byte)) &* multiplier
+    return mixed ^ mixed >> 29
+  }
+
+  @inline(__always)
+  func finish(_ state: UInt64) -> UInt64 {
+    let mixed = (state ^ state >> 32) &* 0x9E37_79B9_7F4A_7C15
+    return mixed ^ mixed >> 32
+  }
+
+  func hash(_ bytes: Slice<UnsafeBufferPointer<UInt8>>) -> UInt64 {
+    finish(bytes.reduce(start) { step($0, $1) })
+  }
+}

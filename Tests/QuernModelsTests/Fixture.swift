@@ -1,0 +1,69 @@
+import Foundation
+
+@testable import QuernModels
+
+/// Files in `Fixtures`, made by tools/fixtures/*.py.
+enum Fixture {
+  static func path(_ name: String) -> String {
+    Bundle.module.resourceURL!.appendingPathComponent("Fixtures/\(name)").path
+  }
+
+  /// Read with Foundation, so that the reader under test does not judge itself.
+  static func decode<T: Decodable>(_: T.Type, _ name: String) throws -> T {
+    try JSONDecoder().decode(T.self, from: Data(contentsOf: URL(fileURLWithPath: path(name))))
+  }
+
+  /// The folder of the real all-MiniLM-L6-v2, where this machine has one.
+  static let miniLM: String? = {
+    let repository = URL(fileURLWithPath: #filePath).resolvingSymlinksInPath()
+      .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+    let own = repository.appendingPathComponent(".model/all-MiniLM-L6-v2").path
+    let directory = ProcessInfo.processInfo.environment["QUERN_MODEL_DIR"] ?? own
+    return FileManager.default.fileExists(atPath: directory + "/tokenizer.json") ? directory : nil
+  }()
+}
+
+/// A folder that is gone when the test is over.
+final class TemporaryFolder {
+  let path: String
+
+  init() throws {
+    path = NSTemporaryDirectory() + "/quern-" + UUID().uuidString
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+  }
+
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  /// Writes a file and gives its path.
+  @discardableResult
+  func write(_ name: String, _ bytes: some Sequence<UInt8>) throws -> String {
+    let file = path + "/" + name
+    try FileManager.default.createDirectory(
+      atPath: (file as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
+    try Data(bytes).write(to: URL(fileURLWithPath: file))
+    return file
+  }
+}
+
+/// The error that `body` throws, when it is a `ModelError`.
+func modelError(_ body: () throws -> Void) -> ModelError? {
+  do {
+    try body()
+    return nil
+  } catch {
+    return error as? ModelError
+  }
+}
+
+/// Pseudo-random numbers that are the same in every run (SplitMix64).
+struct SeededGenerator: RandomNumberGenerator {
+  var state: UInt64
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
+    return z ^ z >> 31
+  }
+}
