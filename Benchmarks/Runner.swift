@@ -29,7 +29,7 @@ struct Runner {
   /// Steps of about a nanosecond that the reference may take to say what a result must be: beyond, rows are sampled.
   private static let checkingWork = 3e7
   /// The longest turn: long enough to have the caches to oneself, short against what a busy machine changes.
-  private static let longestTurn = 0.04
+  private static let longestTurn = 0.06
 
   mutating func run(_ cases: [BenchmarkCases.Entry]) throws {
     let progress = Progress(total: cases.count)
