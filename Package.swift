@@ -67,7 +67,8 @@ let package = Package(
       swiftSettings: swiftSettings
     ),
     // The machine's own limits, which benchmarks are measured against.
-    .target(name: "CPeak", path: "Benchmarks/CPeak", cSettings: [.unsafeFlags(["-O3", "-std=c17", "-Wall", "-Wextra"])]),
+    .target(
+      name: "CPeak", path: "Benchmarks/CPeak", cSettings: [.unsafeFlags(["-O3", "-std=c17", "-Wall", "-Wextra"])]),
     .executableTarget(name: "CSmoke", dependencies: ["CKernels"], path: "Tests/CSmoke"),
     .testTarget(
       name: "CKernelsTests", dependencies: ["CKernels", "Quern", "QuernTesting", "CSmoke"], swiftSettings: swiftSettings),

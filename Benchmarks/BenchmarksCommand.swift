@@ -14,8 +14,8 @@ struct BenchmarksCommand: ParsableCommand {
       them all. Figures are medians with the 10th and 90th percentile.
 
       The share of the peak is that of whichever roof bounds the case: the larger of flops/s over the FMA rate and \
-      bytes/s over the read bandwidth, both the best measured at the start and between cases, with the same threads and \
-      instruction set. \
+      bytes/s over the read bandwidth, both the best measured at the start and between cases, with the same threads \
+      and instruction set. \
       Operands that stay in cache can exceed 100%, as the bandwidth is that of memory.
 
       The OpenBLAS column runs cblas_sgemm with OpenBLAS's own threads on the same operands, without the epilogue; \
@@ -35,7 +35,7 @@ struct BenchmarksCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Threads; QUERN_NUM_THREADS, else the cores allowed, by default.", valueName: "n"))
   var threads: Int?
 
-  @Option(help: ArgumentHelp("Instruction set of the kernels; the best this machine runs by default.", valueName: "name"))
+  @Option(help: ArgumentHelp("Instruction set of the kernels; this machine's best by default.", valueName: "name"))
   var isa: ISA?
 
   @Option(help: "How results are written to standard output.")
@@ -80,7 +80,9 @@ struct BenchmarksCommand: ParsableCommand {
   private func chosenCases() throws -> [BenchmarkCases.Entry] {
     let cases = BenchmarkCases.all.filter { entry in
       filter.isEmpty
-        || filter.contains { "\(entry.operation.rawValue) \(entry.name)".range(of: $0, options: .caseInsensitive) != nil }
+        || filter.contains { text in
+          "\(entry.operation.rawValue) \(entry.name)".range(of: text, options: .caseInsensitive) != nil
+        }
     }
     if cases.isEmpty { throw Failure("no case matches --filter \(filter.joined(separator: ", ")); --list prints them") }
     return cases

@@ -23,13 +23,15 @@ final class Contender {
   private var expected: Double
 
   /// - Parameters:
+  ///   - fallbackISA: the instruction set of what runs operations that a backend hands on.
   ///   - enter: runs before each turn, `leave` after it; neither is timed.
   init(
-    name: String, isa: String, threads: Int, note: String? = nil, workload: Workload, expectation: Expectation,
-    operation: Quern.Operation, call: @escaping () throws -> Void, enter: @escaping () -> Void = {},
+    name: String, isa: String, fallbackISA: String? = nil, threads: Int, note: String? = nil, workload: Workload,
+    expectation: Expectation, operation: Quern.Operation, call: @escaping () throws -> Void,
+    enter: @escaping () -> Void = {},
     leave: @escaping () -> Void = {}
   ) throws {
-    (self.name, self.isa, self.threads, self.note) = (name, isa, threads, note)
+    (self.name, self.threads, self.note) = (name, threads, note)
     (self.call, self.enter, self.leave) = (call, enter, leave)
     var first = 0.0
     Trace.reset()
@@ -38,6 +40,7 @@ final class Contender {
     // The call that is checked is the one that is timed, with the same packed weights and the same destination.
     verification = try workload.verify({ first = try Stopwatch.time(call) }, against: expectation)
     fallback = Trace.fallbacks.keys.first { $0.backend == name && $0.operation == operation }?.fallback
+    self.isa = fallback == nil ? isa : fallbackISA ?? isa
     expected = first
   }
 

@@ -30,7 +30,7 @@ final class Machine: CustomStringConvertible {
     // Well beyond the last-level cache that a few cores get, whatever a virtual machine tells of it.
     let floats = (256 << 20) / MemoryLayout<Float>.stride
     memory = try MutableTensor(zeros: Shape(floats / Self.pieceFloats * Self.pieceFloats))
-    measure(trials: 20)
+    measure(trials: 40)
   }
 
   var description: String {
@@ -92,7 +92,8 @@ final class Machine: CustomStringConvertible {
   private static func processorName() -> String {
     let text = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
     for line in text.split(separator: "\n") where line.hasPrefix("model name") {
-      if let colon = line.firstIndex(of: ":") { return line[line.index(after: colon)...].trimmingCharacters(in: .whitespaces) }
+      guard let colon = line.firstIndex(of: ":") else { continue }
+      return line[line.index(after: colon)...].trimmingCharacters(in: .whitespaces)
     }
     return "unnamed processor"
   }

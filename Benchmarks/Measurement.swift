@@ -93,7 +93,8 @@ enum Records {
   /// Six digits: more than any clock gives. `nil` for what JSON cannot say.
   private static func decimal(_ number: Double) -> String? {
     guard number.isFinite else { return nil }
-    return number == number.rounded() && abs(number) < 1e15 ? String(format: "%.0f", number) : String(format: "%.6g", number)
+    let isWhole = number == number.rounded() && abs(number) < 1e15
+    return String(format: isWhole ? "%.0f" : "%.6g", number)
   }
 
   /// Names hold no control characters.

@@ -70,8 +70,10 @@ enum Peers {
       let (m, n, k) = (z.shape[1], z.shape[2], x.shape[2])
       for index in 0..<z.shape[0] {
         cblas_sgemm(
-          CblasRowMajor, a.transpose, b.transpose, Int32(m), Int32(n), Int32(k), 1, x.base + index * x.strides[0], a.stride,
-          y.base + (y.shape[0] == 1 ? 0 : index * y.strides[0]), b.stride, 0, z.base + index * z.strides[0], Int32(n))
+          CblasRowMajor, a.transpose, b.transpose, Int32(m), Int32(n), Int32(k), 1,
+          x.base + index * x.strides[0], a.stride,
+          y.base + (y.shape[0] == 1 ? 0 : index * y.strides[0]), b.stride,
+          0, z.base + index * z.strides[0], Int32(n))
       }
     }
   }

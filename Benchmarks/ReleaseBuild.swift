@@ -27,7 +27,8 @@ enum ReleaseBuild {
     private static func packageDirectory(source: String = #filePath) throws -> String {
       let directory = URL(fileURLWithPath: source).deletingLastPathComponent().deletingLastPathComponent()
       guard FileManager.default.fileExists(atPath: directory.appending(path: "Package.swift").path) else {
-        throw Failure("a debug build measures nothing, and its checkout is gone; run swift run -c release benchmarks in one")
+        throw Failure(
+          "a debug build measures nothing, and its checkout is gone; in one, swift run -c release benchmarks")
       }
       return directory.path
     }

@@ -50,14 +50,16 @@ struct Runner {
     for backend in backends {
       let name = type(of: backend).name
       if backend is ReferenceBackend, expectation.referenceSeconds > seconds {
-        let reason = String(format: "one call takes %.1f s, beyond --seconds %g", expectation.referenceSeconds, seconds)
+        let reason = String(
+          format: "one call takes %.1f s, beyond --seconds %g", expectation.referenceSeconds, seconds)
         omissions.append(Omission(operation: entry.operation.rawValue, name: entry.name, backend: name, reason: reason))
         continue
       }
       contenders.append(
         try Contender(
           name: name, isa: backend.isa?.rawValue ?? (backend is ReferenceBackend ? "portable" : Peers.coreName),
-          threads: backend.threads, workload: workload, expectation: expectation, operation: entry.operation,
+          fallbackISA: machine.isa.rawValue, threads: backend.threads, workload: workload, expectation: expectation,
+          operation: entry.operation,
           call: try workload.ready(on: Context(backend: backend))))
     }
     let peer = try Peers.openBLAS(workload, threads: machine.threads, work: Self.checkingWork)
@@ -90,7 +92,8 @@ struct Runner {
     guard !omissions.isEmpty else { return }
     progress.finish()
     for omission in omissions {
-      StandardError.writeLine("benchmarks: not run: \(omission.backend): \(omission.operation): \(omission.name): \(omission.reason)")
+      let place = "\(omission.backend): \(omission.operation): \(omission.name)"
+      StandardError.writeLine("benchmarks: not run: \(place): \(omission.reason)")
     }
   }
 }

@@ -14,26 +14,26 @@ struct Table {
 
   init(_ rows: [Measurement], omissions: [Runner.Omission]) {
     let operations = rows.map(\.operation).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
-    sections = operations.map { operation in
-      Self.section(rows.filter { $0.operation == operation }, omissions.filter { $0.operation == operation })
+    // One order for every section, whichever backend sat out its first case.
+    let backends = Backends.names.filter { name in
+      rows.contains { $0.backend == name } || omissions.contains { $0.backend == name }
     }
+    sections = operations.map { operation in Self.section(rows.filter { $0.operation == operation }, backends) }
     var remarks: [String] = []
     if rows.contains(where: { $0.backend == Peers.openBLAS }) {
-      remarks.append("openblas: cblas_sgemm called directly on the same operands, with its own threads, without the epilogue.")
+      remarks.append("openblas: cblas_sgemm called directly, its own threads, the same operands, without the epilogue.")
     }
     if rows.contains(where: { $0.fallback != nil }) { remarks.append("*: handed on to another backend.") }
     if !omissions.isEmpty { remarks.append("not run: one call would take longer than --seconds.") }
     if rows.contains(where: { !$0.isVerified }) { remarks.append("WRONG: the result is not what the reference says.") }
     if let machine = rows.first?.machine {
-      remarks.append("peak: share of the nearer roof that the case reaches, on the backend before it. \(machine)")
+      remarks.append("peak: share of the nearer roof, FMA rate or read bandwidth; operands in cache can exceed it.")
+      remarks.append("\(machine)")
     }
     self.remarks = remarks
   }
 
-  private static func section(_ rows: [Measurement], _ omissions: [Runner.Omission]) -> Section {
-    let backends = (rows.map(\.backend) + omissions.map(\.backend)).reduce(into: [String]()) {
-      if !$0.contains($1) { $0.append($1) }
-    }.filter { $0 != Peers.openBLAS }
+  private static func section(_ rows: [Measurement], _ backends: [String]) -> Section {
     let hasPeer = rows.contains { $0.backend == Peers.openBLAS }
     let cases = rows.map(\.name).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
     // Arithmetic is the measure where it bounds the operation at these shapes, bytes elsewhere.
@@ -54,7 +54,9 @@ struct Table {
       var line = [name, row[best].map { String(format: "%.3f", $0.median * 1e3) } ?? ""] + backends.map(cell)
       if hasPeer {
         let ratio = row[Peers.openBLAS].flatMap { peer in row[best].map { peer.median / $0.median } }
-        line += [row[Peers.openBLAS] == nil ? "" : cell(Peers.openBLAS), ratio.map { String(format: "%.2f", $0) } ?? ""]
+        line += [
+          row[Peers.openBLAS] == nil ? "" : cell(Peers.openBLAS), ratio.map { String(format: "%.2f", $0) } ?? "",
+        ]
       }
       line.append(row[best].map { String(format: "%.0f%%", $0.peakFraction * 100) } ?? "")
       return line

@@ -63,7 +63,9 @@ public final class Workload {
 
   func reset(_ tensor: MutableTensor) {
     if tensor.isContiguous {
-      initial.withUnsafeBufferPointer { tensor.base.update(from: $0.baseAddress ?? UnsafePointer(tensor.base), count: $0.count) }
+      initial.withUnsafeBufferPointer { values in
+        if let first = values.baseAddress { tensor.base.update(from: first, count: values.count) }
+      }
     } else {
       for (position, value) in initial.enumerated() { tensor.base[tensor.offset(of: position)] = value }
     }
