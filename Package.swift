@@ -59,13 +59,16 @@ let package = Package(
     .executableTarget(
       name: "benchmarks",
       dependencies: [
-        "QuernModels", "QuernTesting", "CKernels", openBLAS,
+        "QuernModels", "QuernTesting", "CKernels", "CPeak", openBLAS,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Benchmarks",
-      exclude: ["peers", "plots"],
+      exclude: ["CPeak", "peers", "plots"],
       swiftSettings: swiftSettings
     ),
+    // The machine's own limits, which benchmarks are measured against.
+    .target(
+      name: "CPeak", path: "Benchmarks/CPeak", cSettings: [.unsafeFlags(["-O3", "-std=c17", "-Wall", "-Wextra"])]),
     .executableTarget(name: "CSmoke", dependencies: ["CKernels"], path: "Tests/CSmoke"),
     .testTarget(
       name: "CKernelsTests", dependencies: ["CKernels", "Quern", "QuernTesting", "CSmoke"], swiftSettings: swiftSettings),

@@ -17,9 +17,14 @@ public enum BenchmarkCases {
       (self.operation, self.name, self.kernels, self.make) = (operation, name, kernels, make)
     }
 
+    /// The model that the shape is from; `nil` for the shapes that every library is measured at.
+    public var model: String? { models.first { name.hasPrefix($0) } }
+
     /// The workload, its operands made from this seed.
     public func workload(seed: UInt64 = SeededRandom.runSeed) throws -> Workload { try make(name, Operands(seed: seed)) }
   }
+
+  private static let models = ["MiniLM", "Llama-3.2-1B", "Qwen3-0.6B", "SD-1.5"]
 
   public static let all: [Entry] = linear + matmul + attention + rows
 

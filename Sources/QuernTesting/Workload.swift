@@ -24,7 +24,13 @@ public final class Workload {
   let output: MutableTensor
   let prepare: (Context) throws -> Call
   let bound: (Rounding, [Float]) throws -> [Double]
+  let isContiguous: Bool
   private let initial: [Float]
+
+  /// How to check a large result by some of its rows; `nil` where only the whole will do.
+  var sampling: Sampling?
+  /// The product of its operands without anything added, for a library that does only that; `nil` for other operations.
+  public internal(set) var plainProduct: (() throws -> PlainProduct)?
 
   /// - Parameters:
   ///   - output: the destination; what it holds now is what every run starts from.
@@ -38,7 +44,8 @@ public final class Workload {
     (self.operation, self.name, self.kernels) = (operation, name, kernels)
     (self.flops, self.bytes, self.isExactOnIntegers) = (flops, bytes, isExactOnIntegers)
     (self.operands, self.output, self.prepare, self.bound) = (operands, output, prepare, bound)
-    initial = output.elements
+    isContiguous = output.isContiguous
+    initial = output.view.values
   }
 
   /// The call on a context, bound to this workload's destination: what a benchmark times.
@@ -51,82 +58,16 @@ public final class Workload {
   public func result(on context: Context) throws -> [Float] {
     reset(output)
     try prepare(context)(output)
-    return output.elements
+    return output.view.values
   }
 
-  /// The reference's result, in memory of its own so that a stray write of the kernel under test cannot hide.
-  func expected() throws -> [Float] {
-    let fresh = try MutableTensor(zeros: output.shape)
-    reset(fresh)
-    try prepare(Context(backend: ReferenceBackend()))(fresh)
-    return fresh.elements
-  }
-
-  private func reset(_ tensor: MutableTensor) {
-    for (position, value) in initial.enumerated() { tensor.base[tensor.offset(of: position)] = value }
-  }
-}
-
-/// What a workload showed on one backend.
-public struct Verification: Sendable {
-  /// The largest error as a share of its bound; at most 1 where the backend is correct.
-  public var errorOverBound = 0.0
-  /// What is wrong, in words; `nil` where nothing is.
-  public var failure: String?
-
-  public var isVerified: Bool { failure == nil }
-}
-
-extension Workload {
-  /// Runs on `context` and compares every element with the reference.
-  public func verify(on context: Context, rounding: Rounding = .anyOrder) throws -> Verification {
-    try verifier()(context, rounding)
-  }
-
-  /// A comparison with the reference, which runs once for all the contexts it is then given.
-  public func verifier() throws -> (Context, Rounding) throws -> Verification {
-    let expected = try expected()
-    var bounds: [Rounding: [Double]] = [:]
-    return { context, rounding in
-      let result = try self.result(on: context)
-      let bound = try bounds[rounding] ?? self.bound(rounding, expected)
-      bounds[rounding] = bound
-      var verification = self.compare(result, expected, bound)
-      if !self.operands.areIntact { verification.failure = "wrote outside an operand" }
-      return verification
+  func reset(_ tensor: MutableTensor) {
+    if tensor.isContiguous {
+      initial.withUnsafeBufferPointer { values in
+        if let first = values.baseAddress { tensor.base.update(from: first, count: values.count) }
+      }
+    } else {
+      for (position, value) in initial.enumerated() { tensor.base[tensor.offset(of: position)] = value }
     }
-  }
-
-  private func compare(_ result: [Float], _ expected: [Float], _ bounds: [Double]) -> Verification {
-    var verification = Verification()
-    let exact = isExactOnIntegers && operands.fill == .integers
-    for (position, (y, truth)) in zip(result, expected).enumerated() {
-      func fail(_ reason: String) {
-        if verification.failure == nil {
-          verification.failure = "element \(position) of \(output.shape) is \(y), the reference has \(truth): \(reason)"
-        }
-      }
-      if truth.isNaN || y.isNaN {
-        // An infinity may cancel in one order and not in another; a NaN where no special value went in is a fault.
-        if truth.isNaN != y.isNaN && operands.fill != .special { fail("a NaN on one side only") }
-        if truth.isNaN && !y.isNaN { fail("a NaN was lost") }
-        continue
-      }
-      if truth.isInfinite || y.isInfinite {
-        if truth != y { fail("an infinity on one side only") }
-        continue
-      }
-      if exact {
-        if y != truth { fail("integers must be exact") }
-        continue
-      }
-      let error = abs(Double(y) - Double(truth))
-      // The reference itself is rounded once.
-      let bound = bounds[position] + Rounding.unit * abs(Double(truth)) + Rounding.smallest
-      if bound.isNaN { continue }
-      verification.errorOverBound = max(verification.errorOverBound, error / bound)
-      if error > bound { fail("error \(error) exceeds the bound \(bound)") }
-    }
-    return verification
   }
 }

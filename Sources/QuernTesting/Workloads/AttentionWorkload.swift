@@ -29,40 +29,68 @@ public struct AttentionShape: Sendable, CustomStringConvertible {
 
 extension Workload {
   public static func attention(_ shape: AttentionShape, name: String? = nil, operands: Operands) throws -> Workload {
+    let (queries, keys) = (shape.queries.reduce(0, +), shape.keys.reduce(0, +))
+    let q = try operands.make(Shape(queries, shape.heads, shape.size))
+    let k = try operands.make(Shape(keys, shape.kvHeads, shape.size))
+    let v = try operands.make(Shape(keys, shape.kvHeads, shape.size))
+    let output = try operands.make(q.shape)
+    return try attention(shape, name, operands, q: q.view, k: k.view, v: v.view, output: output)
+  }
+
+  private static func attention(
+    _ shape: AttentionShape, _ name: String?, _ operands: Operands, q: TensorView, k: TensorView, v: TensorView,
+    output: MutableTensor
+  ) throws -> Workload {
     let layout = AttentionLayout(
       queries: try Segments(lengths: shape.queries), keys: try Segments(lengths: shape.keys))
-    let q = try operands.make(Shape(layout.queries.total, shape.heads, shape.size))
-    let k = try operands.make(Shape(layout.keys.total, shape.kvHeads, shape.size))
-    let v = try operands.make(Shape(layout.keys.total, shape.kvHeads, shape.size))
-    let output = try operands.make(q.shape)
     let mask = try additiveMask(shape, layout, operands)
     let scale = 1 / Float(max(shape.size, 1)).squareRoot()
     func run(_ context: Context, _ values: TensorView, _ o: MutableTensor) throws {
       try context.attention(
-        queries: q.view, keys: k.view, values: values, layout: layout,
+        queries: q, keys: k, values: values, layout: layout,
         mask: AttentionMask(isCausal: shape.mask == .causal || shape.mask == .causalAdditive, additive: mask?.view),
         scale: scale, into: o)
     }
     let pairs = zip(shape.queries, shape.keys).reduce(0.0) { $0 + Double($1.0 * $1.1) }
     let visible = shape.mask == .causal || shape.mask == .causalAdditive ? 0.5 : 1
-    return Workload(
+    let workload = Workload(
       .attention, name ?? "\(shape)", kernels: ["f32_attention_block"],
       flops: 4 * pairs * visible * Double(shape.heads * shape.size),
       bytes: 8 * Double(q.shape.count + k.shape.count), operands: operands, output: output,
-      prepare: { context in { o in try run(context, v.view, o) } },
+      prepare: { context in { o in try run(context, v, o) } },
       bound: { rounding, _ in
         // Σ p|v| / Σ p times twice the error of a score, exp's and the sums' relative errors.
         let weighted = try MutableTensor(zeros: q.shape)
-        try run(Context(backend: ReferenceBackend()), try absolute(v.view), weighted)
-        let norm = largestNorm(q.view) * largestNorm(k.view)
+        try run(Context(backend: ReferenceBackend()), try absolute(v), weighted)
+        let norm = largestNorm(q) * largestNorm(k)
         let offset = mask.map { $0.elements.filter(\.isFinite).map(abs).max() ?? 0 } ?? 0
         let score = (rounding.product(shape.size) * Double(scale) + 2 * Rounding.unit * Double(scale)) * norm
           + 2 * Rounding.unit * Double(offset)
         let keys = layout.keys.maximumLength
         // Each block of keys rescales the sums once; exp is within 2 ulp (4 u).
         let relative = 2 * score + Rounding.gamma(2 * keys + 3 * (keys / 32 + 1) + 12)
-        return weighted.elements.map { relative * Double($0) * (1 + relative) }
+        return weighted.view.values.map { relative * Double($0) * (1 + relative) }
       })
+    guard mask == nil, q.shape[0] > 0 else { return workload }
+    let row = pairs * visible / Double(q.shape[0]) * Double(shape.heads * (3 * shape.size + 30))
+    workload.sampling = Sampling(rows: q.shape[0], work: row) { rows in
+      // Each query becomes a sequence of its own, with the keys it sees.
+      var part = shape
+      (part.queries, part.keys, part.mask) = ([Int](repeating: 1, count: rows.count), [], .none)
+      var seen: [Int] = []
+      for row in rows {
+        guard let sequence = (0..<layout.queries.count).first(where: { layout.queries[$0].contains(row) }) else { continue }
+        let (queries, keys) = (layout.queries[sequence], layout.keys[sequence])
+        let last = row - queries.lowerBound + 1 + keys.count - queries.count
+        let count = shape.mask == .causal ? min(keys.count, max(0, last)) : keys.count
+        part.keys.append(count)
+        seen += keys.prefix(count)
+      }
+      return try attention(
+        part, name, operands, q: try gatherSlices(rows, of: q), k: try gatherSlices(seen, of: k),
+        v: try gatherSlices(seen, of: v), output: try MutableTensor(zeros: Shape(rows.count, shape.heads, shape.size)))
+    }
+    return workload
   }
 
   private static func additiveMask(
@@ -89,7 +117,7 @@ extension Workload {
 /// The largest Euclidean norm of a head's vector, which with another bounds Σ|q k| (Cauchy and Schwarz).
 private func largestNorm(_ view: TensorView) -> Double {
   var largest = 0.0
-  let elements = view.elements
+  let elements = view.values
   for start in stride(from: 0, to: elements.count, by: max(view.shape.last, 1)) {
     var squares = 0.0
     for value in elements[start..<start + view.shape.last] { squares += Double(value) * Double(value) }

@@ -30,24 +30,46 @@ extension Workload {
     let bias = shape.hasBias ? try operands.vector(n) : nil
     let residual = shape.hasResidual ? try operands.make(Shape(m, n)) : nil
     let output = try operands.make(Shape(m, n))
+    return linear(
+      shape, name, operands, x: x.view, weights: weights.view, bias: bias, residual: residual?.view, output: output)
+  }
+
+  private static func linear(
+    _ shape: LinearShape, _ name: String?, _ operands: Operands, x: TensorView, weights: TensorView, bias: Tensor?,
+    residual: TensorView?, output: MutableTensor
+  ) -> Workload {
+    let (m, n, k) = (shape.m, shape.n, shape.k)
     let epilogue = Epilogue(scale: shape.scale, bias: bias, activation: shape.activation)
-    return Workload(
+    let workload = Workload(
       .linear, name ?? "\(shape)", kernels: ["f32_gemm_block", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"],
       flops: 2 * Double(m) * Double(n) * Double(k),
       bytes: 4 * Double(m * k + n * k + m * n * (shape.hasResidual ? 2 : 1)),
       isExactOnIntegers: shape.activation == .identity || shape.activation == .relu,
       operands: operands, output: output,
       prepare: { context in
-        let packed = try context.pack(weights.view)
-        return { y in
-          try context.linear(x.view, weights: packed, epilogue: epilogue, residual: residual?.view, into: y)
-        }
+        let packed = try context.pack(weights)
+        return { y in try context.linear(x, weights: packed, epilogue: epilogue, residual: residual, into: y) }
       },
       bound: { rounding, expected in
         try productBound(
-          x.view, weights.view.transposed(), beta: 0, held: output.view, epilogue: epilogue, residual: residual?.view,
+          x, weights.transposed(), beta: 0, held: output.view, epilogue: epilogue, residual: residual,
           expected: expected, rounding: rounding)
       })
+    workload.sampling = Sampling(rows: m, work: Double(n) * Double(k)) { rows in
+      var part = shape
+      part.m = rows.count
+      return linear(
+        part, name, operands, x: try gather(rows, of: x), weights: weights, bias: bias,
+        residual: try residual.map { try gather(rows, of: $0) }, output: try MutableTensor(zeros: Shape(rows.count, n)))
+    }
+    workload.plainProduct = {
+      try plainProduct(
+        MatmulShape(m: m, n: n, k: k), operands,
+        a: x.reinterpreted(offset: 0, shape: Shape(1, m, k), strides: Shape(0, x.strides[0], x.strides[1])),
+        b: weights.reinterpreted(
+          offset: 0, shape: Shape(1, k, n), strides: Shape(0, weights.strides[1], weights.strides[0])))
+    }
+    return workload
   }
 
   /// `matmul`: strided, transposed, batched, with alpha and beta.
@@ -59,26 +81,70 @@ extension Workload {
     let residual = shape.hasResidual ? try operands.make(Shape(batch, m, n)) : nil
     let output = try operands.make(Shape(batch, m, n))
     let bias = shape.hasBias ? try operands.vector(n) : nil
+    return matmul(shape, name, operands, a: a.view, b: b.view, bias: bias, residual: residual?.view, output: output)
+  }
+
+  private static func matmul(
+    _ shape: MatmulShape, _ name: String?, _ operands: Operands, a: TensorView, b: TensorView, bias: Tensor?,
+    residual: TensorView?, output: MutableTensor
+  ) -> Workload {
+    let (batch, m, n, k) = (shape.batch, shape.m, shape.n, shape.k)
     let epilogue = Epilogue(scale: shape.alpha, bias: bias, activation: shape.activation)
-    let touched = batch * m * k + bBatch * n * k + batch * m * n * (shape.beta == 0 ? 1 : 2)
-    return Workload(
+    let touched = batch * m * k + b.shape[0] * n * k + batch * m * n * (shape.beta == 0 ? 1 : 2)
+    let workload = Workload(
       .matmul, name ?? "\(shape)", kernels: ["f32_gemm_block", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"],
       flops: 2 * Double(batch) * Double(m) * Double(n) * Double(k),
       bytes: 4 * Double(touched),
       isExactOnIntegers: shape.activation == .identity || shape.activation == .relu,
       operands: operands, output: output,
       prepare: { context in
-        { c in
-          try context.matmul(
-            a.view, b.view, beta: shape.beta, epilogue: epilogue, residual: residual?.view, into: c)
-        }
+        { c in try context.matmul(a, b, beta: shape.beta, epilogue: epilogue, residual: residual, into: c) }
       },
       bound: { rounding, expected in
         try productBound(
-          a.view, b.view, beta: shape.beta, held: output.view, epilogue: epilogue, residual: residual?.view,
-          expected: expected, rounding: rounding)
+          a, b, beta: shape.beta, held: output.view, epilogue: epilogue, residual: residual, expected: expected,
+          rounding: rounding)
       })
+    if shape.beta == 0, batch == 1 {
+      workload.sampling = Sampling(rows: m, work: Double(n) * Double(k)) { rows in
+        let part = shape.with { $0.m = rows.count }
+        func taken(_ view: TensorView) throws -> TensorView {
+          let matrix = view.reinterpreted(
+            offset: 0, shape: Shape(m, view.shape[2]), strides: Shape(view.strides[1], view.strides[2]))
+          return try gather(rows, of: matrix).reshaped(Shape(1, rows.count, view.shape[2]))
+        }
+        return matmul(
+          part, name, operands, a: try taken(a), b: b, bias: bias, residual: try residual.map(taken),
+          output: try MutableTensor(zeros: Shape(1, rows.count, n)))
+      }
+    }
+    workload.plainProduct = {
+      let plain = MatmulShape(batch: batch, m: m, n: n, k: k).with { $0.sharesB = shape.sharesB }
+      return try plainProduct(plain, operands, a: a, b: b)
+    }
+    return workload
   }
+
+  private static func plainProduct(
+    _ shape: MatmulShape, _ operands: Operands, a: TensorView, b: TensorView
+  ) throws -> PlainProduct {
+    let c = try MutableTensor(zeros: Shape(shape.batch, shape.m, shape.n))
+    return PlainProduct(
+      a: a, b: b, c: c,
+      workload: matmul(shape, nil, operands, a: a, b: b, bias: nil, residual: nil, output: c))
+  }
+}
+
+/// C = A B for each of a batch, on a workload's own operands and a destination apart.
+public struct PlainProduct {
+  /// `[batch, m, k]`, any strides.
+  public let a: TensorView
+  /// `[batch, k, n]`, any strides; a batch of 1 is shared.
+  public let b: TensorView
+  /// `[batch, m, n]`, contiguous.
+  public let c: MutableTensor
+  /// What checks `c`.
+  public let workload: Workload
 }
 
 public struct MatmulShape: Sendable, CustomStringConvertible {
@@ -110,31 +176,62 @@ public struct MatmulShape: Sendable, CustomStringConvertible {
 }
 
 /// γ(depth + 3) (|α| |A||B| + |β C| + |bias|), through the activation, plus the activation's own error and one rounding for
-/// the residual. The magnitudes come from the reference, run on absolute values.
+/// the residual.
 private func productBound(
   _ a: TensorView, _ b: TensorView, beta: Float, held: TensorView, epilogue: Epilogue, residual: TensorView?,
   expected: [Float], rounding: Rounding
 ) throws -> [Double] {
-  let reference = Context(backend: ReferenceBackend())
-  let magnitude = try MutableTensor(zeros: held.shape)
-  let k = a.shape.last
-  if beta != 0 {
-    for position in 0..<held.shape.count { magnitude.base[position] = abs(held.base[held.offset(of: position)]) }
+  let (k, n) = (a.shape.last, held.shape.last)
+  let (factor, activation) = (rounding.product(k), epilogue.activation)
+  var bounds: [Double] = []
+  bounds.reserveCapacity(held.shape.count)
+  var row = [Double](repeating: 0, count: n)
+  for first in stride(from: 0, to: held.shape.count, by: max(n, 1)) {
+    magnitudes(a, b, row: first / n, into: &row)
+    for (column, products) in row.enumerated() {
+      let position = first + column
+      let kept = beta == 0 ? 0 : abs(Double(beta) * Double(held.base[held.offset(of: position)]))
+      let total = abs(Double(epilogue.scale)) * products + kept + abs(Double(epilogue.bias?.view.base[column] ?? 0))
+      let added = residual.map { Double($0.base[$0.offset(of: position)]) } ?? 0
+      let value = Double(expected[position]) - added
+      let through = activation.slope * factor * total + Double(k) * Rounding.smallest
+      bounds.append(
+        through + activation.error(at: total, value: abs(value) + through) + Rounding.unit * abs(Double(expected[position])))
+    }
   }
-  let absoluteBias = try epilogue.bias.map { try Tensor($0.elements.map(abs)) }
-  try reference.matmul(
-    try absolute(a), try absolute(b), beta: abs(beta), epilogue: Epilogue(scale: abs(epilogue.scale), bias: absoluteBias),
-    into: magnitude)
-  let factor = rounding.product(k)
-  let activation = epilogue.activation
-  return (0..<held.shape.count).map { position in
-    let total = Double(magnitude.base[position])
-    let added = residual.map { Double($0.base[$0.offset(of: position)]) } ?? 0
-    let value = Double(expected[position]) - added
-    let through = activation.slope * factor * total + Double(k) * Rounding.smallest
-    return through + activation.error(at: total, value: abs(value) + through) + Rounding.unit * abs(Double(expected[position]))
+  return bounds
+}
+
+/// Σ|a b| for one row of the result, counted through the batch.
+private func magnitudes(_ a: TensorView, _ b: TensorView, row: Int, into sums: inout [Double]) {
+  let axes = a.shape.rank - 2  // without a batch, or with one
+  let m = a.shape[axes]
+  let batch = axes == 0 ? 0 : row / m
+  let left = a.base + (axes == 0 ? 0 : batch * a.strides[0]) + row % m * a.strides[axes]
+  let right = b.base + (axes == 0 || b.shape[0] == 1 ? 0 : batch * b.strides[0])
+  let (leftStep, depth, across) = (a.strides[axes + 1], b.strides[axes], b.strides[axes + 1])
+  let k = a.shape[axes + 1]
+  sums.withUnsafeMutableBufferPointer { sums in
+    if across <= depth {
+      for j in 0..<sums.count { sums[j] = 0 }
+      for p in 0..<k {
+        let value = abs(Double(left[p * leftStep]))
+        for j in 0..<sums.count { sums[j] += value * abs(Double(right[p * depth + j * across])) }
+      }
+    } else {
+      for j in 0..<sums.count {
+        var sum = 0.0
+        for p in 0..<k { sum += abs(Double(left[p * leftStep])) * abs(Double(right[p * depth + j * across])) }
+        sums[j] = sum
+      }
+    }
   }
 }
 
 /// The absolute values, row-major.
-func absolute(_ view: TensorView) throws -> TensorView { try Tensor(view.elements.map(abs), shape: view.shape).view }
+func absolute(_ view: TensorView) throws -> TensorView {
+  let values = view.values
+  return try Tensor(shape: view.shape) { target in
+    for (position, value) in values.enumerated() { target[position] = abs(value) }
+  }.view
+}

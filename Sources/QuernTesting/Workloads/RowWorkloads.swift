@@ -29,7 +29,7 @@ extension Workload {
         { y in try context.softmax(x.view, scale: scale, mask: mask?.view, diagonal: diagonal, into: y) }
       },
       bound: { _, expected in
-        let magnitude = zip(x.elements, mask?.elements ?? [Float](repeating: 0, count: x.shape.count))
+        let magnitude = zip(x.view.values, mask?.view.values ?? [Float](repeating: 0, count: x.shape.count))
           .map { abs(Double(scale) * Double($0)) + ($1.isFinite ? abs(Double($1)) : 0) }
         return expected.indices.map { position in
           let row = position / max(shape.n, 1) * shape.n
@@ -78,7 +78,7 @@ extension Workload {
       },
       bound: { _, expected in
         normBound(
-          kind, x.elements, added?.elements, weight?.elements, bias?.elements,
+          kind, x.view.values, added?.view.values, weight?.elements, bias?.elements,
           n: shape.n, epsilon: epsilon, expected: expected)
       })
   }
@@ -93,7 +93,7 @@ extension Workload {
       output: try operands.make(x.shape),
       prepare: { context in { y in try context.activation(activation, x.view, into: y) } },
       bound: { _, expected in
-        zip(x.elements, expected).map { activation.error(at: Double($0), value: Double($1)) }
+        zip(x.view.values, expected).map { activation.error(at: Double($0), value: Double($1)) }
       })
   }
 
@@ -151,7 +151,7 @@ extension Workload {
       bound: { _, _ in
         let magnitude = try MutableTensor(zeros: Shape(lengths.count, n))
         try Context(backend: ReferenceBackend()).meanPool(try absolute(x.view), segments: segments, into: magnitude)
-        return magnitude.elements.enumerated().map { Rounding.gamma(lengths[$0 / n] + 2) * Double($1) }
+        return magnitude.view.values.enumerated().map { Rounding.gamma(lengths[$0 / n] + 2) * Double($1) }
       })
   }
 }
