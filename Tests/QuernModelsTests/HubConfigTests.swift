@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import QuernModels
+import QuernModels
 
 @Suite struct HubConfigTests {
   @Test func readsFields() throws {

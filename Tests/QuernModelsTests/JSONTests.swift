@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import QuernModels
+import QuernModels
 
 @Suite struct JSONTests {
   private static func parse(_ text: String) throws -> JSONValue { try JSONDocument(text: text.utf8, file: "f").root }

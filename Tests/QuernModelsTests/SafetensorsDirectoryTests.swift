@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import QuernModels
+import QuernModels
 
 @Suite struct SafetensorsDirectoryTests {
   private static func shard(_ folder: TemporaryFolder, _ name: String, _ tensors: [String: Float]) throws {

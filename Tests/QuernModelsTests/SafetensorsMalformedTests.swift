@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import QuernModels
+import QuernModels
 
 /// Files that must be refused with a field and a byte, and with little memory.
 @Suite struct SafetensorsMalformedTests {

@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import QuernModels
+import QuernModels
 
 @Suite struct SafetensorsTests {
   private static let good = Fixture.path("safetensors/good.safetensors")

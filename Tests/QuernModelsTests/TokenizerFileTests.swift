@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import QuernModels
+import QuernModels
 
 /// Tokenizer files that must be refused, each by an edit of a good one.
 @Suite struct TokenizerFileTests {

@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import QuernModels
+import QuernModels
 
 private struct Expected: Decodable {
   var size: Int
