@@ -71,7 +71,8 @@ let package = Package(
       name: "CPeak", path: "Benchmarks/CPeak", cSettings: [.unsafeFlags(["-O3", "-std=c17", "-Wall", "-Wextra"])]),
     .executableTarget(name: "CSmoke", dependencies: ["CKernels"], path: "Tests/CSmoke"),
     .testTarget(
-      name: "CKernelsTests", dependencies: ["CKernels", "Quern", "QuernTesting", "CSmoke"], swiftSettings: swiftSettings),
+      name: "CKernelsTests", dependencies: ["CKernels", "Quern", "QuernTesting", "CSmoke"], swiftSettings: swiftSettings
+    ),
     .testTarget(name: "QuernTests", dependencies: ["Quern", "QuernTesting", "CKernels"], swiftSettings: swiftSettings),
     .testTarget(
       name: "QuernModelsTests",

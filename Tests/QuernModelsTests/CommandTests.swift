@@ -34,7 +34,8 @@ import Testing
     let folder = try TemporaryFolder()
     let outputs = "\(folder.path)/out.safetensors"
     let output = try quern([
-      "forward", "--model", Self.tiny, "--inputs", "\(Self.tiny)/inputs.safetensors", "--outputs", outputs, "--repeat", "3",
+      "forward", "--model", Self.tiny, "--inputs", "\(Self.tiny)/inputs.safetensors", "--outputs", outputs, "--repeat",
+      "3",
     ])
     #expect(output.status == 0, "\(output.standardError)")
     struct Seconds: Decodable { let seconds: [Double] }

@@ -1,5 +1,4 @@
 import Foundation
-
 import QuernModels
 
 /// Files in `Fixtures`, made by tools/fixtures/*.py.

@@ -1,7 +1,6 @@
 import Foundation
-import Testing
-
 import QuernModels
+import Testing
 
 @Suite struct HubConfigTests {
   @Test func readsFields() throws {

@@ -1,7 +1,6 @@
 import Foundation
-import Testing
-
 import QuernModels
+import Testing
 
 @Suite struct SafetensorsDirectoryTests {
   private static func shard(_ folder: TemporaryFolder, _ name: String, _ tensors: [String: Float]) throws {

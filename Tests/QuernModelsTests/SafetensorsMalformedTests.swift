@@ -1,7 +1,6 @@
 import Foundation
-import Testing
-
 import QuernModels
+import Testing
 
 /// Files that must be refused with a field and a byte, and with little memory.
 @Suite struct SafetensorsMalformedTests {

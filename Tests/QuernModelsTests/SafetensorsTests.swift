@@ -1,7 +1,6 @@
 import Foundation
-import Testing
-
 import QuernModels
+import Testing
 
 @Suite struct SafetensorsTests {
   private static let good = Fixture.path("safetensors/good.safetensors")

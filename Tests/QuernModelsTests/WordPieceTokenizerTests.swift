@@ -1,7 +1,6 @@
 import Foundation
-import Testing
-
 import QuernModels
+import Testing
 
 private struct Expected: Decodable {
   var size: Int
