@@ -47,6 +47,9 @@ struct BenchmarksCommand: ParsableCommand {
   @Flag(help: "Print the cases and stop.")
   var list = false
 
+  @Flag(help: "Check every operation on every instruction set of this machine, instead of timing.")
+  var conformance = false
+
   func validate() throws {
     guard seconds > 0, seconds.isFinite else { throw ValidationError("--seconds takes a number above 0") }
   }
@@ -57,6 +60,7 @@ struct BenchmarksCommand: ParsableCommand {
       for entry in cases { print("\(entry.operation.rawValue)\t\(entry.name)") }
       return
     }
+    if conformance { return try ConformanceRun.run(threads: threads) }
     let options = BackendOptions(threads: threads, isa: isa)
     let backends = try chosenBackends(options)
     try ReleaseBuild.takeOverFromDebug()
