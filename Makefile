@@ -5,7 +5,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 RELEASE := -c release
 
-.PHONY: help bootstrap benchmarks test test-minimal sanitize model peers plots format lint docs clean ci
+.PHONY: help bootstrap benchmarks test test-minimal sanitize model peers plots format lint docs coverage clean ci
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,7 @@ test: bootstrap ## Build and run every test in release; pass options in ARGS="--
 	@scripts/fetch_model.sh || echo "make test: no model; the tests that need it are skipped" >&2
 	@swift build --build-tests $(RELEASE)
 	@swift test $(RELEASE) --skip-build $(ARGS)
+	@[[ -n "$(ARGS)" ]] || scripts/examples.sh
 
 test-minimal: ## The same tests with neither OpenBLAS nor OpenMP: no system package is needed
 	@scripts/bootstrap.sh --swift-only
@@ -45,6 +46,9 @@ lint: ## Check formatting and the rules a formatter does not know
 
 docs: ## Build the DocC pages into .build/docs
 	@scripts/docs.sh
+
+coverage: bootstrap ## Rewrite docs/coverage.md: which backend does which operation, found out by running
+	@scripts/coverage.sh
 
 clean: ## Remove build products and virtual environments; .model stays
 	@rm -rf .build .build-* .venv-*

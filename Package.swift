@@ -70,13 +70,28 @@ let package = Package(
     .target(
       name: "CPeak", path: "Benchmarks/CPeak", cSettings: [.unsafeFlags(["-O3", "-std=c17", "-Wall", "-Wextra"])]),
     .executableTarget(name: "CSmoke", dependencies: ["CKernels"], path: "Tests/CSmoke"),
+    // Counts allocations and threads in a process of its own, for the tests.
+    .target(
+      name: "CAllocationCounter",
+      path: "Tests/CAllocationCounter",
+      // Without -fno-builtin a compiler may turn malloc's own body into a call of malloc.
+      cSettings: [.unsafeFlags(["-O2", "-std=gnu17", "-Wall", "-Wextra", "-fno-builtin"])]
+    ),
+    .executableTarget(
+      name: "AllocationProbe",
+      dependencies: ["QuernModels", "QuernTesting", "CAllocationCounter"],
+      path: "Tests/AllocationProbe",
+      swiftSettings: swiftSettings
+    ),
     .testTarget(
       name: "CKernelsTests", dependencies: ["CKernels", "Quern", "QuernTesting", "CSmoke"], swiftSettings: swiftSettings
     ),
-    .testTarget(name: "QuernTests", dependencies: ["Quern", "QuernTesting", "CKernels"], swiftSettings: swiftSettings),
+    .testTarget(
+      name: "QuernTests", dependencies: ["Quern", "QuernTesting", "CKernels", "AllocationProbe"],
+      swiftSettings: swiftSettings),
     .testTarget(
       name: "QuernModelsTests",
-      dependencies: ["QuernModels", "QuernTesting", "quern"],
+      dependencies: ["QuernModels", "QuernTesting", "quern", "AllocationProbe"],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings
     ),

@@ -1,5 +1,5 @@
 // y = softmax(s), s = scale x + other, over the columns j <= i + diagonal; the columns beyond are 0, a row of -inf is zeros.
-// Loop order: rows; in a row max(s), then e = exp(s - max) and its sum, then e / sum, all from L1. s is computed twice.
+// Loop order: rows; in a row max(s), then e = exp(s - max) and its sum, then e times 1 / sum, all from L1. s is computed twice.
 // Column j belongs to partial sum j mod (4 VL), as in norm.h.
 
 CK_INLINE vf softmax_score_(vf scale, const float *x, const float *other, size_t lanes) {

@@ -5,7 +5,6 @@
 #include "../include/ck_parallel.h"
 
 enum {
-  SCRATCH_SLOT = 1,
   MOST_ROWS = 192,          // query rows that share one packing of the keys
   LEAST_ROWS = 48,          // never cut finer than this to feed idle threads
   GRAIN_PRODUCTS = 1 << 18  // multiplications worth handing to another thread
@@ -16,7 +15,8 @@ typedef struct attention_job {
   const ck_attention *call;
   size_t rows;    // most query rows of a task
   size_t pieces;  // tasks of the longest sequence and one head
-  int32_t *failed;
+  float *scratch;  // [participants, scratch_each]
+  size_t scratch_each;
 } attention_job;
 
 static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
@@ -56,12 +56,9 @@ static void attention_task(const void *context, size_t first, size_t last) {
         .diagonal = a->causal ? (ptrdiff_t)i + (ptrdiff_t)kv_rows - (ptrdiff_t)q_rows : CK_NO_DIAGONAL,
         .mask = a->mask ? a->mask + s * a->mask_ss + h * a->mask_hs + i * a->mask_rs : NULL,
         .mask_rs = a->mask_rs,
-        .scratch = ck_scratch(SCRATCH_SLOT, ck_attention_scratch(job->table, job->rows + job->table->gemm_mr, a->head_dim)),
+        .scratch = job->scratch + ck_participant() * job->scratch_each,
     };
-    if (block.scratch)
-      job->table->f32_attention_block(&block);
-    else
-      __atomic_store_n(job->failed, 1, __ATOMIC_RELAXED);
+    job->table->f32_attention_block(&block);
   }
 }
 
@@ -77,9 +74,12 @@ int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size
   if (!heads || !longest) return 0;
   size_t rows = MOST_ROWS;
   while (rows > LEAST_ROWS && heads * ((longest + rows - 1) / rows) < 2 * threads) rows /= 2;
-  int32_t failed = 0;
-  const attention_job job = {table, call, rows, (longest + rows - 1) / rows, &failed};
+  // 16 floats keep every participant's piece on a cache line of its own.
+  const size_t each_scratch = round_up(ck_attention_scratch(table, rows + table->gemm_mr, call->head_dim), 16);
+  float *scratch = ck_scratch(CK_SCRATCH_ATTENTION, (threads ? threads : 1) * each_scratch);
+  if (!scratch) return -1;
+  const attention_job job = {table, call, rows, (longest + rows - 1) / rows, scratch, each_scratch};
   const size_t items = heads * job.pieces, each = products / items + 1;
   ck_parallel(items, each >= GRAIN_PRODUCTS ? 1 : GRAIN_PRODUCTS / each + 1, threads, attention_task, &job);
-  return failed ? -1 : 0;
+  return 0;
 }

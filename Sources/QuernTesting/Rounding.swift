@@ -43,18 +43,21 @@ extension Activation {
     }
   }
 
+  /// Below the normal range errors are absolute: a few of the smallest numbers.
+  private static let underflow = 0x1p-147
+
   /// The kernel's own error at x, from the table at the head of `CKernels/body/math.h`.
   func error(at x: Double, value: Double) -> Double {
     let unit = Rounding.unit
     switch self {
     case .identity, .relu: return 0
-    case .tanh, .sigmoid: return 6 * unit * abs(value)
-    case .silu: return 8 * unit * abs(value) + 0x1p-120
+    case .tanh, .sigmoid: return 4 * unit * abs(value)
+    case .silu: return 5 * unit * abs(value) + Self.underflow * abs(x)
     case .geluTanh:
       // The exponential turns the rounding of its argument, 4 u of it, into a relative error.
       let argument = 2 * 0.7978845608028654 * (abs(x) + 0.044715 * abs(x * x * x))
-      return (8 + 4 * argument) * unit * abs(value) + 0x1p-120
-    case .gelu: return 4 * unit * abs(x) + 0x1p-120
+      return min((4 + 2 * argument) * unit * abs(value), 3 * unit * abs(x)) + Self.underflow
+    case .gelu: return 4.5 * unit * abs(x)
     }
   }
 }

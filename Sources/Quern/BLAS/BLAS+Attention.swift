@@ -9,8 +9,7 @@
     ) {
       let scoreCount = HeadTask.block * layout.keys.maximumLength
       guard let scratch = ck_scratch(Int(CK_SCRATCH_CALLER), threads * scoreCount) else {
-        Trace.recordFallback(of: .attention, from: Self.name, to: MultithreadedBackend.name)
-        return rest.attention(
+        return handOn(.attention).attention(
           queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, into: o)
       }
       let heads = HeadTask(

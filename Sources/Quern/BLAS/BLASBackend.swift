@@ -45,8 +45,7 @@ public struct BLASBackend: Backend {
       _ x: TensorView, weights: PackedMatrix, epilogue: Epilogue, residual: TensorView?, into y: MutableTensor
     ) {
       guard weights.layout == .panels(width: 1) else {
-        Trace.recordFallback(of: .linear, from: Self.name, to: MultithreadedBackend.name)
-        return rest.linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
+        return handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
       }
       let w = TensorView(
         unsafeBase: weights.storage.view.base, shape: Shape(weights.inputs, weights.outputs),
@@ -56,7 +55,7 @@ public struct BLASBackend: Backend {
         if let product {
           product.run(threads: threads)
         } else {
-          rest.linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
+          handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
         }
       }
     }
@@ -74,8 +73,7 @@ public struct BLASBackend: Backend {
           matrix(a), matrix(b), beta: beta, epilogue: epilogue, residual: residual.map(matrix), c: matrix(c),
           kernels: rest.table.kernels)
         guard let product else {
-          Trace.recordFallback(of: .matmul, from: Self.name, to: MultithreadedBackend.name)
-          return rest.matmul(a, b, beta: beta, epilogue: epilogue, residual: residual, into: c)
+          return handOn(.matmul).matmul(a, b, beta: beta, epilogue: epilogue, residual: residual, into: c)
         }
         product.run(threads: threads)
       }

@@ -4,7 +4,8 @@ extension Backend {
   public var isa: ISA? { nil }
   public var threads: Int { 1 }
 
-  private func handOn(_ operation: Operation) -> any Backend {
+  /// The fallback, with the event recorded: the first half of every default, and of declining a call.
+  func handOn(_ operation: Operation) -> any Backend {
     let next = fallback
     Trace.recordFallback(of: operation, from: Self.name, to: type(of: next).name)
     return next

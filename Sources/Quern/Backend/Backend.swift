@@ -24,6 +24,7 @@ public protocol Backend: Sendable {
   var threads: Int { get }
 
   /// Lays out `weights` (`[outputs, inputs]`, any strides) for this backend's ``linear(_:weights:epilogue:residual:into:)``.
+  /// A backend whose layout is opaque implements linear itself: no fallback could read the weights.
   func pack(_ weights: TensorView) throws -> PackedMatrix
 
   /// `y = activation(scale x Wᵀ + bias) + residual`, with x `[m, inputs]` and y `[m, outputs]`. The residual may be y.

@@ -78,7 +78,7 @@ struct Check {
     if source.base + source.span <= target || target + destination.span <= source.base { return }
     let same = source.base == target && source.shape == destination.shape && source.strides == destination.strides
     if same && mayBeSame { return }
-    // Columns of one buffer interleave without touching, as queries and keys of a joint projection do.
+    // Column ranges of one matrix interleave without touching.
     if interleaved(source, destination) { return }
     try require(
       false, "\(name) overlaps the destination" + (mayBeSame ? " without being it" : "; use memory of its own"))

@@ -25,7 +25,7 @@ public struct Settings: Sendable, Equatable {
   public var backend: String?
   /// `QUERN_NUM_THREADS`, else `OMP_NUM_THREADS`.
   public var threads: Int?
-  /// `QUERN_MAX_ISA`: the kernels stay at or below it.
+  /// `QUERN_MAX_ISA`: the best instruction set chosen without being asked for one. The table choice in CKernels applies it.
   public var maximumISA: ISA?
   /// `QUERN_TRACE=fallback` reports operations that a backend hands on, on standard error.
   public var tracesFallbacks: Bool
@@ -72,7 +72,9 @@ public struct Settings: Sendable, Equatable {
 
   /// Threads for these options: theirs, the environment's, else the cores that affinity and cgroup quota allow.
   package func threads(for options: BackendOptions) throws(QuernError) -> Int {
-    guard let count = options.threads else { return threads ?? ck_allowed_threads() }
+    guard let count = options.threads else {
+      return threads ?? min(ck_allowed_threads(), BackendOptions.threadRange.upperBound)
+    }
     let range = BackendOptions.threadRange
     guard range.contains(count) else {
       throw .invalidSetting(

@@ -24,7 +24,7 @@ extension MultithreadedBackend {
       }
     }
     if failed {
-      fallback.attention(
+      handOn(.attention).attention(
         queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, into: o)
     }
   }

@@ -5,8 +5,7 @@ extension MultithreadedBackend {
     _ x: TensorView, weights: PackedMatrix, epilogue: Epilogue, residual: TensorView?, into y: MutableTensor
   ) {
     guard case .panels(let width) = weights.layout, width == 1 || width == table.kernels.gemm_nr else {
-      Trace.recordFallback(of: .linear, from: Self.name, to: type(of: fallback).name)
-      return fallback.linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
+      return handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
     }
     var call = ck_gemm(m: x.shape[0], n: weights.outputs, k: weights.inputs, epilogue: epilogue)
     (call.a, call.a_rs, call.a_cs) = (x.base, x.strides[0], 1)
@@ -18,7 +17,7 @@ extension MultithreadedBackend {
     (call.c, call.c_rs) = (y.base, y.strides[0])
     if let residual { (call.residual, call.residual_rs) = (residual.base, residual.strides[0]) }
     if ck_f32_gemm(table.pointer, &call, threads) != 0 {
-      fallback.linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
+      handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
     }
   }
 
@@ -34,7 +33,7 @@ extension MultithreadedBackend {
       (call.residual, call.residual_bs, call.residual_rs) = (residual.base, residual.strides[0], residual.strides[1])
     }
     if ck_f32_gemm(table.pointer, &call, threads) != 0 {
-      fallback.matmul(a, b, beta: beta, epilogue: epilogue, residual: residual, into: c)
+      handOn(.matmul).matmul(a, b, beta: beta, epilogue: epilogue, residual: residual, into: c)
     }
   }
 }

@@ -1,6 +1,7 @@
 extension Context {
   /// Scaled dot-product attention, `softmax(scale q kᵀ + mask) v`, for every head of every sequence
-  /// (Vaswani et al., arXiv 1706.03762); one pass with an online softmax, the score matrix is never stored.
+  /// (Vaswani et al., arXiv 1706.03762). `multithreaded` makes one pass with an online softmax and never stores the scores;
+  /// `blas` holds those of 128 queries at a time.
   ///
   /// - Parameters:
   ///   - queries: `[tokens, heads, size]`, sequences end to end; unit stride along the last axis.

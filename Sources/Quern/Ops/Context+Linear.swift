@@ -11,8 +11,8 @@ extension Context {
 
   /// `y = activation(scale x Wᵀ + bias) + residual`.
   ///
-  /// Each sum of K products is within γ(K) Σ|x w| of the exact one, whatever the blocking; rows and thread counts do not
-  /// change its bits on one instruction set.
+  /// Each sum of K products, scaled and with its bias, is within γ(K + 3) (Σ|x w| |scale| + |bias|) of the exact one,
+  /// whatever the blocking. On `multithreaded`, other rows and thread counts do not change its bits.
   ///
   /// - Parameters:
   ///   - x: `[..., inputs]`, unit stride along the last axis.

@@ -1,0 +1,116 @@
+// Counts what calls take from the system in their steady state, and prints it as one JSON object. It is a program of its
+// own since a count of a process's allocations or threads means nothing beside other tests.
+//
+//     AllocationProbe BACKEND [--trace]   heap allocations; --trace writes the stack of each to standard error
+//     AllocationProbe BACKEND --threads   operating-system threads while 64 tasks call at once
+import CAllocationCounter
+import Foundation
+import Quern
+import QuernModels
+import QuernTesting
+
+/// What calls allocate once they are warm.
+struct Probe {
+  static let warmups = 20
+  static let calls = 50
+
+  let context: Context
+  let traces: Bool
+
+  /// Allocations of ``calls`` calls, by every thread.
+  func count(_ call: () throws -> Void) throws -> Int64 {
+    for _ in 0..<Self.warmups { try call() }
+    allocation_counter_start(traces ? 1 : 0)
+    for _ in 0..<Self.calls { try call() }
+    return allocation_counter_stop()
+  }
+
+  /// A forward pass of a small encoder with random weights.
+  func forward() throws -> Int64 {
+    let model = try BertModel(TinyBert.configuration, source: TinyBert.source(), file: "random", context: context)
+    // Ragged, and enough tokens for products and heads to be shared out over threads.
+    let sequences: [[Int32]] = [40, 3, 64, 17].map { count in (0..<count).map { $0 % 90 } }
+    let batch = try EncoderBatch(sequences)
+    let workspace = try BertModel.Workspace()
+    return try count { _ = try model.forward(batch, workspace: workspace) }
+  }
+
+  /// One operation at a shape of its own.
+  func operation(_ workload: Workload) throws -> Int64 {
+    let call = try workload.ready(on: context)
+    return try count { try call() }
+  }
+}
+
+/// An encoder of two layers.
+enum TinyBert {
+  static let configuration = BertConfiguration(
+    vocabSize: 90, hiddenSize: 96, numHiddenLayers: 2, numAttentionHeads: 4, intermediateSize: 200,
+    maxPositionEmbeddings: 64)
+
+  /// Seeded weights under their published names.
+  static func source() throws -> any TensorSource {
+    let (width, inner) = (configuration.hiddenSize, configuration.intermediateSize)
+    var shapes: [(String, [Int])] = [
+      ("embeddings.word_embeddings.weight", [configuration.vocabSize, width]),
+      ("embeddings.position_embeddings.weight", [configuration.maxPositionEmbeddings, width]),
+      ("embeddings.token_type_embeddings.weight", [configuration.typeVocabSize, width]),
+    ]
+    func add(_ name: String, _ weight: [Int]) { shapes += [("\(name).weight", weight), ("\(name).bias", [weight[0]])] }
+    add("embeddings.LayerNorm", [width])
+    for layer in 0..<configuration.numHiddenLayers {
+      let name = "encoder.layer.\(layer)"
+      for part in ["query", "key", "value"] { add("\(name).attention.self.\(part)", [width, width]) }
+      add("\(name).attention.output.dense", [width, width])
+      add("\(name).attention.output.LayerNorm", [width])
+      add("\(name).intermediate.dense", [inner, width])
+      add("\(name).output.dense", [width, inner])
+      add("\(name).output.LayerNorm", [width])
+    }
+    var random = SeededRandom()
+    let tensors = shapes.map { name, shape in
+      Safetensors.NewTensor(
+        name: name, shape: shape, values: .float32((0..<shape.reduce(1, *)).map { _ in 0.1 * random.normal() }))
+    }
+    let path = NSTemporaryDirectory() + "/quern-probe-" + UUID().uuidString + ".safetensors"
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    try Safetensors.write(path: path, tensors: tensors)
+    return try Safetensors(path: path)
+  }
+}
+
+func countAllocations(on name: String, traces: Bool) throws {
+  guard allocation_counter_works() != 0 else {
+    print("{\"works\": false}")
+    return
+  }
+  // More than one thread on any machine, so that the workers' allocations are met too.
+  let backend = try Backends.make(name, options: BackendOptions(threads: 2))
+  let probe = Probe(context: Context(backend: backend), traces: traces)
+  let counts: [(String, Int64)] = [
+    ("forward", try probe.forward()),
+    (
+      "linear",
+      try probe.operation(
+        .linear(LinearShape(m: 64, n: 200, k: 96, activation: .gelu, bias: true), operands: Operands(seed: 1)))
+    ),
+    ("attention", try probe.operation(.attention(AttentionShape([70, 20], heads: 4, size: 24), operands: Operands(seed: 2)))),
+    ("softmax", try probe.operation(.softmax(RowShape(80, 300), operands: Operands(seed: 3)))),
+    ("layerNorm", try probe.operation(.norm(.layerNorm, RowShape(80, 300), residual: true, operands: Operands(seed: 4)))),
+  ]
+  let fields = counts.map { "\"\($0.0)\": \($0.1)" }.joined(separator: ", ")
+  print("{\"works\": true, \"calls\": \(Probe.calls), \(fields)}")
+}
+
+let arguments = CommandLine.arguments.dropFirst()
+let name = arguments.first { !$0.hasPrefix("--") } ?? Backends.defaultName
+do {
+  if arguments.contains("--threads") {
+    try await ThreadCount.report(on: name)
+  } else {
+    try countAllocations(on: name, traces: arguments.contains("--trace"))
+  }
+} catch {
+  FileHandle.standardError.write(Data("AllocationProbe: \(error)\n".utf8))
+  exit(1)
+}

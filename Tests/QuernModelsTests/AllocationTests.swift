@@ -1,0 +1,29 @@
+import Foundation
+import Quern
+import QuernTesting
+import Testing
+
+/// A steady state allocates nothing: counted in a process of its own, whose allocator counts.
+@Suite struct AllocationTests {
+  /// What the probe prints.
+  struct Counts: Decodable {
+    let works: Bool
+    let calls, forward, linear, attention, softmax, layerNorm: Int?
+  }
+
+  /// Why nothing can be counted here.
+  static let isSanitized = ProcessInfo.processInfo.environment["QUERN_SANITIZE"] != nil
+
+  @Test(.disabled(if: isSanitized, "a sanitizer has an allocator of its own"), arguments: ["multithreaded", "blas"])
+  func aSteadyStateAllocatesNothing(_ backend: String) throws {
+    if let reason = Backends.unavailability(of: backend) {
+      return print("not run: allocations of \(backend): \(reason)")
+    }
+    let output = try BuiltProgram("AllocationProbe").run([backend], environment: ["QUERN_NUM_THREADS": ""])
+    try #require(output.status == 0, "\(output.standardError)")
+    let counts = try JSONDecoder().decode(Counts.self, from: Data(output.standardOutput.utf8))
+    guard counts.works else { return print("not run: allocations of \(backend): this C library cannot be counted") }
+    let found = [counts.forward, counts.linear, counts.attention, counts.softmax, counts.layerNorm]
+    #expect(found == [0, 0, 0, 0, 0], "\(output.standardOutput): `AllocationProbe \(backend) --trace` shows where")
+  }
+}
