@@ -84,7 +84,8 @@ let package = Package(
       swiftSettings: swiftSettings
     ),
     .testTarget(
-      name: "CKernelsTests", dependencies: ["CKernels", "Quern", "QuernTesting", "CSmoke"], swiftSettings: swiftSettings),
+      name: "CKernelsTests", dependencies: ["CKernels", "Quern", "QuernTesting", "CSmoke"], swiftSettings: swiftSettings
+    ),
     .testTarget(
       name: "QuernTests", dependencies: ["Quern", "QuernTesting", "CKernels", "AllocationProbe"],
       swiftSettings: swiftSettings),

@@ -47,6 +47,12 @@ struct BenchmarksCommand: ParsableCommand {
   @Flag(help: "Print the cases and stop.")
   var list = false
 
+  @Flag(help: "Check every operation on every instruction set of this machine, instead of timing.")
+  var conformance = false
+
+  @Flag(help: "Time 64 tasks that call at once against the same calls in turn, instead of the cases.")
+  var concurrency = false
+
   func validate() throws {
     guard seconds > 0, seconds.isFinite else { throw ValidationError("--seconds takes a number above 0") }
   }
@@ -57,9 +63,13 @@ struct BenchmarksCommand: ParsableCommand {
       for entry in cases { print("\(entry.operation.rawValue)\t\(entry.name)") }
       return
     }
+    if conformance { return try ConformanceRun.run(threads: threads) }
     let options = BackendOptions(threads: threads, isa: isa)
     let backends = try chosenBackends(options)
     try ReleaseBuild.takeOverFromDebug()
+    if concurrency {
+      return try Concurrency.run(backends.filter { !($0 is ReferenceBackend) }, asJSON: format == .json)
+    }
 
     let defaults = try MultithreadedBackend(options: options)
     let machine = try Machine(threads: defaults.threads, isa: defaults.isa ?? .scalar)

@@ -10,11 +10,16 @@ static const char *const isa_names[CK_ISA_COUNT] = {"scalar", "neon", "avx2", "a
 
 static const ck_kernels *table_of(ck_isa isa) {
   switch (isa) {
-    case CK_ISA_SCALAR: return ck_table__scalar();
-    case CK_ISA_NEON: return ck_table__neon();
-    case CK_ISA_AVX2: return ck_table__avx2();
-    case CK_ISA_AVX512: return ck_table__avx512();
-    default: return 0;
+    case CK_ISA_SCALAR:
+      return ck_table__scalar();
+    case CK_ISA_NEON:
+      return ck_table__neon();
+    case CK_ISA_AVX2:
+      return ck_table__avx2();
+    case CK_ISA_AVX512:
+      return ck_table__avx512();
+    default:
+      return 0;
   }
 }
 

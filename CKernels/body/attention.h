@@ -38,10 +38,11 @@ CK_INLINE void attention_tiles_(const size_t m, size_t panels, size_t k, const f
 
 static __attribute__((noinline)) void attention_multiply_(size_t m, size_t panels, size_t k, const float *a, size_t a_rs,
                                                           const float *b, size_t b_rs, size_t b_panel, float *c, size_t c_rs) {
-#define CASE(rows)                                                            \
-  case rows:                                                                  \
-    attention_tiles_(rows, panels, k, a, a_rs, b, b_rs, b_panel, c, c_rs);    \
+#define CASE(rows)                                                         \
+  case rows:                                                               \
+    attention_tiles_(rows, panels, k, a, a_rs, b, b_rs, b_panel, c, c_rs); \
     break;
+  // clang-format off
   switch (m) {
     CASE(1) CASE(2) CASE(3) CASE(4)
 #if GEMM_MR > 4
@@ -51,6 +52,7 @@ static __attribute__((noinline)) void attention_multiply_(size_t m, size_t panel
     CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
 #endif
   }
+  // clang-format on
 #undef CASE
 }
 _Static_assert(GEMM_MR == 4 || GEMM_MR == 6 || GEMM_MR == 12, "attention_multiply_ names every row count");
@@ -99,9 +101,9 @@ CK_INLINE float attention_softmax_(float scale, float *s, const float *mask, siz
 
 // o = product, or o factor + product; times r, which is 1 before a row's last block.
 CK_INLINE void attention_output_(float *o, const float *product, int fresh, float factor, float r, size_t n) {
-#define STEP(j, lanes)                                                             \
-  vf x = vf_load(product + j);                                                     \
-  if (!fresh) x = vf_fma(row_load_(o + j, lanes), vf_set1(factor), x);             \
+#define STEP(j, lanes)                                                 \
+  vf x = vf_load(product + j);                                         \
+  if (!fresh) x = vf_fma(row_load_(o + j, lanes), vf_set1(factor), x); \
   row_store_(o + j, vf_mul(x, vf_set1(r)), lanes);
   ROW_COLUMNS_(n, STEP);
 #undef STEP

@@ -7,19 +7,18 @@ CK_INLINE void epilogue_rows_(const ck_activation kind, const ck_rows *call, siz
   for (size_t i = first; i < last; i++) {
     const float *x = call->x + i * call->x_rs, *other = call->other ? call->other + i * call->other_rs : 0;  // [n]
     float *y = call->y + i * call->y_rs;
-#define STEP(j, lanes)                                                          \
-  vf s = row_load_(x + j, lanes);                                               \
-  s = bias ? vf_fma(scale, s, row_load_(bias + j, lanes)) : vf_mul(scale, s);   \
-  s = ck_activate_(s, kind);                                                    \
-  if (other) s = vf_add(s, row_load_(other + j, lanes));                        \
+#define STEP(j, lanes)                                                        \
+  vf s = row_load_(x + j, lanes);                                             \
+  s = bias ? vf_fma(scale, s, row_load_(bias + j, lanes)) : vf_mul(scale, s); \
+  s = ck_activate_(s, kind);                                                  \
+  if (other) s = vf_add(s, row_load_(other + j, lanes));                      \
   row_store_(y + j, s, lanes);
     ROW_COLUMNS_(call->n, STEP);
 #undef STEP
   }
 }
-void CK_NAME(f32_epilogue)(const ck_rows *call, size_t first, size_t last) {
-  CK_WITH_ACTIVATION(call->activation, epilogue_rows_, call, first, last)
-}
+void CK_NAME(f32_epilogue)(const ck_rows *call, size_t first,
+                           size_t last){CK_WITH_ACTIVATION(call -> activation, epilogue_rows_, call, first, last)}
 
 CK_INLINE void activation_rows_(const ck_activation kind, const ck_rows *call, size_t first, size_t last) {
   for (size_t i = first; i < last; i++) {

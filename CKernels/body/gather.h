@@ -6,7 +6,7 @@ void CK_NAME(f32_gather)(const ck_rows *call, size_t first, size_t last) {
     const float *next = i + 1 < last ? call->x + (size_t)call->index[i + 1] * call->x_rs : x;  // rows lie anywhere: ask early
     float *y = call->y + i * call->y_rs;
     if (!call->accumulate) {
-#define STEP(j, lanes)         \
+#define STEP(j, lanes)          \
   __builtin_prefetch(next + j); \
   row_store_(y + j, row_load_(x + j, lanes), lanes);
       ROW_COLUMNS_(call->n, STEP);

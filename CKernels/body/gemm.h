@@ -126,13 +126,26 @@ CK_INLINE void gemm_finish_as_(const ck_activation kind, const ck_gemm_block *g,
 static __attribute__((noinline)) void gemm_finish_(const ck_gemm_block *g, size_t i, size_t j, size_t m, size_t n,
                                                    const float *tile, size_t tile_rs) {
   switch (g->activation) {
-    case CK_RELU: gemm_finish_as_(CK_RELU, g, i, j, m, n, tile, tile_rs); break;
-    case CK_GELU_ERF: gemm_finish_as_(CK_GELU_ERF, g, i, j, m, n, tile, tile_rs); break;
-    case CK_GELU_TANH: gemm_finish_as_(CK_GELU_TANH, g, i, j, m, n, tile, tile_rs); break;
-    case CK_SILU: gemm_finish_as_(CK_SILU, g, i, j, m, n, tile, tile_rs); break;
-    case CK_TANH: gemm_finish_as_(CK_TANH, g, i, j, m, n, tile, tile_rs); break;
-    case CK_SIGMOID: gemm_finish_as_(CK_SIGMOID, g, i, j, m, n, tile, tile_rs); break;
-    default: gemm_finish_as_(CK_IDENTITY, g, i, j, m, n, tile, tile_rs);
+    case CK_RELU:
+      gemm_finish_as_(CK_RELU, g, i, j, m, n, tile, tile_rs);
+      break;
+    case CK_GELU_ERF:
+      gemm_finish_as_(CK_GELU_ERF, g, i, j, m, n, tile, tile_rs);
+      break;
+    case CK_GELU_TANH:
+      gemm_finish_as_(CK_GELU_TANH, g, i, j, m, n, tile, tile_rs);
+      break;
+    case CK_SILU:
+      gemm_finish_as_(CK_SILU, g, i, j, m, n, tile, tile_rs);
+      break;
+    case CK_TANH:
+      gemm_finish_as_(CK_TANH, g, i, j, m, n, tile, tile_rs);
+      break;
+    case CK_SIGMOID:
+      gemm_finish_as_(CK_SIGMOID, g, i, j, m, n, tile, tile_rs);
+      break;
+    default:
+      gemm_finish_as_(CK_IDENTITY, g, i, j, m, n, tile, tile_rs);
   }
 }
 
@@ -172,12 +185,12 @@ CK_INLINE void gemm_rows_(const size_t m, const size_t panels, const ck_gemm_blo
 // The rows left below the full tiles, 1 ... GEMM_MR - 1 of them: one instance a count, several panels at once when few.
 static __attribute__((noinline)) void gemm_rest_(const ck_gemm_block *g, size_t m, size_t i, size_t j, size_t panels,
                                                  enum gemm_exit_ leave) {
-#define GEMM_REST_(count)                                                                       \
-  case count:                                                                                   \
-    if (GEMM_PANELS_(count) > 1 && panels == GEMM_PANELS_(count))                               \
-      gemm_rows_(count, GEMM_PANELS_(count), g, i, j, leave);                                   \
-    else                                                                                        \
-      for (size_t q = 0; q < panels; q++) gemm_rows_(count, 1, g, i, j + q * GEMM_NR, leave);   \
+#define GEMM_REST_(count)                                                                     \
+  case count:                                                                                 \
+    if (GEMM_PANELS_(count) > 1 && panels == GEMM_PANELS_(count))                             \
+      gemm_rows_(count, GEMM_PANELS_(count), g, i, j, leave);                                 \
+    else                                                                                      \
+      for (size_t q = 0; q < panels; q++) gemm_rows_(count, 1, g, i, j + q * GEMM_NR, leave); \
     break;
   switch (m) {
     GEMM_REST_(1)
@@ -195,7 +208,8 @@ static __attribute__((noinline)) void gemm_rest_(const ck_gemm_block *g, size_t 
     GEMM_REST_(10)
     GEMM_REST_(11)
 #endif
-    default: break;
+    default:
+      break;
   }
 #undef GEMM_REST_
 }

@@ -104,24 +104,44 @@ CK_INLINE vf vf_tanh_(vf x) {
 // Every kind has its own loop: CK_WITH_ACTIVATION(kind, f, ...) calls f(constant kind, ...), and f inlines ck_activate_.
 CK_INLINE vf ck_activate_(vf x, ck_activation kind) {
   switch (kind) {
-    case CK_RELU: return vf_relu_(x);
-    case CK_GELU_ERF: return vf_gelu_erf_(x);
-    case CK_GELU_TANH: return vf_gelu_tanh_(x);
-    case CK_SILU: return vf_silu_(x);
-    case CK_TANH: return vf_tanh_(x);
-    case CK_SIGMOID: return vf_sigmoid_(x);
-    default: return x;
+    case CK_RELU:
+      return vf_relu_(x);
+    case CK_GELU_ERF:
+      return vf_gelu_erf_(x);
+    case CK_GELU_TANH:
+      return vf_gelu_tanh_(x);
+    case CK_SILU:
+      return vf_silu_(x);
+    case CK_TANH:
+      return vf_tanh_(x);
+    case CK_SIGMOID:
+      return vf_sigmoid_(x);
+    default:
+      return x;
   }
 }
-#define CK_WITH_ACTIVATION(kind, f, ...)                         \
-  switch (kind) {                                                \
-    case CK_RELU: f(CK_RELU, __VA_ARGS__); break;                \
-    case CK_GELU_ERF: f(CK_GELU_ERF, __VA_ARGS__); break;        \
-    case CK_GELU_TANH: f(CK_GELU_TANH, __VA_ARGS__); break;      \
-    case CK_SILU: f(CK_SILU, __VA_ARGS__); break;                \
-    case CK_TANH: f(CK_TANH, __VA_ARGS__); break;                \
-    case CK_SIGMOID: f(CK_SIGMOID, __VA_ARGS__); break;          \
-    default: f(CK_IDENTITY, __VA_ARGS__);                        \
+#define CK_WITH_ACTIVATION(kind, f, ...) \
+  switch (kind) {                        \
+    case CK_RELU:                        \
+      f(CK_RELU, __VA_ARGS__);           \
+      break;                             \
+    case CK_GELU_ERF:                    \
+      f(CK_GELU_ERF, __VA_ARGS__);       \
+      break;                             \
+    case CK_GELU_TANH:                   \
+      f(CK_GELU_TANH, __VA_ARGS__);      \
+      break;                             \
+    case CK_SILU:                        \
+      f(CK_SILU, __VA_ARGS__);           \
+      break;                             \
+    case CK_TANH:                        \
+      f(CK_TANH, __VA_ARGS__);           \
+      break;                             \
+    case CK_SIGMOID:                     \
+      f(CK_SIGMOID, __VA_ARGS__);        \
+      break;                             \
+    default:                             \
+      f(CK_IDENTITY, __VA_ARGS__);       \
   }
 
 // The first n of VL lanes; with n = VL constant, the plain load and store.
@@ -134,11 +154,15 @@ CK_INLINE void row_store_(float *p, vf x, size_t n) {
 }
 
 // Runs f(j, lanes) for columns [0, n): whole vectors first, then the masked tail, so that only the tail pays for a mask.
-#define ROW_COLUMNS_(n, f)                                   \
-  do {                                                       \
-    size_t j = 0;                                            \
-    for (; j + VL <= (n); j += VL) { f(j, (size_t)VL); }     \
-    if (j < (n)) { f(j, (n) - j); }                          \
+#define ROW_COLUMNS_(n, f)           \
+  do {                               \
+    size_t j = 0;                    \
+    for (; j + VL <= (n); j += VL) { \
+      f(j, (size_t)VL);              \
+    }                                \
+    if (j < (n)) {                   \
+      f(j, (n) - j);                 \
+    }                                \
   } while (0)
 
 // Columns [0, seen) of row i: j <= i + diagonal, without overflow at CK_NO_DIAGONAL.

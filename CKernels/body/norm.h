@@ -58,10 +58,10 @@ void CK_NAME(f32_layernorm)(const ck_rows *call, size_t first, size_t last) {
     const vf mean = vf_div(vf_set1(norm_first_(NORM_VALUE_, x, other, y, n)), vf_set1((float)n));
     if (other) x = y;
     const vf r = norm_reciprocal_(norm_sum_(NORM_DEVIATION_, x, 0, y, n, mean), n, call->epsilon);
-#define STEP(j, lanes)                                                        \
-  vf t = vf_mul(vf_sub(row_load_(x + j, lanes), mean), r);                    \
-  if (call->weight) t = vf_mul(t, row_load_(call->weight + j, lanes));        \
-  if (call->bias) t = vf_add(t, row_load_(call->bias + j, lanes));            \
+#define STEP(j, lanes)                                                 \
+  vf t = vf_mul(vf_sub(row_load_(x + j, lanes), mean), r);             \
+  if (call->weight) t = vf_mul(t, row_load_(call->weight + j, lanes)); \
+  if (call->bias) t = vf_add(t, row_load_(call->bias + j, lanes));     \
   row_store_(y + j, t, lanes);
     ROW_COLUMNS_(n, STEP);
 #undef STEP

@@ -35,7 +35,9 @@ CK_INLINE vf vf_copysign(vf a, vf s) { return _mm256_or_ps(vf_abs(a), _mm256_and
 CK_INLINE vm vf_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }  // false on NaN
 CK_INLINE vm vf_first(size_t n) { return _mm256_castsi256_ps(vf_lanes_(n)); }
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }  // m ? a : b
-CK_INLINE vf vf_pow2_(__m256i e) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23)); }
+CK_INLINE vf vf_pow2_(__m256i e) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23));
+}
 CK_INLINE vf vf_scalef(vf x, vf e) {
   __m256i n = _mm256_cvtps_epi32(e), half = _mm256_srai_epi32(n, 1);
   return vf_mul(vf_mul(x, vf_pow2_(half)), vf_pow2_(_mm256_sub_epi32(n, half)));
@@ -56,8 +58,8 @@ CK_INLINE void vf_transpose(const float *src, size_t src_rs, float *dst, size_t 
   __m256 r[8], t[8];
   for (int i = 0; i < 4; i++) {
     r[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(src + i * src_rs)), _mm_loadu_ps(src + (i + 4) * src_rs), 1);
-    r[i + 4] =
-        _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(src + i * src_rs + 4)), _mm_loadu_ps(src + (i + 4) * src_rs + 4), 1);
+    r[i + 4] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(src + i * src_rs + 4)),
+                                    _mm_loadu_ps(src + (i + 4) * src_rs + 4), 1);
   }
   for (int i = 0; i < 8; i += 4) {
     t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);

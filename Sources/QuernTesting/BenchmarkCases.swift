@@ -21,7 +21,9 @@ public enum BenchmarkCases {
     public var model: String? { models.first { name.hasPrefix($0) } }
 
     /// The workload, its operands made from this seed.
-    public func workload(seed: UInt64 = SeededRandom.runSeed) throws -> Workload { try make(name, Operands(seed: seed)) }
+    public func workload(seed: UInt64 = SeededRandom.runSeed) throws -> Workload {
+      try make(name, Operands(seed: seed))
+    }
   }
 
   private static let models = ["MiniLM", "Llama-3.2-1B", "Qwen3-0.6B", "SD-1.5"]
@@ -67,40 +69,44 @@ public enum BenchmarkCases {
     ("SD-1.5 self", AttentionShape([1024], heads: 8, size: 40)),
     ("SD-1.5 cross", AttentionShape([4096], keys: [77], heads: 8, size: 40)),
   ].map { model, shape in
-    Entry(.attention, "\(model): \(shape)", kernels: ["f32_attention_block"]) { try .attention(shape, name: $0, operands: $1) }
-  }
-
-  private static let rows: [Entry] = [
-    Entry(.softmax, "Llama-3.2-1B scores: rows=2048 n=512", kernels: ["f32_softmax"]) {
-      try .softmax(RowShape(2048, 512), name: $0, operands: $1)
-    },
-    Entry(.layerNorm, "MiniLM: rows=4096 n=384 residual", kernels: ["f32_layernorm"]) {
-      try .norm(.layerNorm, RowShape(4096, 384), residual: true, epsilon: 1e-12, name: $0, operands: $1)
-    },
-    Entry(.rmsNorm, "Llama-3.2-1B: rows=512 n=2048", kernels: ["f32_rmsnorm"]) {
-      try .norm(.rmsNorm, RowShape(512, 2048), name: $0, operands: $1)
-    },
-    Entry(.l2Normalize, "MiniLM: rows=4096 n=384", kernels: ["f32_l2norm"]) {
-      try .norm(.l2Normalize, RowShape(4096, 384), affine: false, epsilon: 1e-12, name: $0, operands: $1)
-    },
-    Entry(.embedding, "MiniLM: rows=4096 n=384 table=30522", kernels: ["f32_gather"]) {
-      try .embedding(RowShape(4096, 384), table: 30522, name: $0, operands: $1)
-    },
-    Entry(.meanPool, "MiniLM: 32x128 n=384", kernels: ["f32_mean_pool"]) {
-      try .meanPool([Int](repeating: 128, count: 32), n: 384, name: $0, operands: $1)
-    },
-    Entry(.add, "MiniLM: rows=4096 n=384", kernels: ["f32_add"]) {
-      try .binary(.add, RowShape(4096, 384), name: $0, operands: $1)
-    },
-    Entry(.multiply, "Llama-3.2-1B gate: rows=512 n=8192", kernels: ["f32_mul"]) {
-      try .binary(.multiply, RowShape(512, 8192), name: $0, operands: $1)
-    },
-    Entry(.scale, "MiniLM: rows=4096 n=384", kernels: ["f32_scale"]) {
-      try .scale(RowShape(4096, 384), by: 0.125, name: $0, operands: $1)
-    },
-  ] + Activation.allCases.filter { $0 != .identity }.map { activation in
-    Entry(.activation, "MiniLM \(activation.rawValue): rows=4096 n=1536", kernels: ["f32_activation"]) {
-      try .activation(activation, RowShape(4096, 1536), name: $0, operands: $1)
+    Entry(.attention, "\(model): \(shape)", kernels: ["f32_attention_block"]) {
+      try .attention(shape, name: $0, operands: $1)
     }
   }
+
+  private static let rows: [Entry] =
+    [
+      Entry(.softmax, "Llama-3.2-1B scores: rows=2048 n=512", kernels: ["f32_softmax"]) {
+        try .softmax(RowShape(2048, 512), name: $0, operands: $1)
+      },
+      Entry(.layerNorm, "MiniLM: rows=4096 n=384 residual", kernels: ["f32_layernorm"]) {
+        try .norm(.layerNorm, RowShape(4096, 384), residual: true, epsilon: 1e-12, name: $0, operands: $1)
+      },
+      Entry(.rmsNorm, "Llama-3.2-1B: rows=512 n=2048", kernels: ["f32_rmsnorm"]) {
+        try .norm(.rmsNorm, RowShape(512, 2048), name: $0, operands: $1)
+      },
+      Entry(.l2Normalize, "MiniLM: rows=4096 n=384", kernels: ["f32_l2norm"]) {
+        try .norm(.l2Normalize, RowShape(4096, 384), affine: false, epsilon: 1e-12, name: $0, operands: $1)
+      },
+      Entry(.embedding, "MiniLM: rows=4096 n=384 table=30522", kernels: ["f32_gather"]) {
+        try .embedding(RowShape(4096, 384), table: 30522, name: $0, operands: $1)
+      },
+      Entry(.meanPool, "MiniLM: 32x128 n=384", kernels: ["f32_mean_pool"]) {
+        try .meanPool([Int](repeating: 128, count: 32), n: 384, name: $0, operands: $1)
+      },
+      Entry(.add, "MiniLM: rows=4096 n=384", kernels: ["f32_add"]) {
+        try .binary(.add, RowShape(4096, 384), name: $0, operands: $1)
+      },
+      Entry(.multiply, "Llama-3.2-1B gate: rows=512 n=8192", kernels: ["f32_mul"]) {
+        try .binary(.multiply, RowShape(512, 8192), name: $0, operands: $1)
+      },
+      Entry(.scale, "MiniLM: rows=4096 n=384", kernels: ["f32_scale"]) {
+        try .scale(RowShape(4096, 384), by: 0.125, name: $0, operands: $1)
+      },
+    ]
+    + Activation.allCases.filter { $0 != .identity }.map { activation in
+      Entry(.activation, "MiniLM \(activation.rawValue): rows=4096 n=1536", kernels: ["f32_activation"]) {
+        try .activation(activation, RowShape(4096, 1536), name: $0, operands: $1)
+      }
+    }
 }

@@ -13,14 +13,21 @@ public struct BuiltProgram {
 
   public init(_ name: String) throws {
     // The test bundle and the programs share the products directory.
-    let directories = [Bundle.main.bundleURL, URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()]
-    guard let directory = directories.first(where: { FileManager.default.isExecutableFile(atPath: $0.appending(path: name).path) })
+    let directories = [
+      Bundle.main.bundleURL, URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent(),
+    ]
+    guard
+      let directory = directories.first(where: {
+        FileManager.default.isExecutableFile(atPath: $0.appending(path: name).path)
+      })
     else { throw CocoaError(.fileNoSuchFile, userInfo: [NSFilePathErrorKey: name]) }
     url = directory.appending(path: name)
   }
 
   /// Runs to the end with these arguments, variables added to the environment, and standard input.
-  public func run(_ arguments: [String] = [], environment: [String: String] = [:], input: Data = Data()) throws -> Output {
+  public func run(_ arguments: [String] = [], environment: [String: String] = [:], input: Data = Data()) throws
+    -> Output
+  {
     let process = Process()
     process.executableURL = url
     process.arguments = arguments

@@ -34,7 +34,8 @@ public enum Conformance {
 
   /// Runs every case of the given operations with integers, normal and special values, against both guard pages.
   public static func check(
-    _ backend: any Backend, operations: [Quern.Operation] = Quern.Operation.allCases, seed: UInt64 = SeededRandom.runSeed
+    _ backend: any Backend, operations: [Quern.Operation] = Quern.Operation.allCases,
+    seed: UInt64 = SeededRandom.runSeed
   ) throws -> Report {
     try check([Subject(backend)], operations: operations, seed: seed)
   }
@@ -107,7 +108,9 @@ public enum TestCases {
 
   private static let linear: [Entry] = {
     var shapes: [LinearShape] = []
-    for m in edges { for n in [0, 1, 15, 16, 17, 33, 65] { shapes.append(LinearShape(m: m, n: n, k: 1 + (m * 7 + n) % 37)) } }
+    for m in edges {
+      for n in [0, 1, 15, 16, 17, 33, 65] { shapes.append(LinearShape(m: m, n: n, k: 1 + (m * 7 + n) % 37)) }
+    }
     for k in [0, 1, 2, 3, 4, 5, 8, 31, 257, 1031] { shapes.append(LinearShape(m: 7, n: 37, k: k, bias: true)) }
     for activation in Activation.allCases {
       for m in [1, 6, 19] {
@@ -133,7 +136,9 @@ public enum TestCases {
     var shapes: [MatmulShape] = []
     for transposesA in [false, true] {
       for transposesB in [false, true] {
-        for (m, n, k) in [(1, 1, 1), (5, 17, 9), (13, 33, 64), (40, 70, 130), (0, 3, 4), (3, 0, 4), (3, 4, 0), (97, 203, 401)] {
+        for (m, n, k) in [
+          (1, 1, 1), (5, 17, 9), (13, 33, 64), (40, 70, 130), (0, 3, 4), (3, 0, 4), (3, 4, 0), (97, 203, 401),
+        ] {
           let shape = MatmulShape(batch: m % 2 == 0 ? 1 : 3, m: m, n: n, k: k)
           shapes.append(shape.with { ($0.transposesA, $0.transposesB) = (transposesA, transposesB) })
           shapes.append(
@@ -173,7 +178,8 @@ public enum TestCases {
 
   private static let rows: [RowShape] = [
     RowShape(0, 5), RowShape(3, 0), RowShape(1, 1), RowShape(2, 7), RowShape(5, 8), RowShape(3, 15), RowShape(4, 16),
-    RowShape(7, 17), RowShape(2, 31), RowShape(3, 33), RowShape(5, 64), RowShape(4, 127), RowShape(9, 384), RowShape(2, 1031),
+    RowShape(7, 17), RowShape(2, 31), RowShape(3, 33), RowShape(5, 64), RowShape(4, 127), RowShape(9, 384),
+    RowShape(2, 1031),
     RowShape(130, 61),
   ]
 
@@ -198,18 +204,21 @@ public enum TestCases {
   private static let elementwise: [Entry] = rows.flatMap { shape -> [Entry] in
     Activation.allCases.map { activation in
       Entry(operation: .activation) { try .activation(activation, shape, operands: $0) }
-    } + [Quern.Operation.add, .multiply].flatMap { operation in
-      [false, true].map { oneRow in
-        Entry(operation: operation) { try .binary(operation, shape, oneRow: oneRow && shape.rows > 0, operands: $0) }
-      }
-    } + [Entry(operation: .scale) { try .scale(shape, by: -1.5, operands: $0) }]
+    }
+      + [Quern.Operation.add, .multiply].flatMap { operation in
+        [false, true].map { oneRow in
+          Entry(operation: operation) { try .binary(operation, shape, oneRow: oneRow && shape.rows > 0, operands: $0) }
+        }
+      } + [Entry(operation: .scale) { try .scale(shape, by: -1.5, operands: $0) }]
   }
 
-  private static let gathers: [Entry] = rows.flatMap { shape in
-    [false, true].map { accumulate in
-      Entry(operation: .embedding) { try .embedding(shape, table: 11, accumulate: accumulate, operands: $0) }
+  private static let gathers: [Entry] =
+    rows.flatMap { shape in
+      [false, true].map { accumulate in
+        Entry(operation: .embedding) { try .embedding(shape, table: 11, accumulate: accumulate, operands: $0) }
+      }
     }
-  } + [[], [0], [1], [4, 0, 7], [128, 3, 64, 1]].flatMap { lengths in
-    [1, 16, 33, 384].map { n in Entry(operation: .meanPool) { try .meanPool(lengths, n: n, operands: $0) } }
-  }
+    + [[], [0], [1], [4, 0, 7], [128, 3, 64, 1]].flatMap { lengths in
+      [1, 16, 33, 384].map { n in Entry(operation: .meanPool) { try .meanPool(lengths, n: n, operands: $0) } }
+    }
 }

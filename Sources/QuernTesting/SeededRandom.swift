@@ -9,7 +9,8 @@
 /// A repeatable source of random numbers: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 public struct SeededRandom: RandomNumberGenerator, Sendable {
   /// The seed of a test run: `QUERN_TEST_SEED`, else a fixed one. Tests print it when they fail.
-  public static let runSeed: UInt64 = getenv("QUERN_TEST_SEED").flatMap { UInt64(String(cString: $0)) } ?? 0x5155_4552_4E
+  public static let runSeed: UInt64 =
+    getenv("QUERN_TEST_SEED").flatMap { UInt64(String(cString: $0)) } ?? 0x5155_4552_4E
 
   private var state: UInt64
 

@@ -22,11 +22,12 @@ struct BackendsCommand: ParsableCommand {
     let selected = try Settings.environment().backend ?? Backends.defaultName
     let rows = Backends.names.map { name -> Row in
       let backend = try? Backends.make(name)
-      let library: String? = switch name {
-      case BLASBackend.name: BLASBackend.libraryVersion
-      case MultithreadedBackend.name: "\(ThreadTeam.kind) threads"
-      default: nil
-      }
+      let library: String? =
+        switch name {
+        case BLASBackend.name: BLASBackend.libraryVersion
+        case MultithreadedBackend.name: "\(ThreadTeam.kind) threads"
+        default: nil
+        }
       return Row(
         name: name, available: backend != nil, reason: Backends.unavailability(of: name), isa: backend?.isa?.rawValue,
         threads: backend?.threads, library: library, selected: name == selected)

@@ -9,8 +9,19 @@ static int multiply(const ck_kernels *table) {
   static float a[M * K], b[K * N], c[M * N];  // [M, K], [K, N], [M, N]
   for (int i = 0; i < M * K; i++) a[i] = (float)(i % 7 - 3);
   for (int i = 0; i < K * N; i++) b[i] = (float)(i % 5 - 2);
-  ck_gemm call = {.batch = 1, .m = M, .n = N, .k = K, .a = a, .a_rs = K, .a_cs = 1, .b = b, .b_rs = N, .b_cs = 1, .c = c,
-                  .c_rs = N, .alpha = 1};
+  ck_gemm call = {.batch = 1,
+                  .m = M,
+                  .n = N,
+                  .k = K,
+                  .a = a,
+                  .a_rs = K,
+                  .a_cs = 1,
+                  .b = b,
+                  .b_rs = N,
+                  .b_cs = 1,
+                  .c = c,
+                  .c_rs = N,
+                  .alpha = 1};
   if (ck_f32_gemm(table, &call, 2) != 0) return 1;
   for (int i = 0; i < M; i++) {
     for (int j = 0; j < N; j++) {

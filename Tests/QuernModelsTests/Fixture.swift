@@ -1,6 +1,5 @@
 import Foundation
-
-@testable import QuernModels
+import QuernModels
 
 /// Files in `Fixtures`, made by tools/fixtures/*.py.
 enum Fixture {

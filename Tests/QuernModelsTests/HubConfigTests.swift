@@ -1,7 +1,6 @@
 import Foundation
+import QuernModels
 import Testing
-
-@testable import QuernModels
 
 @Suite struct HubConfigTests {
   @Test func readsFields() throws {

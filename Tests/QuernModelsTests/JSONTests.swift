@@ -1,7 +1,6 @@
 import Foundation
+import QuernModels
 import Testing
-
-@testable import QuernModels
 
 @Suite struct JSONTests {
   private static func parse(_ text: String) throws -> JSONValue { try JSONDocument(text: text.utf8, file: "f").root }

@@ -1,7 +1,6 @@
 import Foundation
+import QuernModels
 import Testing
-
-@testable import QuernModels
 
 @Suite struct SafetensorsDirectoryTests {
   private static func shard(_ folder: TemporaryFolder, _ name: String, _ tensors: [String: Float]) throws {

@@ -1,7 +1,6 @@
 import Foundation
+import QuernModels
 import Testing
-
-@testable import QuernModels
 
 /// Files that must be refused with a field and a byte, and with little memory.
 @Suite struct SafetensorsMalformedTests {

@@ -1,7 +1,6 @@
 import Foundation
+import QuernModels
 import Testing
-
-@testable import QuernModels
 
 @Suite struct SafetensorsTests {
   private static let good = Fixture.path("safetensors/good.safetensors")

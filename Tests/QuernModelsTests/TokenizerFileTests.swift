@@ -1,7 +1,6 @@
 import Foundation
+import QuernModels
 import Testing
-
-@testable import QuernModels
 
 /// Tokenizer files that must be refused, each by an edit of a good one.
 @Suite struct TokenizerFileTests {

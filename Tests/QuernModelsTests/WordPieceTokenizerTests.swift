@@ -1,7 +1,6 @@
 import Foundation
+import QuernModels
 import Testing
-
-@testable import QuernModels
 
 private struct Expected: Decodable {
   var size: Int

@@ -42,11 +42,14 @@ import Testing
           for j in 0..<columns {
             guard let weight = weights.row(j) else { continue }
             let last = weights.inputs - 1
-            y.base[i * y.strides[0] + j] -= epilogue.scale * x.base[i * x.strides[0] + last] * weight.base[last * weight.stride]
+            y.base[i * y.strides[0] + j] -=
+              epilogue.scale * x.base[i * x.strides[0] + last] * weight.base[last * weight.stride]
           }
         }
       }
-      if fault == .dropsTailColumn, columns % 8 != 0 { for i in 0..<rows { y.base[i * y.strides[0] + columns - 1] = 0 } }
+      if fault == .dropsTailColumn, columns % 8 != 0 {
+        for i in 0..<rows { y.base[i * y.strides[0] + columns - 1] = 0 }
+      }
       if fault == .dropsLastRow, rows > 0 { for j in 0..<columns { y.base[(rows - 1) * y.strides[0] + j] = 0 } }
       if fault == .losesNaN { for p in 0..<y.shape.count { clear(y, p) } }
     }

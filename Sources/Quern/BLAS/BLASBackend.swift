@@ -99,7 +99,8 @@ public struct BLASBackend: Backend {
       _ a: TensorView, _ b: TensorView, beta: Float, epilogue: Epilogue, residual: TensorView?, c: MutableTensor,
       kernels: ck_kernels
     ) {
-      guard let a2 = Self.operand(a), let b2 = Self.operand(b), max(c.strides[0], c.shape[1], c.shape[0]) < Int(Int32.max)
+      guard let a2 = Self.operand(a), let b2 = Self.operand(b),
+        max(c.strides[0], c.shape[1], c.shape[0]) < Int(Int32.max)
       else { return nil }
       let accumulates = residual.map { $0.base == UnsafePointer(c.base) } ?? false
       if accumulates && (beta != 0 || epilogue.activation != .identity) { return nil }

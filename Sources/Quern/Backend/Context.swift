@@ -34,7 +34,9 @@ struct Check {
   func rows<T: Strided>(_ tensor: T, _ name: String) throws(QuernError) -> T {
     let rank = tensor.shape.rank
     try require(rank >= 1, "\(name) has rank 0; rows take at least one axis")
-    try require(tensor.shape.last <= 1 || tensor.strides[rank - 1] == 1, "\(name) \(tensor.shape) needs unit stride along its last axis")
+    try require(
+      tensor.shape.last <= 1 || tensor.strides[rank - 1] == 1,
+      "\(name) \(tensor.shape) needs unit stride along its last axis")
     if rank == 2 { return tensor }
     if rank == 1 {
       return tensor.reinterpreted(

@@ -22,7 +22,8 @@ public struct MultithreadedBackend: Backend {
     let (outputs, inputs) = (weights.shape[0], weights.shape[1])
     let storage = try Tensor(shape: Shape(ck_f32_packed_size(table.pointer, outputs, inputs))) { packed in
       ck_f32_pack_b(
-        table.pointer, outputs, inputs, weights.base, weights.strides[1], weights.strides[0], packed.baseAddress, threads)
+        table.pointer, outputs, inputs, weights.base, weights.strides[1], weights.strides[0], packed.baseAddress,
+        threads)
     }
     return PackedMatrix(
       outputs: outputs, inputs: inputs, layout: .panels(width: table.kernels.gemm_nr), storage: storage)

@@ -25,7 +25,8 @@ extension Context {
     let (heads, kvHeads, size) = (queries.shape[1], keys.shape[1], queries.shape[2])
     try check.require(keys.shape[2] == size, "queries \(queries.shape) and keys \(keys.shape) differ in head size")
     try check.require(
-      heads == 0 || (kvHeads > 0 && heads % kvHeads == 0), "\(heads) query heads are no multiple of \(kvHeads) key heads")
+      heads == 0 || (kvHeads > 0 && heads % kvHeads == 0),
+      "\(heads) query heads are no multiple of \(kvHeads) key heads")
     try check.require(layout.queries.count == layout.keys.count, "queries and keys have different numbers of sequences")
     try check.require(
       layout.queries.total == queries.shape[0] && layout.keys.total == keys.shape[0],
@@ -54,7 +55,8 @@ extension Context {
       mask.shape[rank - 1] >= keys && (mask.shape.last <= 1 || mask.strides[rank - 1] == 1),
       "mask \(mask.shape) needs \(keys) keys with unit stride")
     try check.require(
-      mask.shape[rank - 2] == 1 || mask.shape[rank - 2] >= queries, "mask \(mask.shape) needs \(queries) queries, or 1")
+      mask.shape[rank - 2] == 1 || mask.shape[rank - 2] >= queries,
+      "mask \(mask.shape) needs \(queries) queries, or 1")
     if rank >= 3 {
       try check.require(
         mask.shape[0] == 1 || mask.shape[0] == sequences, "mask \(mask.shape) needs \(sequences) sequences, or 1")

@@ -4,7 +4,8 @@ extension Context {
   /// - Parameter weights: `[outputs, inputs]`, as PyTorch stores them; any strides.
   /// - Throws: ``QuernError``, also for memory that cannot be had.
   public func pack(_ weights: TensorView) throws -> PackedMatrix {
-    try Check(operation: .pack).require(weights.shape.rank == 2, "weights \(weights.shape) need rank 2: [outputs, inputs]")
+    try Check(operation: .pack).require(
+      weights.shape.rank == 2, "weights \(weights.shape) need rank 2: [outputs, inputs]")
     return try backend.pack(weights)
   }
 

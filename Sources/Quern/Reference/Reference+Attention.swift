@@ -18,7 +18,8 @@ extension ReferenceBackend {
       for head in 0..<heads {
         let keyHead = head / (heads / keys.shape[1])
         for (i, query) in queryRows.enumerated() {
-          let visible = mask.isCausal ? min(keyRows.count, max(0, i + 1 + keyRows.count - queryRows.count)) : keyRows.count
+          let visible =
+            mask.isCausal ? min(keyRows.count, max(0, i + 1 + keyRows.count - queryRows.count)) : keyRows.count
           let q = queries.base + query * queries.strides[0] + head * queries.strides[1]
           let target = o.base + query * o.strides[0] + head * o.strides[1]
 

@@ -8,7 +8,8 @@ extension ReferenceBackend {
         let row = x.base + i * x.strides[0]
         var sum = 0.0
         for p in 0..<weights.inputs { sum += Double(row[p]) * Double(weight.base[p * weight.stride]) }
-        store(sum, epilogue, residual.map { $0.base[i * $0.strides[0] + j] }, column: j, to: y.base + i * y.strides[0] + j)
+        store(
+          sum, epilogue, residual.map { $0.base[i * $0.strides[0] + j] }, column: j, to: y.base + i * y.strides[0] + j)
       }
     }
   }

@@ -51,8 +51,9 @@ public final class BertModel: Sendable {
     }
 
     fileprivate func reserve(_ tokens: Int, _ configuration: BertConfiguration) throws(QuernError) {
-      guard tokens > capacity || hidden.shape[1] != configuration.hiddenSize
-        || up.shape[1] != configuration.intermediateSize
+      guard
+        tokens > capacity || hidden.shape[1] != configuration.hiddenSize
+          || up.shape[1] != configuration.intermediateSize
       else { return }
       let width = configuration.hiddenSize
       hidden = try MutableTensor(zeros: Shape(tokens, width))
@@ -86,10 +87,12 @@ public final class BertModel: Sendable {
 
     func norm(_ name: String) throws -> LayerNorm {
       LayerNorm(
-        weight: try weights.tensor("\(name).weight", Shape(width)), bias: try weights.tensor("\(name).bias", Shape(width)),
+        weight: try weights.tensor("\(name).weight", Shape(width)),
+        bias: try weights.tensor("\(name).bias", Shape(width)),
         epsilon: configuration.layerNormEps)
     }
-    func linear(_ names: [String], _ outputs: Int, _ inputs: Int, _ activation: Activation = .identity) throws -> Linear {
+    func linear(_ names: [String], _ outputs: Int, _ inputs: Int, _ activation: Activation = .identity) throws -> Linear
+    {
       try Linear(
         weights.stacked(names.map { "\($0).weight" }, Shape(outputs, inputs)),
         bias: weights.stacked(names.map { "\($0).bias" }, Shape(outputs)), activation: activation, context: context)

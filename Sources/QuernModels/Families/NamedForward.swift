@@ -21,7 +21,9 @@ public final class NamedForward {
   /// Reads and checks the inputs.
   public func inputs(from source: any TensorSource, file: String) throws -> Inputs {
     let shape = try source.info("input_ids").shape
-    func fail(_ name: String, _ reason: String) -> ModelError { ModelError(file: file, field: "tensors.\(name)", reason: reason) }
+    func fail(_ name: String, _ reason: String) -> ModelError {
+      ModelError(file: file, field: "tensors.\(name)", reason: reason)
+    }
     guard shape.count == 2 else { throw fail("input_ids", "shape \(shape); expected [batch, length]") }
     func integers(_ name: String, default value: Int32) throws -> [Int32] {
       guard source.contains(name) else { return [Int32](repeating: value, count: shape[0] * shape[1]) }
@@ -29,7 +31,9 @@ public final class NamedForward {
         throw fail(name, "shape \(try source.info(name).shape); input_ids have \(shape)")
       }
       return try source.readInt64(name).enumerated().map { position, number in
-        guard let narrow = Int32(exactly: number) else { throw fail(name, "\(number) at position \(position) is out of range") }
+        guard let narrow = Int32(exactly: number) else {
+          throw fail(name, "\(number) at position \(position) is out of range")
+        }
         return narrow
       }
     }

@@ -1,5 +1,5 @@
 /// Little-endian elements of a file as `Float`.
-enum FloatConversion {
+package enum FloatConversion {
   typealias Function = (UnsafeRawBufferPointer, UnsafeMutableBufferPointer<Float>) -> Void
 
   /// The conversion for `dtype`, or nil when it has none.
@@ -24,7 +24,7 @@ enum FloatConversion {
 
   /// IEEE binary16 widened. The product rescales the exponent exactly, subnormals included.
   @inline(__always)
-  static func float16(_ half: UInt16) -> Float {
+  package static func float16(_ half: UInt16) -> Float {
     let magnitude = UInt32(half & 0x7FFF)
     let rescaled = (Float(bitPattern: magnitude << 13) * 0x1p112).bitPattern
     let bits = magnitude >= 0x7C00 ? 0x7F80_0000 | magnitude << 13 : rescaled

@@ -5,9 +5,9 @@
 ///
 /// The tape is one `UInt32` per value and per key, its offset; an array or object has a second word, the tape
 /// index just past its last member.
-struct JSONScanner {
+package struct JSONScanner {
   /// Deeper nesting is refused: no file read here needs more, and it bounds the stack.
-  static let depthLimit = 64
+  package static let depthLimit = 64
 
   private var cursor: ByteCursor
   private let tape: UnsafeMutableBufferPointer<UInt32>?

@@ -115,7 +115,7 @@ final class BertCharacters: Sendable {
 }
 
 /// Walking UTF-8 that is known to be well formed.
-enum ScalarReader {
+package enum ScalarReader {
   /// The scalar at `position` and its length in bytes.
   @inline(__always)
   static func next(_ bytes: UnsafeBufferPointer<UInt8>, _ position: Int) -> (scalar: UInt32, length: Int) {
@@ -135,7 +135,7 @@ enum ScalarReader {
   }
 
   @inline(__always)
-  static func append(_ scalar: UInt32, to output: inout [UInt8]) {
+  package static func append(_ scalar: UInt32, to output: inout [UInt8]) {
     if scalar < 0x80 {
       output.append(UInt8(truncatingIfNeeded: scalar))
     } else if scalar < 0x800 {

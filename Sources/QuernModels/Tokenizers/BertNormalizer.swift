@@ -2,7 +2,7 @@
 ///
 /// Its four steps, in the order of Hugging Face tokenizers: clean, set off Chinese characters, strip accents
 /// (canonical decomposition, then nonspacing marks dropped), lower-case.
-struct BertNormalizer: Sendable {
+package struct BertNormalizer: Sendable {
   let cleanText: Bool
   let handleChineseChars: Bool
   let stripAccents: Bool
@@ -11,7 +11,7 @@ struct BertNormalizer: Sendable {
   private let ascii: [UInt8]
   private let characters = BertCharacters.shared
 
-  init(cleanText: Bool, handleChineseChars: Bool, stripAccents: Bool, lowercase: Bool) {
+  package init(cleanText: Bool, handleChineseChars: Bool, stripAccents: Bool, lowercase: Bool) {
     self.cleanText = cleanText
     self.handleChineseChars = handleChineseChars
     self.stripAccents = stripAccents
@@ -25,7 +25,7 @@ struct BertNormalizer: Sendable {
   }
 
   /// Appends the normalised `input`, which is well-formed UTF-8, to `output`.
-  func normalize(_ input: UnsafeBufferPointer<UInt8>, into output: inout [UInt8]) {
+  package func normalize(_ input: UnsafeBufferPointer<UInt8>, into output: inout [UInt8]) {
     var moving = MovingScalars()
     output.reserveCapacity(output.count + input.count)
     ascii.withUnsafeBufferPointer { ascii in

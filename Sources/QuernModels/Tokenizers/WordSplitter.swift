@@ -1,7 +1,7 @@
 /// `BertPreTokenizer`: words are what lies between white space, and each punctuation character.
-enum WordSplitter {
+package enum WordSplitter {
   @inline(__always)
-  static func forEachWord(_ bytes: UnsafeBufferPointer<UInt8>, _ body: (Range<Int>) -> Void) {
+  package static func forEachWord(_ bytes: UnsafeBufferPointer<UInt8>, _ body: (Range<Int>) -> Void) {
     let characters = BertCharacters.shared
     var wordStart = 0
     var position = 0

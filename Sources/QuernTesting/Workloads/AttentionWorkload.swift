@@ -64,7 +64,8 @@ extension Workload {
         try run(Context(backend: ReferenceBackend()), try absolute(v), weighted)
         let norm = largestNorm(q) * largestNorm(k)
         let offset = mask.map { $0.elements.filter(\.isFinite).map(abs).max() ?? 0 } ?? 0
-        let score = (rounding.product(shape.size) * Double(scale) + 2 * Rounding.unit * Double(scale)) * norm
+        let score =
+          (rounding.product(shape.size) * Double(scale) + 2 * Rounding.unit * Double(scale)) * norm
           + 2 * Rounding.unit * Double(offset)
         let keys = layout.keys.maximumLength
         // Each block of keys rescales the sums once; exp is within 2 ulp (4 u).
@@ -79,7 +80,9 @@ extension Workload {
       (part.queries, part.keys, part.mask) = ([Int](repeating: 1, count: rows.count), [], .none)
       var seen: [Int] = []
       for row in rows {
-        guard let sequence = (0..<layout.queries.count).first(where: { layout.queries[$0].contains(row) }) else { continue }
+        guard let sequence = (0..<layout.queries.count).first(where: { layout.queries[$0].contains(row) }) else {
+          continue
+        }
         let (queries, keys) = (layout.queries[sequence], layout.keys[sequence])
         let last = row - queries.lowerBound + 1 + keys.count - queries.count
         let count = shape.mask == .causal ? min(keys.count, max(0, last)) : keys.count

@@ -75,9 +75,11 @@ extension Workload {
   /// `matmul`: strided, transposed, batched, with alpha and beta.
   public static func matmul(_ shape: MatmulShape, name: String? = nil, operands: Operands) throws -> Workload {
     let (batch, m, n, k) = (shape.batch, shape.m, shape.n, shape.k)
-    let a = shape.transposesA ? try operands.make(Shape(batch, k, m)).transposed() : try operands.make(Shape(batch, m, k))
+    let a =
+      shape.transposesA ? try operands.make(Shape(batch, k, m)).transposed() : try operands.make(Shape(batch, m, k))
     let bBatch = shape.sharesB ? 1 : batch
-    let b = shape.transposesB ? try operands.make(Shape(bBatch, n, k)).transposed() : try operands.make(Shape(bBatch, k, n))
+    let b =
+      shape.transposesB ? try operands.make(Shape(bBatch, n, k)).transposed() : try operands.make(Shape(bBatch, k, n))
     let residual = shape.hasResidual ? try operands.make(Shape(batch, m, n)) : nil
     let output = try operands.make(Shape(batch, m, n))
     let bias = shape.hasBias ? try operands.vector(n) : nil
@@ -196,7 +198,8 @@ private func productBound(
       let value = Double(expected[position]) - added
       let through = activation.slope * factor * total + Double(k) * Rounding.smallest
       bounds.append(
-        through + activation.error(at: total, value: abs(value) + through) + Rounding.unit * abs(Double(expected[position])))
+        through + activation.error(at: total, value: abs(value) + through) + Rounding.unit
+          * abs(Double(expected[position])))
     }
   }
   return bounds

@@ -21,7 +21,8 @@ extension Workload {
     if let mask, shape.rows > 0 {
       for column in Swift.stride(from: 1, to: shape.n, by: 4) { mask.base[mask.offset(of: column)] = -.infinity }
     }
-    let suffix = (scale == 1 ? "" : " scale=\(scale)") + (masked ? " mask" : "") + (diagonal.map { " diagonal=\($0)" } ?? "")
+    let suffix =
+      (scale == 1 ? "" : " scale=\(scale)") + (masked ? " mask" : "") + (diagonal.map { " diagonal=\($0)" } ?? "")
     return Workload(
       .softmax, name ?? "\(shape)\(suffix)", kernels: ["f32_softmax"], flops: 5 * shape.count,
       bytes: (masked ? 12 : 8) * shape.count, operands: operands, output: try operands.make(x.shape),
@@ -51,16 +52,18 @@ extension Workload {
     let added = residual && !normalises ? try operands.make(extents) : nil
     let weight = affine && !normalises ? try operands.vector(shape.n) : nil
     let bias = affine && kind == .layerNorm ? try operands.vector(shape.n) : nil
-    let operation: Quern.Operation = switch kind {
-    case .layerNorm: .layerNorm
-    case .rmsNorm: .rmsNorm
-    case .l2Normalize: .l2Normalize
-    }
-    let kernel = switch kind {
-    case .layerNorm: "f32_layernorm"
-    case .rmsNorm: "f32_rmsnorm"
-    case .l2Normalize: "f32_l2norm"
-    }
+    let operation: Quern.Operation =
+      switch kind {
+      case .layerNorm: .layerNorm
+      case .rmsNorm: .rmsNorm
+      case .l2Normalize: .l2Normalize
+      }
+    let kernel =
+      switch kind {
+      case .layerNorm: "f32_layernorm"
+      case .rmsNorm: "f32_rmsnorm"
+      case .l2Normalize: "f32_l2norm"
+      }
     return Workload(
       operation, name ?? "\(shape)" + (residual ? " residual" : "") + (affine ? "" : " plain"), kernels: [kernel],
       flops: 7 * shape.count, bytes: (residual ? 12 : 8) * shape.count, operands: operands,
