@@ -50,6 +50,9 @@ struct BenchmarksCommand: ParsableCommand {
   @Flag(help: "Check every operation on every instruction set of this machine, instead of timing.")
   var conformance = false
 
+  @Flag(help: "Time 64 tasks that call at once against the same calls in turn, instead of the cases.")
+  var concurrency = false
+
   func validate() throws {
     guard seconds > 0, seconds.isFinite else { throw ValidationError("--seconds takes a number above 0") }
   }
@@ -64,6 +67,9 @@ struct BenchmarksCommand: ParsableCommand {
     let options = BackendOptions(threads: threads, isa: isa)
     let backends = try chosenBackends(options)
     try ReleaseBuild.takeOverFromDebug()
+    if concurrency {
+      return try Concurrency.run(backends.filter { !($0 is ReferenceBackend) }, asJSON: format == .json)
+    }
 
     let defaults = try MultithreadedBackend(options: options)
     let machine = try Machine(threads: defaults.threads, isa: defaults.isa ?? .scalar)

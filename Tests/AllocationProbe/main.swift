@@ -87,6 +87,7 @@ func countAllocations(on name: String, traces: Bool) throws {
   // More than one thread on any machine, so that the workers' allocations are met too.
   let backend = try Backends.make(name, options: BackendOptions(threads: 2))
   let probe = Probe(context: Context(backend: backend), traces: traces)
+  let attention = AttentionShape([70, 20], heads: 4, size: 24, mask: .causalAdditive)
   let counts: [(String, Int64)] = [
     ("forward", try probe.forward()),
     (
@@ -94,9 +95,12 @@ func countAllocations(on name: String, traces: Bool) throws {
       try probe.operation(
         .linear(LinearShape(m: 64, n: 200, k: 96, activation: .gelu, bias: true), operands: Operands(seed: 1)))
     ),
-    ("attention", try probe.operation(.attention(AttentionShape([70, 20], heads: 4, size: 24), operands: Operands(seed: 2)))),
+    ("attention", try probe.operation(.attention(attention, operands: Operands(seed: 2)))),
     ("softmax", try probe.operation(.softmax(RowShape(80, 300), operands: Operands(seed: 3)))),
     ("layerNorm", try probe.operation(.norm(.layerNorm, RowShape(80, 300), residual: true, operands: Operands(seed: 4)))),
+    ("matmul", try probe.operation(.matmul(MatmulShape(batch: 3, m: 64, n: 70, k: 96), operands: Operands(seed: 5)))),
+    ("meanPool", try probe.operation(.meanPool([40, 3, 64], n: 96, operands: Operands(seed: 6)))),
+    ("l2Normalize", try probe.operation(.norm(.l2Normalize, RowShape(9, 96), operands: Operands(seed: 7)))),
   ]
   let fields = counts.map { "\"\($0.0)\": \($0.1)" }.joined(separator: ", ")
   print("{\"works\": true, \"calls\": \(Probe.calls), \(fields)}")

@@ -8,7 +8,7 @@ import Testing
   /// What the probe prints.
   struct Counts: Decodable {
     let works: Bool
-    let calls, forward, linear, attention, softmax, layerNorm: Int?
+    let forward, linear, attention, softmax, layerNorm, matmul, meanPool, l2Normalize: Int?
   }
 
   /// Why nothing can be counted here.
@@ -23,7 +23,11 @@ import Testing
     try #require(output.status == 0, "\(output.standardError)")
     let counts = try JSONDecoder().decode(Counts.self, from: Data(output.standardOutput.utf8))
     guard counts.works else { return print("not run: allocations of \(backend): this C library cannot be counted") }
-    let found = [counts.forward, counts.linear, counts.attention, counts.softmax, counts.layerNorm]
-    #expect(found == [0, 0, 0, 0, 0], "\(output.standardOutput): `AllocationProbe \(backend) --trace` shows where")
+    let found = [
+      counts.forward, counts.linear, counts.attention, counts.softmax, counts.layerNorm, counts.matmul, counts.meanPool,
+      counts.l2Normalize,
+    ]
+    let whole = "\(output.standardOutput): `AllocationProbe \(backend) --trace` shows where"
+    #expect(found == [Int?](repeating: 0, count: found.count), "\(whole)")
   }
 }

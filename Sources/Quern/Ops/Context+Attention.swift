@@ -17,11 +17,10 @@ extension Context {
     mask: AttentionMask = .none, scale: Float? = nil, into o: MutableTensor
   ) throws(QuernError) {
     let check = Check(operation: .attention)
-    for (view, name) in [(queries, "queries"), (keys, "keys"), (values, "values"), (o.view, "o")] {
-      try check.require(view.shape.rank == 3, "\(name) \(view.shape) need rank 3: [tokens, heads, size]")
-      try check.require(
-        view.shape[2] <= 1 || view.strides[2] == 1, "\(name) \(view.shape) need unit stride along their last axis")
-    }
+    try check.heads(queries, "queries")
+    try check.heads(keys, "keys")
+    try check.heads(values, "values")
+    try check.heads(o, "o")
     try check.same(o.shape, "o", queries.shape, "queries")
     try check.same(values.shape, "values", keys.shape, "keys")
     let (heads, kvHeads, size) = (queries.shape[1], keys.shape[1], queries.shape[2])
@@ -39,9 +38,9 @@ extension Context {
       try check.disjoint(additive, "mask", from: o)
     }
     try check.destination(o, "o")
-    for (view, name) in [(queries, "queries"), (keys, "keys"), (values, "values")] {
-      try check.disjoint(view, name, from: o)
-    }
+    try check.disjoint(queries, "queries", from: o)
+    try check.disjoint(keys, "keys", from: o)
+    try check.disjoint(values, "values", from: o)
     backend.attention(
       queries: queries, keys: keys, values: values, layout: layout, mask: mask,
       scale: scale ?? 1 / Float(max(size, 1)).squareRoot(), into: o)
@@ -51,20 +50,29 @@ extension Context {
     _ mask: TensorView, _ layout: AttentionLayout, heads: Int, _ check: Check
   ) throws(QuernError) {
     let rank = mask.shape.rank
-    let needed = [layout.queries.count, heads, layout.queries.maximumLength, layout.keys.maximumLength]
+    let (sequences, queries, keys) = (layout.queries.count, layout.queries.maximumLength, layout.keys.maximumLength)
     try check.require((2...4).contains(rank), "mask \(mask.shape) needs rank 2, 3 or 4")
     try check.require(
-      mask.shape[rank - 1] >= needed[3] && (mask.shape.last <= 1 || mask.strides[rank - 1] == 1),
-      "mask \(mask.shape) needs \(needed[3]) keys with unit stride")
+      mask.shape[rank - 1] >= keys && (mask.shape.last <= 1 || mask.strides[rank - 1] == 1),
+      "mask \(mask.shape) needs \(keys) keys with unit stride")
     try check.require(
-      mask.shape[rank - 2] == 1 || mask.shape[rank - 2] >= needed[2],
-      "mask \(mask.shape) needs \(needed[2]) queries, or 1")
+      mask.shape[rank - 2] == 1 || mask.shape[rank - 2] >= queries,
+      "mask \(mask.shape) needs \(queries) queries, or 1")
     if rank >= 3 {
       try check.require(
-        mask.shape[0] == 1 || mask.shape[0] == needed[0], "mask \(mask.shape) needs \(needed[0]) sequences, or 1")
+        mask.shape[0] == 1 || mask.shape[0] == sequences, "mask \(mask.shape) needs \(sequences) sequences, or 1")
     }
     if rank == 4 {
       try check.require(mask.shape[1] == 1 || mask.shape[1] == heads, "mask \(mask.shape) needs \(heads) heads, or 1")
     }
+  }
+}
+
+extension Check {
+  /// `[tokens, heads, size]` with unit stride along the last axis.
+  fileprivate func heads(_ tensor: some Strided, _ name: String) throws(QuernError) {
+    try require(tensor.shape.rank == 3, "\(name) \(tensor.shape) need rank 3: [tokens, heads, size]")
+    try require(
+      tensor.shape[2] <= 1 || tensor.strides[2] == 1, "\(name) \(tensor.shape) need unit stride along their last axis")
   }
 }

@@ -6,10 +6,27 @@ public struct Shape: Sendable, Hashable, CustomStringConvertible, ExpressibleByA
   public private(set) var rank: Int
   private var extents: (Int, Int, Int, Int) = (1, 1, 1, 1)
 
-  /// A shape with these extents.
+  /// The shape of a single number.
+  public init() { rank = 0 }
+
+  /// A shape with this extent, and up to three more.
   ///
-  /// - Precondition: at most four extents, none negative. Use ``init(checking:)`` for extents read from a file.
-  public init(_ extents: Int...) { self.init(trusted: extents) }
+  /// - Precondition: no extent is negative. Use ``init(checking:)`` for extents read from a file.
+  public init(_ first: Int) { self.init(rank: 1, (first, 1, 1, 1)) }
+
+  public init(_ first: Int, _ second: Int) { self.init(rank: 2, (first, second, 1, 1)) }
+
+  public init(_ first: Int, _ second: Int, _ third: Int) { self.init(rank: 3, (first, second, third, 1)) }
+
+  public init(_ first: Int, _ second: Int, _ third: Int, _ fourth: Int) {
+    self.init(rank: 4, (first, second, third, fourth))
+  }
+
+  // One initialiser for each rank, as a variadic one makes an array on the heap.
+  private init(rank: Int, _ extents: (Int, Int, Int, Int)) {
+    precondition(min(extents.0, extents.1, extents.2, extents.3) >= 0, "a shape has no negative extent")
+    (self.rank, self.extents) = (rank, extents)
+  }
 
   public init(arrayLiteral elements: Int...) { self.init(trusted: elements) }
 
