@@ -8,7 +8,7 @@
 //   sigmoid          2.4 ulp      3 ulp, 4 u |y|         gradual underflow
 //   tanh             2.5 ulp      3 ulp, 4 u |y|         odd, exact for tiny x, 1 from 10 on
 //   silu             3.9 u |y|    5 u |y| + 2^-149 |x|   the second term counts below -87.3 only
-//   gelu_tanh        2.0 u |x|    3 u |x|                (4 + 2 |w|) u |y| for x < 0 while w > -87; then 0, an error < 2^-122
+//   gelu_tanh        2.0 u |x|    3 u |x|                (4 + 5 |w|) u |y| for x < 0 while w > -87; then 0, an error < 2^-122
 //   gelu_erf         3.7 u |x|    4.5 u |x|              0 below -6.1 and x above 6.1, never of the wrong sign
 //   relu             exact        exact                  -0 stays
 // NaN gives NaN everywhere. At -inf silu and both GELUs give NaN, as x times the limit 0 does in double and in PyTorch.

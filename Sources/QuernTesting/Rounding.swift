@@ -54,9 +54,9 @@ extension Activation {
     case .tanh, .sigmoid: return 4 * unit * abs(value)
     case .silu: return 5 * unit * abs(value) + Self.underflow * abs(x)
     case .geluTanh:
-      // The exponential turns the rounding of its argument, 4 u of it, into a relative error.
+      // The exponential turns its argument's rounding, five times u where nothing is fused, into a relative error.
       let argument = 2 * 0.7978845608028654 * (abs(x) + 0.044715 * abs(x * x * x))
-      return min((4 + 2 * argument) * unit * abs(value), 3 * unit * abs(x)) + Self.underflow
+      return min((4 + 5 * argument) * unit * abs(value), 3 * unit * abs(x)) + Self.underflow
     case .gelu: return 4.5 * unit * abs(x)
     }
   }
