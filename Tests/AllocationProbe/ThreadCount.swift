@@ -33,6 +33,7 @@ enum ThreadCount {
     }
     let cores = ProcessInfo.processInfo.activeProcessorCount
     print(
-      "{\"before\": \(before), \"peak\": \(peak.withLock { $0 }), \"cores\": \(cores), \"team\": \(ThreadTeam.workers)}")
+      "{\"before\": \(before), \"peak\": \(peak.withLock { $0 }), \"cores\": \(cores), \"team\": \(ThreadTeam.workers)}"
+    )
   }
 }

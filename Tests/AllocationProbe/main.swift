@@ -97,7 +97,10 @@ func countAllocations(on name: String, traces: Bool) throws {
     ),
     ("attention", try probe.operation(.attention(attention, operands: Operands(seed: 2)))),
     ("softmax", try probe.operation(.softmax(RowShape(80, 300), operands: Operands(seed: 3)))),
-    ("layerNorm", try probe.operation(.norm(.layerNorm, RowShape(80, 300), residual: true, operands: Operands(seed: 4)))),
+    (
+      "layerNorm",
+      try probe.operation(.norm(.layerNorm, RowShape(80, 300), residual: true, operands: Operands(seed: 4)))
+    ),
     ("matmul", try probe.operation(.matmul(MatmulShape(batch: 3, m: 64, n: 70, k: 96), operands: Operands(seed: 5)))),
     ("meanPool", try probe.operation(.meanPool([40, 3, 64], n: 96, operands: Operands(seed: 6)))),
     ("l2Normalize", try probe.operation(.norm(.l2Normalize, RowShape(9, 96), operands: Operands(seed: 7)))),

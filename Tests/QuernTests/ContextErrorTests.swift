@@ -215,7 +215,9 @@ import Testing
     let near = memory.slice(axis: 0, 40..<88).reshaped(Shape(3, 2, 8))
     let apart = try make(3, 2, 8)
     let layout = AttentionLayout(try Segments(single: 3))
-    for (text, q, k, v) in [("queries", near, apart, apart), ("keys", apart, near, apart), ("values", apart, apart, near)] {
+    for (text, q, k, v) in [
+      ("queries", near, apart, apart), ("keys", apart, near, apart), ("values", apart, apart, near),
+    ] {
       refuses(.attention, "\(text) overlaps the destination", untouched: memory) {
         try context.attention(queries: q.view, keys: k.view, values: v.view, layout: layout, into: o)
       }
@@ -255,14 +257,20 @@ import Testing
     refuses(.softmax, "x [3, 4] needs unit stride") { try context.softmax(make(4, 3).view.transposed(), into: y) }
     refuses(.softmax, "mask has shape [2, 4]") { try context.softmax(x.view, mask: make(2, 4).view, into: y) }
     refuses(.softmax, "mask overlaps") { try context.softmax(x.view, mask: y.view, into: y) }
-    refuses(.layerNorm, "residual has shape [1, 4]") { try context.layerNorm(x.view, residual: make(1, 4).view, into: y) }
-    refuses(.layerNorm, "weight has shape [3]; expected [4]") { try context.layerNorm(x.view, weight: vector(3), into: y) }
+    refuses(.layerNorm, "residual has shape [1, 4]") {
+      try context.layerNorm(x.view, residual: make(1, 4).view, into: y)
+    }
+    refuses(.layerNorm, "weight has shape [3]; expected [4]") {
+      try context.layerNorm(x.view, weight: vector(3), into: y)
+    }
     refuses(.layerNorm, "bias has shape [5]; expected [4]") { try context.layerNorm(x.view, bias: vector(5), into: y) }
     refuses(.rmsNorm, "weight has shape [5]; expected [4]") { try context.rmsNorm(x.view, weight: vector(5), into: y) }
     refuses(.rmsNorm, "residual has shape [3, 3]") { try context.rmsNorm(x.view, residual: narrow.view, into: y) }
     refuses(.add, "b has shape [2, 4]") { try context.add(x.view, make(2, 4).view, into: y) }
     refuses(.multiply, "b has shape [3, 3]") { try context.multiply(x.view, narrow.view, into: y) }
-    refuses(.add, "b overlaps the destination without being it") { try context.add(x.view, y.view.rows(1..<2), into: y) }
+    refuses(.add, "b overlaps the destination without being it") {
+      try context.add(x.view, y.view.rows(1..<2), into: y)
+    }
     refuses(.meanPool, "segments hold 2 rows, x has 3") {
       try context.meanPool(x.view, segments: Segments(lengths: [1, 1]), into: y)
     }
@@ -293,7 +301,9 @@ import Testing
   @Test func idsOutsideTheTableAreNamedWithTheirPosition() throws {
     let (table, y) = (try make(5, 4), try make(3, 4))
     func refuses(_ ids: [Int32], _ text: String, at location: SourceLocation = #_sourceLocation) {
-      self.refuses(.embedding, text, untouched: y, at: location) { try context.embedding(ids, table: table.view, into: y) }
+      self.refuses(.embedding, text, untouched: y, at: location) {
+        try context.embedding(ids, table: table.view, into: y)
+      }
     }
     refuses([0, 5, 1], "id 5 at position 1 is outside the table of 5 rows")
     refuses([0, 1, -1], "id -1 at position 2 is outside the table of 5 rows")

@@ -22,7 +22,9 @@ import Testing
     Form(description: "softmax") { try $0.softmax($1, scale: 0.5, into: $3) },
     Form(description: "masked softmax") { try $0.softmax($1, mask: $2, diagonal: 3, into: $3) },
     Form(description: "layerNorm") { try $0.layerNorm($1, residual: $2, into: $3) },
-    Form(description: "layerNorm over the residual", writesOther: true) { try $0.layerNorm($1, residual: $2, into: $3) },
+    Form(description: "layerNorm over the residual", writesOther: true) {
+      try $0.layerNorm($1, residual: $2, into: $3)
+    },
     Form(description: "rmsNorm") { try $0.rmsNorm($1, residual: $2, into: $3) },
     Form(description: "rmsNorm over the residual", writesOther: true) { try $0.rmsNorm($1, residual: $2, into: $3) },
     Form(description: "gelu") { context, x, _, y in try context.activation(.gelu, x, into: y) },

@@ -50,7 +50,9 @@ import Testing
     for count in [range.lowerBound, range.upperBound] {
       #expect(try settings(["QUERN_NUM_THREADS": "\(count)"]).threads == count)
     }
-    let bad = ["0", "-1", "\(range.upperBound + 1)", "many", "2.5", "1e1", " 4", "4 ", "4,2", "99999999999999999999", "０"]
+    let bad = [
+      "0", "-1", "\(range.upperBound + 1)", "many", "2.5", "1e1", " 4", "4 ", "4,2", "99999999999999999999", "０",
+    ]
     for value in bad {
       #expect(refused(["QUERN_NUM_THREADS": value]) == ["QUERN_NUM_THREADS", value], "\(value)")
     }
@@ -80,7 +82,9 @@ import Testing
     }
     #expect(try Backends.make(name, options: BackendOptions(threads: 256)).threads == 256)
     for isa in ISA.allCases where !isa.isAvailable {
-      let error = try #require(throws: QuernError.self) { _ = try Backends.make(name, options: BackendOptions(isa: isa)) }
+      let error = try #require(throws: QuernError.self) {
+        _ = try Backends.make(name, options: BackendOptions(isa: isa))
+      }
       #expect("\(error)".hasPrefix("isa=\(isa.rawValue): expected one this machine runs: "))
     }
   }

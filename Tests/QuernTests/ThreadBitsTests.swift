@@ -25,7 +25,8 @@ import Testing
     }
   }
 
-  @Test(arguments: Operation.allCases.filter { $0 != .pack }) func testCasesKeepTheirBits(_ operation: Operation) throws {
+  @Test(arguments: Operation.allCases.filter { $0 != .pack }) func testCasesKeepTheirBits(_ operation: Operation) throws
+  {
     let entries = TestCases.all.filter { $0.operation == operation }
     #expect(!entries.isEmpty)
     for (index, entry) in entries.enumerated() {
