@@ -40,7 +40,8 @@ public struct Shape: Sendable, Hashable, CustomStringConvertible, ExpressibleByA
     }
     var product = 1
     for extent in extents {
-      let (next, overflow) = product.multipliedReportingOverflow(by: extent)
+      // An extent of 0 must not hide strides that overflow.
+      let (next, overflow) = product.multipliedReportingOverflow(by: max(extent, 1))
       guard !overflow, next <= Int.max / 8 else { throw .invalidShape("\(extents): too many elements") }
       product = next
     }

@@ -41,6 +41,11 @@ public struct TensorInfo: Sendable, Equatable {
   public var byteRange: Range<Int>
   /// The product of `shape`.
   public var elementCount: Int
+
+  /// What a source of another format says about its tensors.
+  public init(dtype: SafetensorsDType, shape: [Int], byteRange: Range<Int>, elementCount: Int) {
+    (self.dtype, self.shape, self.byteRange, self.elementCount) = (dtype, shape, byteRange, elementCount)
+  }
 }
 
 /// Named tensors that are read one at a time: a safetensors file, or a folder of them.
