@@ -37,6 +37,7 @@ static struct {
   _Alignas(64) _Atomic size_t next;  // first item not yet taken
   _Alignas(64) _Atomic size_t done;  // workers that joined this job and left it
   _Alignas(64) _Atomic int taken;    // a caller owns the team
+  _Atomic size_t callers;            // calls in progress that asked for more than their own thread
   _Atomic size_t workers;            // threads that reached the worker loop
   _Atomic size_t sleepers;
   size_t asked;  // threads requested so far; the owner's
@@ -123,6 +124,7 @@ static void *start_thread(void *count) {
 
 static void forget_team(void) {
   atomic_store(&team.gate, 0), atomic_store(&team.taken, 0), atomic_store(&team.workers, 0), atomic_store(&team.sleepers, 0);
+  atomic_store(&team.callers, 0);
   team.asked = 0;
   pthread_mutex_init(&team.mutex, 0), pthread_cond_init(&team.wake, 0);
 }
@@ -174,18 +176,7 @@ static void run_in_place(size_t count, size_t grain, ck_task task, const void *c
   in_task = outer, participant = index;
 }
 
-void ck_parallel(size_t count, size_t grain, size_t threads, ck_task task, const void *context) {
-  if (!count) return;
-  if (!grain) grain = 1;
-  const size_t pieces = (count - 1) / grain + 1;
-  size_t wanted = (threads < pieces ? threads : pieces);
-  wanted = wanted ? wanted - 1 : 0;
-  if (wanted > MOST_WORKERS) wanted = MOST_WORKERS;
-  int free_team = 0;
-  if (!wanted || in_task || !atomic_compare_exchange_strong(&team.taken, &free_team, 1)) {
-    run_in_place(count, grain, task, context);
-    return;
-  }
+static void run_on_team(size_t count, size_t grain, size_t wanted, ck_task task, const void *context) {
   if (team.asked < wanted) grow_team(wanted);
 
   const uint64_t generation = (atomic_load_explicit(&team.gate, memory_order_relaxed) >> PLACE_BITS) + 1;
@@ -205,6 +196,28 @@ void ck_parallel(size_t count, size_t grain, size_t threads, ck_task task, const
       sched_yield();  // more threads than cores: let them run
   }
   atomic_store(&team.taken, 0);
+}
+
+void ck_parallel(size_t count, size_t grain, size_t threads, ck_task task, const void *context) {
+  if (!count) return;
+  if (!grain) grain = 1;
+  const size_t pieces = (count - 1) / grain + 1;
+  size_t wanted = (threads < pieces ? threads : pieces);
+  wanted = wanted ? wanted - 1 : 0;
+  if (wanted > MOST_WORKERS) wanted = MOST_WORKERS;
+  if (!wanted || in_task) {
+    run_in_place(count, grain, task, context);
+    return;
+  }
+  // Each other caller occupies a core: helpers that would have to share one with it only cost switches.
+  const size_t others = atomic_fetch_add(&team.callers, 1);
+  wanted = wanted > others ? wanted - others : 0;
+  int free_team = 0;
+  if (wanted && atomic_compare_exchange_strong(&team.taken, &free_team, 1))
+    run_on_team(count, grain, wanted, task, context);
+  else
+    run_in_place(count, grain, task, context);
+  atomic_fetch_sub(&team.callers, 1);
 }
 
 size_t ck_participant(void) { return participant; }
