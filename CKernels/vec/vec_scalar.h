@@ -36,11 +36,13 @@ CK_INLINE vf vf_pow2_(int32_t e) {
   memcpy(&x, &bits, sizeof x);
   return x;
 }
+// NaN and infinity have no integer; what callers make of such lanes does not depend on this one.
+CK_INLINE int32_t vf_integer_(vf e) { return fabsf(e) <= 254 ? (int32_t)e : 0; }
 CK_INLINE vf vf_scalef(vf x, vf e) {
-  int32_t n = (int32_t)e, half = n >> 1;
+  int32_t n = vf_integer_(e), half = n >> 1;
   return x * vf_pow2_(half) * vf_pow2_(n - half);
 }
-CK_INLINE vf vf_scalen(vf x, vf e) { return x * vf_pow2_((int32_t)e); }
+CK_INLINE vf vf_scalen(vf x, vf e) { return x * vf_pow2_(vf_integer_(e)); }
 CK_INLINE float vf_reduce_add(vf a) { return a; }
 CK_INLINE float vf_reduce_max(vf a) { return a; }
 CK_INLINE void vf_transpose(const float *src, size_t src_rs, float *dst, size_t dst_rs) {
