@@ -1,5 +1,6 @@
 import Foundation
 import QuernModels
+import QuernTesting
 import Testing
 
 @Suite struct JSONTests {
@@ -89,7 +90,7 @@ import Testing
   /// Mutations of a text: what Foundation reads, this reads to the same value; nothing traps.
   @Test func agreesWithFoundationOnMutations() throws {
     let seed = Array(#"{"a":[1,-2.5e3,true,null,"x\u00e9\n"],"b":{"c":"d","e":[[],{}]}}"#.utf8)
-    var random = SeededGenerator(state: 7)
+    var random = SeededRandom(seed: 7)
     var accepted = 0
     for _ in 0..<20_000 {
       var bytes = seed

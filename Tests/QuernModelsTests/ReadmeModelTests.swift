@@ -1,6 +1,6 @@
-import Foundation
 import Quern
 import QuernModels
+import QuernTesting
 import Testing
 
 /// What README.md shows a model user: compiled, run where the model is here, and the same text.
@@ -24,20 +24,8 @@ import Testing
   }
 
   @Test func theReadmeShowsTheModelSnippet() throws {
-    let source = try lines(of: #filePath)
-    let start = try #require(source.firstIndex(of: "// readme:model"))
-    let end = try #require(source[start...].firstIndex(of: "// readme:end"))
-    let snippet = source[(start + 1)..<end]
-    let repository = URL(fileURLWithPath: #filePath).resolvingSymlinksInPath()
-      .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-    let readme = try lines(of: repository.appendingPathComponent("README.md").path)
-    let isShown = readme.indices.contains { readme[$0...].starts(with: snippet) }
-    #expect(isShown, "README.md lacks the lines between // readme:model and // readme:end, in this order")
-  }
-
-  /// Without indentation and without empty lines.
-  private func lines(of path: String) throws -> [String] {
-    try String(contentsOfFile: path, encoding: .utf8).split(whereSeparator: \.isNewline)
-      .map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
+    #expect(
+      try ReadmeSnippet.isShown("model", in: #filePath),
+      "README.md lacks the lines between // readme:model and // readme:end, in this order")
   }
 }

@@ -1,5 +1,5 @@
-import Foundation
 import Quern
+import QuernTesting
 import Testing
 
 /// What README.md shows a kernel user: compiled, run, and the same text.
@@ -25,20 +25,8 @@ import Testing
   }
 
   @Test func theReadmeShowsTheKernelSnippet() throws {
-    let source = try lines(of: #filePath)
-    let start = try #require(source.firstIndex(of: "// readme:kernel"))
-    let end = try #require(source[start...].firstIndex(of: "// readme:end"))
-    let snippet = source[(start + 1)..<end]
-    let repository = URL(fileURLWithPath: #filePath).resolvingSymlinksInPath()
-      .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-    let readme = try lines(of: repository.appendingPathComponent("README.md").path)
-    let isShown = readme.indices.contains { readme[$0...].starts(with: snippet) }
-    #expect(isShown, "README.md lacks the lines between // readme:kernel and // readme:end, in this order")
-  }
-
-  /// Without indentation and without empty lines.
-  private func lines(of path: String) throws -> [String] {
-    try String(contentsOfFile: path, encoding: .utf8).split(whereSeparator: \.isNewline)
-      .map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
+    #expect(
+      try ReadmeSnippet.isShown("kernel", in: #filePath),
+      "README.md lacks the lines between // readme:kernel and // readme:end, in this order")
   }
 }
