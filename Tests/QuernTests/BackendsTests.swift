@@ -86,7 +86,7 @@ import Testing
     }
     let options = BackendOptions(threads: 3, isa: .scalar)
     _ = try Backends.make("echo", options: options)
-    #expect(Self.echoed.withLock { $0 }.contains(options))
+    #expect(Self.echoed.withLock { $0.contains(options) })
   }
 
   @Test func whatABackendLeavesOutIsHandedOnAndRecorded() throws {

@@ -25,8 +25,8 @@ public enum Backends {
   }
 
   private static var all: [(name: String, make: Maker)] {
-    let extra = registered.withLock { $0 }
-    return shipped.filter { ship in !extra.contains { $0.name == ship.name } } + extra
+    // Built under the lock: a copy taken out would share storage that ``register(_:make:)`` then changes in place.
+    registered.withLock { extra in shipped.filter { ship in !extra.contains { $0.name == ship.name } } + extra }
   }
 
   /// Every name, available or not.

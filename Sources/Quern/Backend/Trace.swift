@@ -23,7 +23,7 @@ public enum Trace {
   }
 
   /// How often each fallback was taken since the last ``reset()``.
-  public static var fallbacks: [Fallback: Int] { counts.withLock { $0 } }
+  public static var fallbacks: [Fallback: Int] { counts.withLock { $0.mapValues { $0 } } }
 
   public static func reset() { counts.withLock { $0.removeAll() } }
 }
