@@ -17,8 +17,9 @@ CK_INLINE void epilogue_rows_(const ck_activation kind, const ck_rows *call, siz
 #undef STEP
   }
 }
-void CK_NAME(f32_epilogue)(const ck_rows *call, size_t first,
-                           size_t last){CK_WITH_ACTIVATION(call -> activation, epilogue_rows_, call, first, last)}
+void CK_NAME(f32_epilogue)(const ck_rows *call, size_t first, size_t last) {
+  CK_WITH_ACTIVATION(call->activation, epilogue_rows_, call, first, last);
+}
 
 CK_INLINE void activation_rows_(const ck_activation kind, const ck_rows *call, size_t first, size_t last) {
   for (size_t i = first; i < last; i++) {
@@ -30,7 +31,7 @@ CK_INLINE void activation_rows_(const ck_activation kind, const ck_rows *call, s
   }
 }
 void CK_NAME(f32_activation)(const ck_rows *call, size_t first, size_t last) {
-  CK_WITH_ACTIVATION(call->activation, activation_rows_, call, first, last)
+  CK_WITH_ACTIVATION(call->activation, activation_rows_, call, first, last);
 }
 
 void CK_NAME(f32_add)(const ck_rows *call, size_t first, size_t last) {

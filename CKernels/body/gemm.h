@@ -103,21 +103,12 @@ CK_INLINE void gemm_finish_as_(const ck_activation kind, const ck_gemm_block *g,
     const float *residual = g->residual ? g->residual + (i + r) * g->residual_rs + j : 0;
     for (size_t v = 0; v < n; v += VL) {
       const size_t lanes = CK_MIN(n - v, (size_t)VL);
-      const int whole = lanes == VL;
       vf x = vf_mul(alpha, vf_load(tile + r * tile_rs + v));
-      if (g->beta != 0) x = vf_fma(beta, whole ? vf_load(c + v) : vf_load_n(c + v, lanes), x);
-      if (g->bias) x = vf_add(x, whole ? vf_load(g->bias + j + v) : vf_load_n(g->bias + j + v, lanes));
-      if (kind == CK_RELU) x = vf_relu_(x);
-      if (kind == CK_GELU_ERF) x = vf_gelu_erf_(x);
-      if (kind == CK_GELU_TANH) x = vf_gelu_tanh_(x);
-      if (kind == CK_SILU) x = vf_silu_(x);
-      if (kind == CK_TANH) x = vf_tanh_(x);
-      if (kind == CK_SIGMOID) x = vf_sigmoid_(x);
-      if (residual) x = vf_add(x, whole ? vf_load(residual + v) : vf_load_n(residual + v, lanes));
-      if (whole)
-        vf_store(c + v, x);
-      else
-        vf_store_n(c + v, x, lanes);
+      if (g->beta != 0) x = vf_fma(beta, row_load_(c + v, lanes), x);
+      if (g->bias) x = vf_add(x, row_load_(g->bias + j + v, lanes));
+      x = ck_activate_(x, kind);
+      if (residual) x = vf_add(x, row_load_(residual + v, lanes));
+      row_store_(c + v, x, lanes);
     }
   }
 }
@@ -125,28 +116,7 @@ CK_INLINE void gemm_finish_as_(const ck_activation kind, const ck_gemm_block *g,
 // The finish of every tile that cannot be stored straight from registers: edges and epilogues. tile [m][tile_rs].
 static __attribute__((noinline)) void gemm_finish_(const ck_gemm_block *g, size_t i, size_t j, size_t m, size_t n,
                                                    const float *tile, size_t tile_rs) {
-  switch (g->activation) {
-    case CK_RELU:
-      gemm_finish_as_(CK_RELU, g, i, j, m, n, tile, tile_rs);
-      break;
-    case CK_GELU_ERF:
-      gemm_finish_as_(CK_GELU_ERF, g, i, j, m, n, tile, tile_rs);
-      break;
-    case CK_GELU_TANH:
-      gemm_finish_as_(CK_GELU_TANH, g, i, j, m, n, tile, tile_rs);
-      break;
-    case CK_SILU:
-      gemm_finish_as_(CK_SILU, g, i, j, m, n, tile, tile_rs);
-      break;
-    case CK_TANH:
-      gemm_finish_as_(CK_TANH, g, i, j, m, n, tile, tile_rs);
-      break;
-    case CK_SIGMOID:
-      gemm_finish_as_(CK_SIGMOID, g, i, j, m, n, tile, tile_rs);
-      break;
-    default:
-      gemm_finish_as_(CK_IDENTITY, g, i, j, m, n, tile, tile_rs);
-  }
+  CK_WITH_ACTIVATION(g->activation, gemm_finish_as_, g, i, j, m, n, tile, tile_rs);
 }
 
 // Rows [i, i + m) by the panels from column j on; m and panels constant.

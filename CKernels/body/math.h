@@ -121,28 +121,30 @@ CK_INLINE vf ck_activate_(vf x, ck_activation kind) {
   }
 }
 #define CK_WITH_ACTIVATION(kind, f, ...) \
-  switch (kind) {                        \
-    case CK_RELU:                        \
-      f(CK_RELU, __VA_ARGS__);           \
-      break;                             \
-    case CK_GELU_ERF:                    \
-      f(CK_GELU_ERF, __VA_ARGS__);       \
-      break;                             \
-    case CK_GELU_TANH:                   \
-      f(CK_GELU_TANH, __VA_ARGS__);      \
-      break;                             \
-    case CK_SILU:                        \
-      f(CK_SILU, __VA_ARGS__);           \
-      break;                             \
-    case CK_TANH:                        \
-      f(CK_TANH, __VA_ARGS__);           \
-      break;                             \
-    case CK_SIGMOID:                     \
-      f(CK_SIGMOID, __VA_ARGS__);        \
-      break;                             \
-    default:                             \
-      f(CK_IDENTITY, __VA_ARGS__);       \
-  }
+  do {                                   \
+    switch (kind) {                      \
+      case CK_RELU:                      \
+        f(CK_RELU, __VA_ARGS__);         \
+        break;                           \
+      case CK_GELU_ERF:                  \
+        f(CK_GELU_ERF, __VA_ARGS__);     \
+        break;                           \
+      case CK_GELU_TANH:                 \
+        f(CK_GELU_TANH, __VA_ARGS__);    \
+        break;                           \
+      case CK_SILU:                      \
+        f(CK_SILU, __VA_ARGS__);         \
+        break;                           \
+      case CK_TANH:                      \
+        f(CK_TANH, __VA_ARGS__);         \
+        break;                           \
+      case CK_SIGMOID:                   \
+        f(CK_SIGMOID, __VA_ARGS__);      \
+        break;                           \
+      default:                           \
+        f(CK_IDENTITY, __VA_ARGS__);     \
+    }                                    \
+  } while (0)
 
 // The first n of VL lanes; with n = VL constant, the plain load and store.
 CK_INLINE vf row_load_(const float *p, size_t n) { return n == VL ? vf_load(p) : vf_load_n(p, n); }
