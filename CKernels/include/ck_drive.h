@@ -51,8 +51,9 @@ typedef struct ck_attention {
 size_t ck_attention_scratch(const ck_kernels *table, size_t q_rows, size_t head_dim);
 int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size_t threads);
 
-// Runs a row kernel of a table over call->rows rows.
+// Runs a row kernel of a table over call->rows rows. 0, or -1 when scratch memory for operands that are not f32 cannot be had
+// (then nothing is written).
 typedef void (*ck_rows_kernel)(const ck_rows *call, size_t first, size_t last);
-void ck_rows_run(ck_rows_kernel kernel, const ck_rows *call, size_t threads);
+int32_t ck_rows_run(const ck_kernels *table, ck_rows_kernel kernel, const ck_rows *call, size_t threads);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "ck_types.h"
 
-typedef struct ck_kernels {
+struct ck_kernels {
   ck_isa isa;
   size_t gemm_mr, gemm_nr;  // tile of f32_gemm_block; weights are packed in panels of gemm_nr columns
   size_t gemm_mc, gemm_kc;  // rows and depth of the A block the drivers keep in L2
@@ -12,7 +12,7 @@ typedef struct ck_kernels {
 #define CK_KERNEL(name, params) void(*name) params;
 #include "../kernels.inc"
 #undef CK_KERNEL
-} ck_kernels;
+};
 
 // The table in use: best ISA of this machine, lowered by QUERN_MAX_ISA.
 const ck_kernels *ck_kernels_best(void);

@@ -14,6 +14,13 @@ typedef enum ck_isa {
   CK_ISA_COUNT = 4
 } ck_isa;
 
+// How elements are stored. Kernels compute in f32: drivers and typed loads widen on the way in and round once on the way out.
+typedef enum ck_dtype { CK_F32 = 0, CK_BF16 = 1, CK_F16 = 2, CK_DTYPE_COUNT = 3 } ck_dtype;
+static inline size_t ck_dtype_size(ck_dtype type) { return type == CK_F32 ? 4 : 2; }
+
+// The table of one instruction set, in ck_kernels.h.
+typedef struct ck_kernels ck_kernels;
+
 // Element-wise functions, also the activation of an epilogue.
 typedef enum ck_activation {
   CK_IDENTITY = 0,
@@ -30,8 +37,11 @@ typedef enum ck_activation {
 #define CK_NO_DIAGONAL PTRDIFF_MAX
 
 // One call of a row kernel: every row kernel takes this struct and a row range, and uses the fields it names.
+// Kernels read floats. Where a type is not CK_F32 its pointer is to elements of that type: ck_rows_run widens and narrows a
+// few rows at a time. A kernel with an `index` reads x itself, by x_type.
 typedef struct ck_rows {
   size_t rows, n;          // rows of n elements
+  size_t x_n;              // elements of a row of x where they are not n, else 0
   const float *x;          // [rows, n] input
   size_t x_rs;
   const float *other;      // [rows, n] second operand, residual or additive mask; NULL where optional
@@ -41,11 +51,14 @@ typedef struct ck_rows {
   const int32_t *index;    // [rows] table rows (gather) or [rows + 1] segment offsets (mean pool)
   float *y;                // [rows, n] output; may equal x exactly where the kernel says so
   size_t y_rs;
+  float *z;                // [rows, n] second output, or NULL; may equal x or other exactly where the kernel says so
+  size_t z_rs;
   float scale;             // multiplier; 1 leaves the value alone
   float epsilon;
   ptrdiff_t diagonal;      // softmax: row i of the call sees columns <= i + diagonal
   ck_activation activation;
   int32_t accumulate;      // gather: add to y instead of overwriting it
+  ck_dtype x_type, other_type, y_type, z_type;
 } ck_rows;
 
 // One block of C = epilogue(alpha A B + beta C): the work of a GEMM kernel between two cache levels.

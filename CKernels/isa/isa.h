@@ -10,6 +10,8 @@
 
 #include "../body/math.h"
 
+#include "../body/convert.h"
+
 #include "../body/gemm.h"
 
 #include "../body/attention.h"

@@ -4,6 +4,7 @@
 //   vf_min, vf_max   return the SECOND operand where either is NaN, as the x86 instructions do
 //   vf_scalef(x, e)  x * 2^e for integral e in [-252, 254], one rounding into the denormals at most
 //   vf_scalen(x, e)  the same for e in [-126, 127], in one multiplication
+//   *_bf16, *_f16    the same from or to 16-bit elements; stores round to nearest even, NaN stays NaN
 #include <immintrin.h>
 
 #define VL 8
@@ -52,6 +53,36 @@ CK_INLINE float vf_reduce_max(vf a) {
   __m128 x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   x = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+CK_INLINE __m128i vf_load16_n_(const uint16_t *p, size_t n) {
+  uint16_t t[8] = {0};
+  memcpy(t, p, n * sizeof *t);
+  return _mm_loadu_si128((const __m128i *)t);
+}
+CK_INLINE vf vf_from_bf16_(__m128i x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16)); }
+CK_INLINE __m128i vf_to_bf16_(vf x) {
+  const __m256i bits = _mm256_castps_si256(x), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(1 << 22));
+  const vf top = vf_select(_mm256_cmp_ps(x, x, _CMP_UNORD_Q), _mm256_castsi256_ps(quiet), _mm256_castsi256_ps(rounded));
+  const __m256i high = _mm256_srli_epi32(_mm256_castps_si256(top), 16);
+  return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+}
+CK_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_from_bf16_(_mm_loadu_si128((const __m128i *)p)); }
+CK_INLINE vf vf_load_n_bf16(const uint16_t *p, size_t n) { return vf_from_bf16_(vf_load16_n_(p, n)); }
+CK_INLINE vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+CK_INLINE vf vf_load_n_f16(const uint16_t *p, size_t n) { return _mm256_cvtph_ps(vf_load16_n_(p, n)); }
+CK_INLINE void vf_store_bf16(uint16_t *p, vf x) { _mm_storeu_si128((__m128i *)p, vf_to_bf16_(x)); }
+CK_INLINE void vf_store_f16(uint16_t *p, vf x) { _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)); }
+CK_INLINE void vf_store_n_bf16(uint16_t *p, vf x, size_t n) {
+  uint16_t t[8];
+  vf_store_bf16(t, x);
+  memcpy(p, t, n * sizeof *t);
+}
+CK_INLINE void vf_store_n_f16(uint16_t *p, vf x, size_t n) {
+  uint16_t t[8];
+  vf_store_f16(t, x);
+  memcpy(p, t, n * sizeof *t);
 }
 // dst[c * dst_rs + r] = src[r * src_rs + c] for r, c < VL.
 CK_INLINE void vf_transpose(const float *src, size_t src_rs, float *dst, size_t dst_rs) {

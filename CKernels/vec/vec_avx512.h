@@ -31,6 +31,25 @@ CK_INLINE vf vf_scalef(vf x, vf e) { return _mm512_scalef_ps(x, e); }
 CK_INLINE vf vf_scalen(vf x, vf e) { return _mm512_scalef_ps(x, e); }
 CK_INLINE float vf_reduce_add(vf a) { return _mm512_reduce_add_ps(a); }
 CK_INLINE float vf_reduce_max(vf a) { return _mm512_reduce_max_ps(a); }
+CK_INLINE vf vf_from_bf16_(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
+CK_INLINE __m256i vf_to_bf16_(vf x) {
+  const __m512i bits = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+  const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(1 << 22)), 16));
+}
+CK_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_from_bf16_(_mm256_loadu_si256((const __m256i *)p)); }
+CK_INLINE vf vf_load_n_bf16(const uint16_t *p, size_t n) { return vf_from_bf16_(_mm256_maskz_loadu_epi16(vf_first(n), p)); }
+CK_INLINE vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+CK_INLINE vf vf_load_n_f16(const uint16_t *p, size_t n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vf_first(n), p)); }
+CK_INLINE void vf_store_bf16(uint16_t *p, vf x) { _mm256_storeu_si256((__m256i *)p, vf_to_bf16_(x)); }
+CK_INLINE void vf_store_n_bf16(uint16_t *p, vf x, size_t n) { _mm256_mask_storeu_epi16(p, vf_first(n), vf_to_bf16_(x)); }
+CK_INLINE void vf_store_f16(uint16_t *p, vf x) {
+  _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+CK_INLINE void vf_store_n_f16(uint16_t *p, vf x, size_t n) {
+  _mm256_mask_storeu_epi16(p, vf_first(n), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
 // Four 4x4 transposes a quarter, then the quarters: dst[c * dst_rs + r] = src[r * src_rs + c].
 CK_INLINE void vf_transpose(const float *src, size_t src_rs, float *dst, size_t dst_rs) {
   for (int q = 0; q < 4; q++) {  // columns 4q ... 4q + 3 of all 16 rows

@@ -46,6 +46,34 @@ CK_INLINE vf vf_scalef(vf x, vf e) {
 CK_INLINE vf vf_scalen(vf x, vf e) { return vf_mul(x, vf_pow2_(vcvtnq_s32_f32(e))); }
 CK_INLINE float vf_reduce_add(vf a) { return vaddvq_f32(a); }
 CK_INLINE float vf_reduce_max(vf a) { return vmaxvq_f32(a); }
+CK_INLINE uint16x4_t vf_load16_n_(const uint16_t *p, size_t n) {
+  uint16_t t[4] = {0};
+  memcpy(t, p, n * sizeof *t);
+  return vld1_u16(t);
+}
+CK_INLINE vf vf_from_bf16_(uint16x4_t x) { return vreinterpretq_f32_u32(vshll_n_u16(x, 16)); }
+CK_INLINE vf vf_from_f16_(uint16x4_t x) { return vcvt_f32_f16(vreinterpret_f16_u16(x)); }
+CK_INLINE uint16x4_t vf_to_bf16_(vf x) {
+  const uint32x4_t bits = vreinterpretq_u32_f32(x), odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+  const uint32x4_t rounded = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7FFF)));
+  return vshrn_n_u32(vbslq_u32(vceqq_f32(x, x), rounded, vorrq_u32(bits, vdupq_n_u32(1u << 22))), 16);
+}
+CK_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_from_bf16_(vld1_u16(p)); }
+CK_INLINE vf vf_load_n_bf16(const uint16_t *p, size_t n) { return vf_from_bf16_(vf_load16_n_(p, n)); }
+CK_INLINE vf vf_load_f16(const uint16_t *p) { return vf_from_f16_(vld1_u16(p)); }
+CK_INLINE vf vf_load_n_f16(const uint16_t *p, size_t n) { return vf_from_f16_(vf_load16_n_(p, n)); }
+CK_INLINE void vf_store_bf16(uint16_t *p, vf x) { vst1_u16(p, vf_to_bf16_(x)); }
+CK_INLINE void vf_store_f16(uint16_t *p, vf x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x))); }
+CK_INLINE void vf_store_n_bf16(uint16_t *p, vf x, size_t n) {
+  uint16_t t[4];
+  vf_store_bf16(t, x);
+  memcpy(p, t, n * sizeof *t);
+}
+CK_INLINE void vf_store_n_f16(uint16_t *p, vf x, size_t n) {
+  uint16_t t[4];
+  vf_store_f16(t, x);
+  memcpy(p, t, n * sizeof *t);
+}
 CK_INLINE void vf_transpose(const float *src, size_t src_rs, float *dst, size_t dst_rs) {
   float32x4x2_t a = vtrnq_f32(vf_load(src), vf_load(src + src_rs));
   float32x4x2_t b = vtrnq_f32(vf_load(src + 2 * src_rs), vf_load(src + 3 * src_rs));

@@ -41,7 +41,7 @@ public struct MultithreadedBackend: Backend {
     (call.y, call.y_rs) = (y.base, y.strides[0])
     (call.scale, call.diagonal) = (1, noDiagonal)
     configure(&call)
-    ck_rows_run(kernel, &call, threads)
+    _ = ck_rows_run(table.pointer, kernel, &call, threads)
   }
 }
 
