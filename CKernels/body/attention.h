@@ -13,12 +13,14 @@ typedef struct attention_ {
   float *score;        // [GEMM_MR, ATTENTION_KEYS]: S, then P
   float *product;      // [GEMM_MR, width]: P v of this block
   float *query;        // [GEMM_MR, head_dim]: q widened, where it is not f32
+  float *bias;         // [ATTENTION_KEYS]: a row of the mask widened, where it is not f32
   // Of the head at hand:
   const char *q;       // [rows, head_dim]
   char *o;             // [rows, head_dim]
   float *sum;          // [rows, head_dim], sum_rs apart: o as f32
   size_t sum_rs;
-  const float *slope, *mask;  // [rows], [rows, kv_rows] or NULL
+  const float *slope;  // [rows] or NULL
+  const char *mask;    // [rows, kv_rows] or NULL
   float *lse;          // [rows] or NULL
   float *top, *total;  // [rows]: m and l
 } attention_;
@@ -157,9 +159,14 @@ CK_INLINE float attention_weigh_(const attention_ *t, size_t i, size_t k0, float
     attention_bias_(scale, g->cap, slope, distance, to - start, s + start);
     scale = 1;
   }
-  return t->mask
-             ? attention_softmax_(scale, s + start, t->mask + i * g->mask_rs + k0 + start, from - start, to - start, top, total)
-             : attention_softmax_(scale, s + start, 0, from - start, to - start, top, total);
+  if (!t->mask) return attention_softmax_(scale, s + start, 0, from - start, to - start, top, total);
+  const size_t at = i * g->mask_rs + k0 + start;
+  const float *mask = (const float *)(t->mask + at * ck_dtype_size(g->mask_type));
+  if (g->mask_type != CK_F32) {
+    CK_NAME(f32_widen)(g->mask_type, to - start, mask, t->bias);
+    mask = t->bias;
+  }
+  return attention_softmax_(scale, s + start, mask, from - start, to - start, top, total);
 }
 
 // o = (sum factor + product) r; r is 1 before a row's last block. Without an earlier sum it is NULL.
@@ -260,7 +267,7 @@ CK_INLINE void attention_head_(attention_ *t, float *sums, float *state, size_t 
   t->sum = g->o_type == CK_F32 ? (float *)t->o : sums + h * g->rows * t->width;
   t->sum_rs = g->o_type == CK_F32 ? g->o_rs : t->width;
   t->slope = g->slope ? g->slope + h * g->slope_hs : 0;
-  t->mask = g->mask ? g->mask + h * g->mask_hs : 0;
+  t->mask = g->mask ? (const char *)g->mask + h * g->mask_hs * ck_dtype_size(g->mask_type) : 0;
   t->lse = g->lse ? g->lse + h * g->lse_hs : 0;
   t->top = state + 2 * h * g->rows;
   t->total = t->top + g->rows;
@@ -289,7 +296,8 @@ void CK_NAME(f32_attention_block)(const ck_attention_block *g) {
   // What only operands that are not f32 need lies behind.
   float *wide = state + (2 * g->rows * g->heads + 15) / 16 * 16;
   t.query = wide + ATTENTION_KEYS * width;
-  float *sums = t.query + GEMM_MR * width;
+  t.bias = t.query + GEMM_MR * width;
+  float *sums = t.bias + ATTENTION_KEYS;
   for (size_t h = 0; h < g->heads; h++) {
     attention_head_(&t, sums, state, h);
     attention_start_(&t);

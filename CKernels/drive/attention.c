@@ -28,11 +28,11 @@ static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 static size_t pieces_of(size_t n, size_t size) { return (n + size - 1) / size; }
 
 // Keys and values of a block, scores and products of a row group, maximum and sum of each row; where an operand is not f32 also
-// a block and a row group widened, and the sums of each row: the layout in body/attention.h.
+// a block, a row group and a row of the mask widened, and the sums of each row: the layout in body/attention.h.
 size_t ck_attention_scratch(const ck_kernels *table, size_t rows, size_t heads, size_t head_dim, int32_t typed) {
   const size_t width = round_up(head_dim, table->gemm_nr), keys = table->attention_keys;
   const size_t f32 = 2 * keys * width + table->gemm_mr * (keys + width) + round_up(2 * rows * heads, 16);
-  return f32 + (typed ? (keys + table->gemm_mr + rows * heads) * width : 0);
+  return f32 + (typed ? (keys + table->gemm_mr + rows * heads) * width + keys : 0);
 }
 
 static size_t key_count(const ck_attention *a, size_t s) {
@@ -67,6 +67,7 @@ static ck_attention_block block_of(const ck_attention *a, size_t s, size_t h, si
       .k_type = a->k_type,
       .v_type = a->v_type,
       .o_type = a->o_type,
+      .mask_type = a->mask_type,
       .scale = a->scale,
       .cap = a->cap,
       .position = (ptrdiff_t)(i + kv_rows) - (ptrdiff_t)q_rows,
@@ -75,7 +76,7 @@ static ck_attention_block block_of(const ck_attention *a, size_t s, size_t h, si
       .after = a->after,
       .slope = a->slopes ? a->slopes + h : NULL,
       .slope_hs = 1,
-      .mask = a->mask ? a->mask + s * a->mask_ss + h * a->mask_hs + i * a->mask_rs : NULL,
+      .mask = a->mask ? element(a->mask, a->mask_type, s * a->mask_ss + h * a->mask_hs + i * a->mask_rs) : NULL,
       .mask_rs = a->mask_rs,
       .mask_hs = a->mask_hs,
       .lse = a->lse ? a->lse + (q0 + i) * a->lse_rs + h * a->lse_hs : NULL,
@@ -137,7 +138,8 @@ int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size
   if (!call->sequences || !call->q_heads || !longest) return 0;
   attention_job job = {.table = table, .call = call, .group = call->q_heads / call->kv_heads};
   cut(&job, longest, threads);
-  const int32_t typed = call->q_type != CK_F32 || call->k_type != CK_F32 || call->v_type != CK_F32 || call->o_type != CK_F32;
+  const int32_t typed = call->q_type != CK_F32 || call->k_type != CK_F32 || call->v_type != CK_F32 || call->o_type != CK_F32 ||
+                        call->mask_type != CK_F32;
   // 16 floats keep every participant's piece on a cache line of its own.
   const size_t rows = longest < job.rows ? longest : job.rows + table->gemm_mr;
   job.scratch_each = round_up(ck_attention_scratch(table, rows, job.share, call->head_dim, typed), 16);

@@ -21,7 +21,7 @@ typedef struct ck_attention_block {
   size_t v_rs;
   float *o;        // [heads, rows, head_dim]; a row that sees no key becomes zeros
   size_t o_rs, o_hs;
-  ck_dtype q_type, k_type, v_type, o_type;  // pointers are to elements of these types; strides count elements
+  ck_dtype q_type, k_type, v_type, o_type, mask_type;  // pointers are to elements of these types; strides count elements
   float scale, cap;                         // cap 0: none
   ptrdiff_t position;                       // of row 0, counted in keys; row i stands at position + i * step
   size_t step, before, after;
@@ -48,7 +48,7 @@ typedef struct ck_attention {
   size_t v_rs, v_hs;
   float *o;
   size_t o_rs, o_hs;
-  ck_dtype q_type, k_type, v_type, o_type;  // pointers are to elements of these types; strides count elements
+  ck_dtype q_type, k_type, v_type, o_type, mask_type;  // pointers are to elements of these types; strides count elements
   float scale, cap;                         // cap 0: none
   size_t before, after;                     // CK_EVERY_KEY and 0: causal
   const float *slopes;                      // [q_heads] or NULL
