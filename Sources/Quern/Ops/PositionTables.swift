@@ -23,7 +23,8 @@ extension Tensor {
     var whole = 1
     while 2 * whole <= heads { whole *= 2 }
     for head in 0..<heads {
-      let exponent = head < whole ? -8 * Double(head + 1) / Double(whole) : -4 * Double(2 * (head - whole) + 1) / Double(whole)
+      let exponent =
+        head < whole ? -8 * Double(head + 1) / Double(whole) : -4 * Double(2 * (head - whole) + 1) / Double(whole)
       slopes[head] = Real.power(2, exponent)
     }
     return try slopes.moved()

@@ -18,6 +18,8 @@ public struct AttentionShape: Sendable, CustomStringConvertible {
   public var softCap: Float = 0
   /// Rows that each sequence's cache has beyond the keys in use.
   public var spare = 0
+  /// The data type of keys and values where it is not the case's.
+  public var cacheType: DataType?
   /// The result looked at is the log-sum-exp.
   public var logSumExp = false
 
@@ -43,7 +45,8 @@ public struct AttentionShape: Sendable, CustomStringConvertible {
     return "q=\(lengths(queries)) kv=\(lengths(keys)) heads=\(heads)"
       + (kvHeads == heads ? "" : "/\(kvHeads)") + " d=\(size)" + (mask == .none ? "" : " \(mask.rawValue)")
       + (before.map { " before=\($0)" } ?? "") + (after.map { " after=\($0)" } ?? "") + (alibi ? " alibi" : "")
-      + (softCap == 0 ? "" : " cap=\(softCap)") + (spare == 0 ? "" : " spare=\(spare)") + (logSumExp ? " lse" : "")
+      + (softCap == 0 ? "" : " cap=\(softCap)") + (spare == 0 ? "" : " spare=\(spare)")
+      + (cacheType.map { " cache=\($0)" } ?? "") + (logSumExp ? " lse" : "")
   }
 }
 
@@ -51,8 +54,8 @@ extension Workload {
   public static func attention(_ shape: AttentionShape, name: String? = nil, operands: Operands) throws -> Workload {
     let (queries, keys) = (shape.queries.reduce(0, +), shape.keys.reduce(0) { $0 + $1 + shape.spare })
     let q = try operands.make(Shape(queries, shape.heads, shape.size))
-    let k = try operands.make(Shape(keys, shape.kvHeads, shape.size))
-    let v = try operands.make(Shape(keys, shape.kvHeads, shape.size))
+    let k = try operands.make(Shape(keys, shape.kvHeads, shape.size), as: shape.cacheType)
+    let v = try operands.make(Shape(keys, shape.kvHeads, shape.size), as: shape.cacheType)
     let output = shape.logSumExp ? try operands.make(Shape(queries, shape.heads), as: .f32) : try operands.make(q.shape)
     return try attention(shape, name, operands, q: q.view, k: k.view, v: v.view, output: output)
   }
@@ -232,6 +235,7 @@ extension Suite {
         shape.with { ($0.softCap, $0.mask) = (1.5, .padding) },
         shape.with { ($0.softCap, $0.alibi) = (30, true) },
         shape.with { ($0.spare, $0.mask) = (9, .causal) },
+        shape.with { ($0.cacheType, $0.mask) = (.bf16, .causal) },
         shape.with { ($0.logSumExp, $0.mask) = (true, .causal) },
         shape.with { ($0.logSumExp, $0.before, $0.alibi, $0.softCap) = (true, 11, true, 5) },
       ]
@@ -245,14 +249,18 @@ extension Suite {
     ("Llama-3.2-1B causal", AttentionShape([512], heads: 32, kvHeads: 8, size: 64, mask: .causal)),
     ("Qwen3-0.6B causal", AttentionShape([256], heads: 16, kvHeads: 8, size: 128, mask: .causal)),
     ("SD-1.5 self", AttentionShape([1024], heads: 8, size: 40)),
-    ("Llama-3.2-1B decode", AttentionShape([1], keys: [2048], heads: 32, kvHeads: 8, size: 64)),
+    (
+      "Llama-3.2-1B decode",
+      AttentionShape([1], keys: [2048], heads: 32, kvHeads: 8, size: 64).with { $0.cacheType = .bf16 }
+    ),
     (
       "ModernBERT local",
       AttentionShape([1024], heads: 12, size: 64).with { ($0.before, $0.after) = (64, 64) }
     ),
     ("SD-1.5 cross", AttentionShape([4096], keys: [77], heads: 8, size: 40)),
   ].map { model, shape in
-    BenchmarkCases.Entry(.attention, "\(model): \(shape)", kernels: ["f32_attention_block"]) {
+    let kernels = ["f32_attention_block"] + (shape.cacheType == nil ? [] : ["f32_widen"])
+    return BenchmarkCases.Entry(.attention, "\(model): \(shape)", kernels: kernels) {
       try .attention(shape, name: $0, operands: $1)
     }
   }

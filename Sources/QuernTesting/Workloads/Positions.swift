@@ -68,7 +68,8 @@ extension Workload {
     return Workload(
       .appendToCache,
       name ?? "new=\(new) held=\(held) capacity=\(capacity) heads=\(heads) d=\(size) cache=\(cache.dataType)",
-      kernels: [], flops: 0, bytes: Double(x.shape.count * (x.dataType.size + cache.dataType.size)),
+      kernels: ["f32_widen", "f32_narrow"], flops: 0,
+      bytes: Double(x.shape.count * (x.dataType.size + cache.dataType.size)),
       isExactOnIntegers: true, operands: operands, output: cache,
       prepare: { context in
         { cache in try context.appendToCache(x.view, sequences: sequences, lengths: held, cache: cache) }
@@ -136,7 +137,7 @@ extension Suite {
         try .rope(shape, name: $0, operands: $1)
       }
     } + [
-      BenchmarkCases.Entry(.appendToCache, "Llama-3.2-1B: 512 new rows, bf16 cache", kernels: []) {
+      BenchmarkCases.Entry(.appendToCache, "Llama-3.2-1B: 512 new rows, bf16 cache", kernels: ["f32_narrow"]) {
         try .appendToCache([512], held: [100], capacity: 1024, heads: 8, size: 64, type: .bf16, name: $0, operands: $1)
       }
     ]
