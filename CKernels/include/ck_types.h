@@ -80,22 +80,4 @@ typedef struct ck_gemm_block {
   ck_activation activation;
 } ck_gemm_block;
 
-// One head, one run of query rows against every key: o = softmax(scale q k^T + mask) v, one pass over the keys.
-typedef struct ck_attention_block {
-  size_t q_rows, kv_rows, head_dim;
-  const float *q;  // [q_rows, head_dim]
-  size_t q_rs;
-  const float *k;  // [kv_rows, head_dim]
-  size_t k_rs;
-  const float *v;  // [kv_rows, head_dim]
-  size_t v_rs;
-  float *o;        // [q_rows, head_dim]; a row whose keys are all masked becomes zeros
-  size_t o_rs;
-  float scale;
-  ptrdiff_t diagonal;  // row i sees keys <= i + diagonal
-  const float *mask;   // [q_rows, kv_rows] added to the scores, or NULL
-  size_t mask_rs;      // 0 broadcasts one row
-  float *scratch;      // ck_attention_scratch(table, q_rows, head_dim) elements, 64-byte aligned
-} ck_attention_block;
-
 #endif

@@ -18,4 +18,5 @@
 #include "../body/elementwise.h"
 #include "../body/gather.h"
 #include "../body/norm.h"
+#include "../body/position.h"
 #include "../body/softmax.h"

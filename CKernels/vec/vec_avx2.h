@@ -4,6 +4,7 @@
 //   vf_min, vf_max   return the SECOND operand where either is NaN, as the x86 instructions do
 //   vf_scalef(x, e)  x * 2^e for integral e in [-252, 254], one rounding into the denormals at most
 //   vf_scalen(x, e)  the same for e in [-126, 127], in one multiplication
+//   vf_unzip, vf_zip the elements of a, b at even and at odd places, in order; and back
 //   *_bf16, *_f16    the same from or to 16-bit elements; stores round to nearest even, NaN stays NaN
 #include <immintrin.h>
 
@@ -53,6 +54,14 @@ CK_INLINE float vf_reduce_max(vf a) {
   __m128 x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   x = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) {
+  const __m256d e = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88)), o = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0xDD));
+  *even = _mm256_castpd_ps(_mm256_permute4x64_pd(e, 0xD8)), *odd = _mm256_castpd_ps(_mm256_permute4x64_pd(o, 0xD8));
+}
+CK_INLINE void vf_zip(vf even, vf odd, vf *a, vf *b) {
+  const vf low = _mm256_unpacklo_ps(even, odd), high = _mm256_unpackhi_ps(even, odd);
+  *a = _mm256_permute2f128_ps(low, high, 0x20), *b = _mm256_permute2f128_ps(low, high, 0x31);
 }
 CK_INLINE __m128i vf_load16_n_(const uint16_t *p, size_t n) {
   uint16_t t[8] = {0};

@@ -31,6 +31,16 @@ CK_INLINE vf vf_scalef(vf x, vf e) { return _mm512_scalef_ps(x, e); }
 CK_INLINE vf vf_scalen(vf x, vf e) { return _mm512_scalef_ps(x, e); }
 CK_INLINE float vf_reduce_add(vf a) { return _mm512_reduce_add_ps(a); }
 CK_INLINE float vf_reduce_max(vf a) { return _mm512_reduce_max_ps(a); }
+CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) {
+  const __m512i e = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  *even = _mm512_permutex2var_ps(a, e, b);
+  *odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(e, _mm512_set1_epi32(1)), b);
+}
+CK_INLINE void vf_zip(vf even, vf odd, vf *a, vf *b) {
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  *a = _mm512_permutex2var_ps(even, low, odd);
+  *b = _mm512_permutex2var_ps(even, _mm512_add_epi32(low, _mm512_set1_epi32(8)), odd);
+}
 CK_INLINE vf vf_from_bf16_(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
 CK_INLINE __m256i vf_to_bf16_(vf x) {
   const __m512i bits = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));

@@ -46,6 +46,8 @@ CK_INLINE vf vf_scalef(vf x, vf e) {
 CK_INLINE vf vf_scalen(vf x, vf e) { return vf_mul(x, vf_pow2_(vcvtnq_s32_f32(e))); }
 CK_INLINE float vf_reduce_add(vf a) { return vaddvq_f32(a); }
 CK_INLINE float vf_reduce_max(vf a) { return vmaxvq_f32(a); }
+CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) { *even = vuzp1q_f32(a, b), *odd = vuzp2q_f32(a, b); }
+CK_INLINE void vf_zip(vf even, vf odd, vf *a, vf *b) { *a = vzip1q_f32(even, odd), *b = vzip2q_f32(even, odd); }
 CK_INLINE uint16x4_t vf_load16_n_(const uint16_t *p, size_t n) {
   uint16_t t[4] = {0};
   memcpy(t, p, n * sizeof *t);

@@ -45,6 +45,8 @@ CK_INLINE vf vf_scalef(vf x, vf e) {
 CK_INLINE vf vf_scalen(vf x, vf e) { return x * vf_pow2_(vf_integer_(e)); }
 CK_INLINE float vf_reduce_add(vf a) { return a; }
 CK_INLINE float vf_reduce_max(vf a) { return a; }
+CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) { *even = a, *odd = b; }
+CK_INLINE void vf_zip(vf even, vf odd, vf *a, vf *b) { *a = even, *b = odd; }
 CK_INLINE uint32_t vf_bits_(float x) {
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);

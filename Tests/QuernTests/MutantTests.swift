@@ -73,7 +73,7 @@ import Testing
 
     func attention(
       queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout, mask: AttentionMask,
-      scale: Float, into o: MutableTensor
+      scale: Float, softCap: Float, logSumExp: MutableTensor?, into o: MutableTensor
     ) {
       var (keys, values, mask) = (keys, values, mask)
       if fault == .ignoresCausal { mask.isCausal = false }
@@ -90,10 +90,11 @@ import Testing
         let layout = AttentionLayout(queries: layout.queries, keys: fewer)
         return good.attention(
           queries: queries, keys: keys.rows(0..<fewer.total), values: values.rows(0..<fewer.total), layout: layout,
-          mask: mask, scale: scale, into: o)
+          mask: mask, scale: scale, softCap: softCap, logSumExp: logSumExp, into: o)
       }
       good.attention(
-        queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, into: o)
+        queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, softCap: softCap,
+        logSumExp: logSumExp, into: o)
     }
 
     func softmax(_ x: TensorView, scale: Float, mask: TensorView?, diagonal: Int?, into y: MutableTensor) {

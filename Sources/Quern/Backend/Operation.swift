@@ -2,6 +2,7 @@
 public enum Operation: String, Sendable, CaseIterable {
   case pack, linear, matmul
   case attention
+  case rope, appendToCache
   case softmax, layerNorm, rmsNorm, l2Normalize
   case activation, add, multiply, scale
   case embedding, meanPool
