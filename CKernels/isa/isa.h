@@ -18,4 +18,7 @@
 #include "../body/elementwise.h"
 #include "../body/gather.h"
 #include "../body/norm.h"
+
+#include "../body/groupnorm.h"
+#include "../body/image.h"
 #include "../body/softmax.h"
