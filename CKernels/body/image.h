@@ -197,9 +197,10 @@ CK_INLINE void image_copy_(const size_t size, const ck_image *g, char *y, const 
 CK_INLINE void nearest_row_(const size_t size, const ck_image *g, char *y, const char *x, size_t unit) {
   const int32_t *from = g->column_taps.first;
   const size_t x_ws = g->x_ws * size, y_ws = g->y_ws * size;
-  if (unit == 1 && g->y_w == 2 * g->x_w) {
+  const int dense = unit == 1 && g->x_ws == 1 && g->y_ws == 1;
+  if (dense && g->y_w == 2 * g->x_w) {
     for (size_t j = 0; j < g->x_w; j++) memcpy(y + 2 * j * size, x + j * size, size), memcpy(y + (2 * j + 1) * size, x + j * size, size);
-  } else if (unit == 1) {
+  } else if (dense) {
     for (size_t j = 0; j < g->y_w; j++) memcpy(y + j * size, x + (size_t)from[j] * size, size);
   } else {
     for (size_t j = 0; j < g->y_w; j++) memcpy(y + j * y_ws, x + (size_t)from[j] * x_ws, unit * size);

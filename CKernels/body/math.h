@@ -10,9 +10,9 @@
 //   silu             3.9 u |y|    5 u |y| + 2^-149 |x|   the second term counts below -87.3 only
 //   gelu_tanh        2.0 u |x|    3 u |x|                (4 + 5 |w|) u |y| for x < 0 while w > -87; then 0, an error < 2^-122
 //   gelu_erf         3.7 u |x|    4.5 u |x|              0 below -6.1 and x above 6.1, never of the wrong sign
-//   quick_gelu       @QG     (4 + 5 |w|) u |y| for x < 0 while w > -87, w = 1.702 x; then 0, an error < 2^-118
-//   erf              @ERF     2 ulp, 2 u |y|         odd; 1 from 4 on
-//   softplus         @SP     4 ulp, 5 u |y|         gradual underflow; x from 17.4 on
+//   quick_gelu       2.0 u |x|    3 u |x|                (4 + 5 |w|) u |y| for x < 0 while w > -87; then 0, an error < 2^-118
+//   erf              1.0 ulp      2 ulp, 2 u |y|         odd, 1 from 4 on
+//   softplus         2.6 ulp      4 ulp, 5 u |y|         gradual underflow
 //   relu             exact        exact                  -0 stays
 // NaN gives NaN everywhere. At -inf silu and both GELUs give NaN, as x times the limit 0 does in double and in PyTorch.
 CK_INLINE vf vf_exp_poly_(vf r) {  // e^r for |r| <= 0.347

@@ -85,7 +85,8 @@ static void finish_group(const plan *p, size_t b, size_t group) {
     const double scale = factor * (g->weight ? (double)g->weight[c] : 1);
     p->mean[b * g->channels + c] = near;
     p->scale[b * g->channels + c] = (float)scale;
-    p->bias[b * g->channels + c] = (float)((g->bias ? (double)g->bias[c] : 0) + ((double)near - mean) * scale);
+    const double rest = ((double)near - mean) * scale;
+    p->bias[b * g->channels + c] = (float)((g->bias ? (double)g->bias[c] : 0) + (isfinite(rest) ? rest : 0));
   }
 }
 
