@@ -5,6 +5,7 @@
 #include "ck_types.h"
 #include "ck_attention.h"
 #include "ck_position.h"
+#include "ck_image.h"
 
 struct ck_kernels {
   ck_isa isa;

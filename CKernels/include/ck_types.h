@@ -30,7 +30,8 @@ typedef enum ck_activation {
   CK_SILU = 4,       // x / (1 + exp(-x))
   CK_TANH = 5,
   CK_SIGMOID = 6,  // 1 / (1 + exp(-x))
-  CK_ACTIVATION_COUNT = 7
+  CK_QUICK_GELU = 7,  // x / (1 + exp(-1.702 x))
+  CK_ACTIVATION_COUNT = 8
 } ck_activation;
 
 // A `diagonal` that masks nothing: row i sees columns j with j <= i + diagonal.
@@ -57,6 +58,7 @@ typedef struct ck_rows {
   float epsilon;
   ptrdiff_t diagonal;      // softmax: row i of the call sees columns <= i + diagonal
   ck_activation activation;
+  size_t power;            // repu: the exponent, at least 1
   int32_t accumulate;      // gather: add to y instead of overwriting it
   ck_dtype x_type, other_type, y_type, z_type;
 } ck_rows;

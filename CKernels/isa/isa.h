@@ -19,4 +19,7 @@
 #include "../body/gather.h"
 #include "../body/norm.h"
 #include "../body/position.h"
+
+#include "../body/groupnorm.h"
+#include "../body/image.h"
 #include "../body/softmax.h"

@@ -5,6 +5,9 @@
 //   vf_scalef(x, e)  x * 2^e for integral e in [-252, 254], one rounding into the denormals at most
 //   vf_scalen(x, e)  the same for e in [-126, 127], in one multiplication
 //   vf_unzip, vf_zip the elements of a, b at even and at odd places, in order; and back
+//   vf_nan(x)        where x is NaN
+//   vf_load_2(p)     p[0], p[2], p[4], ...: reads 2 VL elements
+//   vf_gather(p, i)  p[i[0]], p[i[1]], ...: reads VL indices
 //   *_bf16, *_f16    the same from or to 16-bit elements; stores round to nearest even, NaN stays NaN
 #include <immintrin.h>
 
@@ -19,6 +22,13 @@ CK_INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
 CK_INLINE void vf_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
 CK_INLINE vf vf_load_n(const float *p, size_t n) { return _mm256_maskload_ps(p, vf_lanes_(n)); }
 CK_INLINE void vf_store_n(float *p, vf x, size_t n) { _mm256_maskstore_ps(p, vf_lanes_(n), x); }
+CK_INLINE vf vf_load_2(const float *p) {
+  const __m256 even = _mm256_shuffle_ps(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8), 0x88);
+  return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(even), 0xD8));
+}
+CK_INLINE vf vf_gather(const float *p, const int32_t *index) {
+  return _mm256_i32gather_ps(p, _mm256_loadu_si256((const __m256i *)index), 4);
+}
 CK_INLINE vf vf_set1(float x) { return _mm256_set1_ps(x); }
 CK_INLINE vf vf_broadcast(const float *p) { return _mm256_broadcast_ss(p); }
 CK_INLINE vf vf_zero(void) { return _mm256_setzero_ps(); }
@@ -35,6 +45,7 @@ CK_INLINE vf vf_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_IN
 CK_INLINE vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 CK_INLINE vf vf_copysign(vf a, vf s) { return _mm256_or_ps(vf_abs(a), _mm256_and_ps(_mm256_set1_ps(-0.0f), s)); }
 CK_INLINE vm vf_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }  // false on NaN
+CK_INLINE vm vf_nan(vf a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
 CK_INLINE vm vf_first(size_t n) { return _mm256_castsi256_ps(vf_lanes_(n)); }
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }  // m ? a : b
 CK_INLINE vf vf_pow2_(__m256i e) {

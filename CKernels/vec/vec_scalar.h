@@ -13,6 +13,8 @@ CK_INLINE vf vf_load_n(const float *p, size_t n) { return n ? *p : 0; }
 CK_INLINE void vf_store_n(float *p, vf x, size_t n) {
   if (n) *p = x;
 }
+CK_INLINE vf vf_load_2(const float *p) { return *p; }
+CK_INLINE vf vf_gather(const float *p, const int32_t *index) { return p[*index]; }
 CK_INLINE vf vf_set1(float x) { return x; }
 CK_INLINE vf vf_broadcast(const float *p) { return *p; }
 CK_INLINE vf vf_zero(void) { return 0; }
@@ -29,6 +31,7 @@ CK_INLINE vf vf_round(vf a) { return rintf(a); }
 CK_INLINE vf vf_abs(vf a) { return fabsf(a); }
 CK_INLINE vf vf_copysign(vf a, vf s) { return copysignf(a, s); }
 CK_INLINE vm vf_lt(vf a, vf b) { return a < b; }
+CK_INLINE vm vf_nan(vf a) { return a != a; }
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return m ? a : b; }
 CK_INLINE vf vf_pow2_(int32_t e) {
   uint32_t bits = (uint32_t)(e + 127) << 23;

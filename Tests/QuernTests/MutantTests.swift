@@ -108,22 +108,26 @@ import Testing
     }
 
     func layerNorm(
-      _ x: TensorView, residual: TensorView?, weight: Tensor?, bias: Tensor?, epsilon: Float, into y: MutableTensor
+      _ x: TensorView, residual: TensorView?, sum: MutableTensor?, weight: Tensor?, bias: Tensor?, epsilon: Float,
+      into y: MutableTensor
     ) {
       let residual = fault == .normForgetsResidual ? nil : residual
       let epsilon = fault == .normForgetsEpsilon ? 0 : epsilon
-      good.layerNorm(x, residual: residual, weight: weight, bias: bias, epsilon: epsilon, into: y)
+      good.layerNorm(x, residual: residual, sum: sum, weight: weight, bias: bias, epsilon: epsilon, into: y)
       if fault == .normSampleVariance, y.shape[1] > 1, bias == nil {
         let factor = (1 - 1 / Float(y.shape[1])).squareRoot()
         good.scale(y.view, by: factor, into: y)
       }
     }
 
-    func rmsNorm(_ x: TensorView, residual: TensorView?, weight: Tensor?, epsilon: Float, into y: MutableTensor) {
+    func rmsNorm(
+      _ x: TensorView, residual: TensorView?, sum: MutableTensor?, weight: Tensor?, epsilon: Float,
+      into y: MutableTensor
+    ) {
       if fault == .rmsSubtractsMean {
-        return good.layerNorm(x, residual: residual, weight: weight, bias: nil, epsilon: epsilon, into: y)
+        return good.layerNorm(x, residual: residual, sum: sum, weight: weight, bias: nil, epsilon: epsilon, into: y)
       }
-      good.rmsNorm(x, residual: residual, weight: weight, epsilon: epsilon, into: y)
+      good.rmsNorm(x, residual: residual, sum: sum, weight: weight, epsilon: epsilon, into: y)
     }
 
     func meanPool(_ x: TensorView, segments: Segments, into y: MutableTensor) {

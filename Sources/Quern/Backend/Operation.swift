@@ -3,7 +3,8 @@ public enum Operation: String, Sendable, CaseIterable {
   case pack, linear, matmul
   case attention
   case rope, appendToCache
-  case softmax, layerNorm, rmsNorm, l2Normalize
-  case activation, add, multiply, scale
+  case softmax, layerNorm, rmsNorm, l2Normalize, groupNorm
+  case activation, add, multiply, scale, elementFunction, repu, gated
+  case averagePool, maxPool, resize, pad
   case embedding, meanPool
 }
