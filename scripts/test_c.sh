@@ -103,6 +103,7 @@ emulated() {
 }
 
 all_inputs() {
+  scripts/bootstrap.sh --swift-only
   native
   case $(uname -m) in
     x86_64) exhaustive native -static -- scalar: "avx2:$avx2" "avx512:$avx512" ;;

@@ -52,9 +52,7 @@ static void report_fault(int signal) {
   _exit(1);
 }
 
-void report_faults(void) {
-  signal(SIGSEGV, report_fault), signal(SIGBUS, report_fault), signal(SIGILL, report_fault);
-}
+void report_faults(void) { signal(SIGSEGV, report_fault), signal(SIGBUS, report_fault), signal(SIGILL, report_fault); }
 
 void fail(test *t, const char *format, ...) {
   if (t->failures++ >= MOST_MESSAGES) return;

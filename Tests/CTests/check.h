@@ -46,7 +46,8 @@ uint64_t random_bits(test *t);
 size_t random_below(test *t, size_t count);
 double random_in(test *t, double low, double high);
 
-// New operands of this case. `matrix` holds random values within `size` of 0; `integers` small whole ones, so that sums are exact.
+// New operands of this case. `matrix` holds random values within `size` of 0; `integers` small whole ones, so that sums are
+// exact.
 operand *matrix(test *t, ck_dtype type, size_t rows, size_t n, size_t rs, double size);
 operand *integers(test *t, size_t rows, size_t n, size_t rs);
 operand *vector(test *t, size_t n, double size);

@@ -45,7 +45,8 @@ void check_narrow(test *t) {
   for (size_t k = 1; k < COUNT(types); k++)
     for (int nudge = -1; nudge <= 1; nudge++) {
       situation(t, AT_END, "floats around every pattern of type %d, nudge %d", types[k], nudge);
-      operand *x = matrix(t, CK_F32, 1, 2 * PATTERNS, 2 * PATTERNS, 0), *y = matrix(t, types[k], 1, 2 * PATTERNS, 2 * PATTERNS, 0);
+      operand *x = matrix(t, CK_F32, 1, 2 * PATTERNS, 2 * PATTERNS, 0),
+              *y = matrix(t, types[k], 1, 2 * PATTERNS, 2 * PATTERNS, 0);
       float *values = x->at;
       for (uint32_t bits = 0; bits < PATTERNS; bits++) {
         const double value = decoded(types[k], bits), next = decoded(types[k], bits + 1);

@@ -44,7 +44,9 @@ static void compare(test *t, const side *a, const side *b, const operand *c, siz
       const double old = f->beta == 0 ? 0 : f->beta * f->held[(row + i) * c->n + j], bias = f->bias ? element(f->bias, 0, j) : 0;
       const double x = f->alpha * sum + old + bias, y = activation_of(f->activation, x);
       magnitude = fabs(f->alpha) * magnitude + fabs(old) + fabs(bias);
-      const double residual = f->residual == c ? f->held[(row + i) * c->n + j] : f->residual ? element(f->residual, row + i, j) : 0;
+      const double residual = f->residual == c ? f->held[(row + i) * c->n + j]
+                              : f->residual    ? element(f->residual, row + i, j)
+                                               : 0;
       const double expected = y + residual;
       const double shift = activation_slope(f->activation) * gamma_of((double)k + 3) * magnitude;
       const double own = activation_error(f->activation, fabs(x) + shift, fabs(y) + shift);
@@ -71,8 +73,10 @@ static size_t padded(size_t count, size_t unit) { return (count + unit - 1) / un
 
 static void gemm_block_case(test *t, size_t m, size_t n, size_t k, int place) {
   const size_t mr = t->table->gemm_mr, nr = t->table->gemm_nr;
-  const int exact = random_bits(t) & 1, b_in_place = n % nr == 0 && random_bits(t) & 1, a_packed = !b_in_place && random_bits(t) & 1;
-  situation(t, place, "m=%zu n=%zu k=%zu exact=%d A packed=%d B in place=%d place=%d", m, n, k, exact, a_packed, b_in_place, place);
+  const int exact = random_bits(t) & 1, b_in_place = n % nr == 0 && random_bits(t) & 1,
+            a_packed = !b_in_place && random_bits(t) & 1;
+  situation(t, place, "m=%zu n=%zu k=%zu exact=%d A packed=%d B in place=%d place=%d", m, n, k, exact, a_packed, b_in_place,
+            place);
   // The packed operands are whole; the plain ones only feed the packing.
   side a = {.at = values(t, m, k, stride_for(t, k), exact)}, b = {.at = values(t, k, n, stride_for(t, n), exact)};
   operand *c = values(t, m, n, stride_for(t, n), exact);
@@ -127,7 +131,8 @@ static void pack_case(test *t, int rows, size_t count, size_t k, int transposed,
   const size_t unit = rows ? t->table->gemm_mr : t->table->gemm_nr;
   situation(t, place, "%s=%zu k=%zu transposed=%d place=%d", rows ? "m" : "n", count, k, transposed, place);
   const int tall = rows != transposed;  // memory rows run along `count`
-  operand *source = tall ? matrix(t, CK_F32, count, k, stride_for(t, k), 2) : matrix(t, CK_F32, k, count, stride_for(t, count), 2);
+  operand *source =
+      tall ? matrix(t, CK_F32, count, k, stride_for(t, k), 2) : matrix(t, CK_F32, k, count, stride_for(t, count), 2);
   operand *packed = vector(t, padded(count, unit) * k, 1), *expected = vector(t, padded(count, unit) * k, 1);
   pack(&(side){.at = source, .transposed = transposed}, rows, count, k, unit, expected);
   packed->written = 1;
@@ -218,7 +223,7 @@ static void gemm_case(test *t, size_t batch, size_t m, size_t n, size_t k, size_
 
 void check_gemm(test *t) {
   // Batches; one row; B in place; K in slices; A in several blocks; A packed.
-  static const size_t sizes[][4] = {{1, 1, 1, 1},   {1, 1, 33, 65},    {2, 3, 5, 0},    {1, 7, 48, 19},  {3, 13, 31, 17},
+  static const size_t sizes[][4] = {{1, 1, 1, 1},    {1, 1, 33, 65},   {2, 3, 5, 0},    {1, 7, 48, 19}, {3, 13, 31, 17},
                                     {1, 3, 70, 395}, {1, 19, 37, 800}, {9, 24, 40, 33}, {1, 345, 9, 7}, {1, 25, 780, 6}};
   for (size_t k = 0; k < COUNT(sizes); k++)
     for (size_t style = 0; style < 48; style++) gemm_case(t, sizes[k][0], sizes[k][1], sizes[k][2], sizes[k][3], style);

@@ -8,13 +8,13 @@
 #define JOIN(a, b) JOIN_(a, b)
 #define TEXT_(text) #text
 #define TEXT(text) TEXT_(text)
-#include TEXT(../../../CKernels/vec/JOIN(vec, ISA).h)
+#include TEXT(../../../ CKernels / vec / JOIN(vec, ISA).h)
 
 #include "../../../CKernels/body/math.h"
 
 // y[n] = f(x[n]), n a multiple of every vector's lanes.
-#define FUNCTION(name, f, inputs, exact, allowed)                           \
-  void JOIN(name, ISA)(size_t n, const float *x, float *y) {                \
+#define FUNCTION(name, f, inputs, exact, allowed)                          \
+  void JOIN(name, ISA)(size_t n, const float *x, float *y) {               \
     for (size_t j = 0; j < n; j += VL) vf_store(y + j, f(vf_load(x + j))); \
   }
 #include "functions.inc"

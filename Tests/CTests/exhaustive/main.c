@@ -74,20 +74,20 @@ typedef struct function {
 #define DECLARED(name, isa, code) void name##_##isa(size_t n, const float *x, float *y);
 #define ENTRY(name, isa, code) [code] = name##_##isa,
 
-#define FUNCTION(name, f, inputs, exact_value, allowed)                                                                       \
-  EACH_ISA(DECLARED, name)                                                                                                    \
-  static void exact_##name(const float *array, double *y) {                                                                   \
-    for (size_t j = 0; j < CHUNK; j++) {                                                                                      \
-      const double x = array[j];                                                                                              \
-      if (inputs) y[j] = exact_value;                                                                                         \
-    }                                                                                                                         \
-  }                                                                                                                           \
+#define FUNCTION(name, f, inputs, exact_value, allowed)                                                                          \
+  EACH_ISA(DECLARED, name)                                                                                                       \
+  static void exact_##name(const float *array, double *y) {                                                                      \
+    for (size_t j = 0; j < CHUNK; j++) {                                                                                         \
+      const double x = array[j];                                                                                                 \
+      if (inputs) y[j] = exact_value;                                                                                            \
+    }                                                                                                                            \
+  }                                                                                                                              \
   static void judge_##name(uint32_t bits, uint32_t step, const float *array, const double *values, const float *got, worst *w) { \
-    for (size_t j = 0; j < CHUNK; j++) {                                                                                      \
-      const double x = array[j], y = values[j];                                                                               \
-      (void)x, (void)y;                                                                                                       \
-      if (inputs) note(w, bits + (uint32_t)j * step, got[j], y, allowed);                                                     \
-    }                                                                                                                         \
+    for (size_t j = 0; j < CHUNK; j++) {                                                                                         \
+      const double x = array[j], y = values[j];                                                                                  \
+      (void)x, (void)y;                                                                                                          \
+      if (inputs) note(w, bits + (uint32_t)j * step, got[j], y, allowed);                                                        \
+    }                                                                                                                            \
   }
 #include "functions.inc"
 #undef FUNCTION
