@@ -18,4 +18,6 @@
 #include "../body/elementwise.h"
 #include "../body/gather.h"
 #include "../body/norm.h"
+#include "../body/routing.h"
 #include "../body/softmax.h"
+#include "../body/sparse.h"
