@@ -4,7 +4,7 @@
 #include "staging.h"
 
 enum {
-  A_FLOATS = 1 << 16,     // rows of x a task works on at a time (256 KiB), read again for every panel
+  A_FLOATS = 1 << 15,     // rows of x a task works on at a time (128 KiB), read again for every panel
   CALLER_WORK = 1 << 19,  // multiply-adds worth handing to another thread
   TASKS_A_THREAD = 4,
   ALIASING_STRIDE = 512,  // rows a multiple of 2 KiB apart compete for the same cache sets
