@@ -6,6 +6,7 @@
 
 enum {
   MOST_COLUMNS = 2048,    // of a block
+  MOST_COLUMNS_KEPT = 512,  // and where B or C is kept as floats
   CALLER_WORK = 1 << 19,  // multiply-adds worth handing to another thread
   BLOCK_WORK = 1 << 18,   // and the least worth cutting a block for
   BLOCKS_A_THREAD = 4,
@@ -19,8 +20,8 @@ typedef struct plan {
   size_t slice;          // depth of a K slice
   size_t rows, columns;  // of a block
   size_t across;         // blocks of a row
-  // Floats of scratch: a slice of x as floats, the same packed, y and the residual of a block; 0 where not needed.
-  size_t staged_a, packed_a, staged_c, staged_residual;
+  // Floats of scratch: a slice of x as floats, the same packed, a slice of B, y and the residual of a block; 0 if not needed.
+  size_t staged_a, packed_a, staged_b, staged_c, staged_residual;
   size_t piece;
   float *scratch;
 } plan;
@@ -37,20 +38,26 @@ static size_t row_blocks(const ck_grouped *call, size_t rows) {
   return blocks;
 }
 
+// Steps [k, k + depth) of `panels` panels of B as floats, panels depth * nr apart.
+static void widen_panels(const plan *p, const void *packed, size_t panels, size_t panel, size_t k, size_t depth, float *to) {
+  const size_t nr = p->table->gemm_nr;
+  for (size_t q = 0; q < panels; q++)
+    staging_in(p->table, p->call->b_type, packed, panel, q, k * nr, 1, depth * nr, to + q * depth * nr, 0);
+}
+
 static void run_block(const plan *p, size_t index) {
   const ck_grouped *call = p->call;
-  const size_t j = index % p->across * p->columns;
+  const size_t nr = p->table->gemm_nr, j = index % p->across * p->columns;
   size_t g = 0, first, above = index / p->across, count = rows_of(call, g, &first);
   for (; above >= pieces_of(count, p->rows); count = rows_of(call, ++g, &first)) above -= pieces_of(count, p->rows);
   const size_t i = first + above * p->rows;
   ck_gemm_block block = {
       .m = MIN(p->rows, first + count - i),
       .n = MIN(p->columns, call->n - j),
-      .b_panel = p->table->gemm_nr * call->k,
       .alpha = call->k ? call->alpha : 0,
   };
   float *staged_a = p->scratch + ck_participant() * p->piece, *packed_a = staged_a + p->staged_a;
-  float *staged_c = packed_a + p->packed_a, *staged_residual = staged_c + p->staged_c;
+  float *staged_b = packed_a + p->packed_a, *staged_c = staged_b + p->staged_b, *staged_residual = staged_c + p->staged_c;
   block.c = p->staged_c ? staged_c : (float *)call->y + g * call->y_gs + i * call->y_rs + j;
   block.c_rs = p->staged_c ? block.n : call->y_rs;
   const float *residual = staged_residual;
@@ -63,7 +70,13 @@ static void run_block(const plan *p, size_t index) {
   block.a_packed = p->packed_a && block.m >= FEWEST_ROWS_TO_PACK;
   for (size_t k = 0; k == 0 || k < call->k; k += p->slice) {
     block.k = MIN(p->slice, call->k - k);
-    block.b = call->packed[g] + j / p->table->gemm_nr * block.b_panel + k * p->table->gemm_nr;
+    const void *panels = staging_at(call->b_type, call->packed[g], call->k, j, 0);  // panels are nr * k apart, j in whole ones
+    if (p->staged_b) {
+      widen_panels(p, panels, pieces_of(block.n, nr), nr * call->k, k, block.k, staged_b);
+      block.b = staged_b, block.b_panel = nr * block.k;
+    } else {
+      block.b = (const float *)panels + k * nr, block.b_panel = nr * call->k;
+    }
     if (p->staged_a) {
       staging_in(p->table, call->x_type, call->x, call->x_rs, i, g * call->x_gs + k, block.m, block.k, staged_a, p->slice);
       block.a = staged_a, block.a_rs = p->slice;
@@ -100,7 +113,8 @@ int32_t ck_f32_grouped(const ck_kernels *table, const ck_grouped *call, size_t t
   if (work < CALLER_WORK) threads = 1;
   plan p = {.table = table, .call = call, .slice = balanced(call->k, table->gemm_kc, 4)};
   p.rows = balanced(longest, table->gemm_mc, table->gemm_mr);
-  p.columns = balanced(call->n, MOST_COLUMNS, table->gemm_nr);
+  const int kept = call->b_type != CK_F32 || call->y_type != CK_F32;
+  p.columns = balanced(call->n, kept ? MOST_COLUMNS_KEPT : MOST_COLUMNS, table->gemm_nr);
   const size_t wanted = threads > 1 ? MIN(threads * BLOCKS_A_THREAD, work / BLOCK_WORK) : 1;
   while (p.columns > table->gemm_nr && row_blocks(call, p.rows) * pieces_of(call->n, p.columns) < wanted)
     p.columns = round_up(p.columns / 2, table->gemm_nr);
@@ -109,9 +123,10 @@ int32_t ck_f32_grouped(const ck_kernels *table, const ck_grouped *call, size_t t
   const int typed_residual = call->residual && call->residual_type != CK_F32;
   if (call->x_type != CK_F32) p.staged_a = round_up(p.rows * p.slice, 16);
   if (longest >= FEWEST_ROWS_TO_PACK && p.columns >= FEWEST_COLUMNS_TO_PACK) p.packed_a = round_up(p.rows, 16) * p.slice;
+  if (call->b_type != CK_F32) p.staged_b = p.columns * p.slice;
   if (call->y_type != CK_F32) p.staged_c = round_up(p.rows * p.columns, 16);
   if (typed_residual || (call->residual == call->y && call->k > p.slice)) p.staged_residual = round_up(p.rows * p.columns, 16);
-  p.piece = p.staged_a + p.packed_a + p.staged_c + p.staged_residual;
+  p.piece = p.staged_a + p.packed_a + p.staged_b + p.staged_c + p.staged_residual;
   const size_t blocks = row_blocks(call, p.rows) * p.across;
   if (p.piece && !(p.scratch = ck_scratch(CK_SCRATCH_OPERATION, p.piece * MAX(MIN(threads, blocks), 1)))) return -1;
   ck_parallel(blocks, 1, threads, run_blocks, &p);

@@ -30,6 +30,11 @@ void ck_f32_pack_b(const ck_kernels *table, size_t n, size_t k, const float *b, 
 // 0, or -1 when scratch memory cannot be had (then C is untouched).
 int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads);
 
+// A product with a low-rank update: c = act(alpha a B + scale (a D) U + bias) + residual. `base` is the whole call with batch 1,
+// unit a_cs and beta 0; `down` [k, rank] and `up` [rank, n] state n, k and their B alone. Returns as ck_f32_gemm.
+int32_t ck_f32_low_rank(const ck_kernels *table, const ck_gemm *base, const ck_gemm *down, const ck_gemm *up, float scale,
+                        size_t threads);
+
 // Scaled dot-product attention over ragged or uniform batches.
 typedef struct ck_attention {
   size_t sequences, q_heads, kv_heads, head_dim;  // q_heads a multiple of kv_heads

@@ -63,7 +63,7 @@ int32_t ck_f32_sparse_linear(const ck_kernels *table, const ck_sparse_linear *ca
 typedef struct ck_grouped {
   size_t groups, m, n, k;      // m: rows of x and y
   const int32_t *offsets;      // [groups + 1] first row of each group, or NULL: every group has all m rows
-  const float *const *packed;  // [groups] ck_f32_pack_b outputs
+  const void *const *packed;   // [groups] panels as ck_f32_pack_b makes them, of b_type
   const void *x;               // group g, row i at x + g * x_gs + i * x_rs, k elements of x_type
   size_t x_rs, x_gs;
   void *y;                     // group g, row i at y + g * y_gs + i * y_rs, n elements of y_type
@@ -74,7 +74,7 @@ typedef struct ck_grouped {
   const void *residual;  // as y, of residual_type; or NULL; may equal y exactly
   size_t residual_rs, residual_gs;
   ck_activation activation;
-  ck_dtype x_type, y_type, residual_type;
+  ck_dtype x_type, b_type, y_type, residual_type;
 } ck_grouped;
 
 // Threads share the blocks of all groups. 0, or -1 when scratch memory cannot be had (then y is untouched).
