@@ -101,8 +101,7 @@ void CK_NAME(f32_top_k)(const ck_top_k *call, size_t first, size_t last, uint64_
 CK_INLINE void scatter_columns_(const ck_dtype type, const size_t vectors, const ck_scatter_add *call, const int32_t *sources,
                                 size_t count, void *y, size_t column, size_t lanes) {
   vf sum[4];
-  for (size_t v = 0; v < vectors; v++)
-    sum[v] = row_load_as_(call->y_type, y, column + v * VL, v + 1 < vectors ? VL : lanes);
+  for (size_t v = 0; v < vectors; v++) sum[v] = row_load_as_(call->y_type, y, column + v * VL, v + 1 < vectors ? VL : lanes);
   for (size_t s = 0; s < count; s++) {
     const size_t row = (size_t)sources[s];
     const vf weight = vf_set1(call->weights ? call->weights[row] : 1);
@@ -111,24 +110,21 @@ CK_INLINE void scatter_columns_(const ck_dtype type, const size_t vectors, const
       sum[v] = vf_fma(weight, x, sum[v]);
     }
   }
-  for (size_t v = 0; v < vectors; v++)
-    row_store_as_(call->y_type, y, column + v * VL, sum[v], v + 1 < vectors ? VL : lanes);
+  for (size_t v = 0; v < vectors; v++) row_store_as_(call->y_type, y, column + v * VL, sum[v], v + 1 < vectors ? VL : lanes);
 }
 
-CK_INLINE void scatter_rows_(const ck_dtype type, const ck_scatter_add *call, const int32_t *sources, const int32_t *offsets,
-                             size_t first, size_t last, size_t column, size_t columns) {
-  const size_t end = column + columns;
-  for (size_t i = first; i < last; i++) {
-    const size_t count = (size_t)(offsets[i + 1] - offsets[i]);
+CK_INLINE void scatter_rows_(const ck_dtype type, const ck_scatter_add *call, const ck_scatter_piece *piece) {
+  const size_t end = piece->column + piece->columns;
+  for (size_t i = piece->first; i < piece->last; i++) {
+    const size_t count = (size_t)(piece->offsets[i + 1] - piece->offsets[i]);
     if (!count) continue;
-    const int32_t *from = sources + offsets[i];
+    const int32_t *from = piece->sources + piece->offsets[i];
     char *y = (char *)call->y + i * call->y_rs * ck_dtype_size(call->y_type);
-    size_t j = column;
+    size_t j = piece->column;
     for (; j + 4 * VL <= end; j += 4 * VL) scatter_columns_(type, 4, call, from, count, y, j, VL);
     for (; j < end; j += VL) scatter_columns_(type, 1, call, from, count, y, j, CK_MIN(end - j, (size_t)VL));
   }
 }
-void CK_NAME(f32_scatter_add)(const ck_scatter_add *call, const int32_t *sources, const int32_t *offsets, size_t first,
-                              size_t last, size_t column, size_t columns) {
-  CK_WITH_DTYPE(call->x_type, scatter_rows_, call, sources, offsets, first, last, column, columns);
+void CK_NAME(f32_scatter_add)(const ck_scatter_add *call, const ck_scatter_piece *piece) {
+  CK_WITH_DTYPE(call->x_type, scatter_rows_, call, piece);
 }

@@ -37,9 +37,9 @@ CK_INLINE void sparse_tile_(const size_t m, const size_t vectors, const ck_spars
 CK_INLINE void sparse_rows_(const size_t vectors, const ck_sparse_block *s, const ck_gemm_block *g, const sparse_panel_ *panel) {
   size_t i = 0;
   for (; i + GEMM_MR <= s->m; i += GEMM_MR) sparse_tile_(GEMM_MR, vectors, s, g, panel, i);
-#define SPARSE_REST_(count)                            \
-  case count:                                          \
-    sparse_tile_(count, vectors, s, g, panel, i);      \
+#define SPARSE_REST_(count)                       \
+  case count:                                     \
+    sparse_tile_(count, vectors, s, g, panel, i); \
     break;
   switch (s->m - i) {
     SPARSE_REST_(1)
@@ -64,7 +64,8 @@ CK_INLINE void sparse_rows_(const size_t vectors, const ck_sparse_block *s, cons
 }
 
 // The two panel widths, each an instance of its own.
-static __attribute__((noinline)) void sparse_whole_(const ck_sparse_block *s, const ck_gemm_block *g, const sparse_panel_ *panel) {
+static __attribute__((noinline)) void sparse_whole_(const ck_sparse_block *s, const ck_gemm_block *g,
+                                                    const sparse_panel_ *panel) {
   sparse_rows_(GEMM_NRV, s, g, panel);
 }
 static __attribute__((noinline)) void sparse_half_(const ck_sparse_block *s, const ck_gemm_block *g, const sparse_panel_ *panel) {

@@ -36,18 +36,24 @@ int32_t ck_f32_top_k(const ck_kernels *table, const ck_top_k *call, size_t threa
 typedef struct scatter_job {
   const ck_kernels *table;
   const ck_scatter_add *call;
-  const int32_t *sources;  // [rows] rows of x by destination, ascending for each
-  const int32_t *offsets;  // [y_rows + 1] first source of each destination
-  size_t rows, columns;    // of a piece
-  size_t across;           // pieces of a row
+  const int32_t *sources, *offsets;  // as in ck_scatter_piece
+  size_t rows, columns;              // of a piece
+  size_t across;                     // pieces of a row
 } scatter_job;
 
 static void run_scatter(const void *context, size_t first, size_t last) {
   const scatter_job *j = context;
-  for (size_t piece = first; piece < last; piece++) {
-    const size_t row = piece / j->across * j->rows, column = piece % j->across * j->columns;
-    j->table->f32_scatter_add(j->call, j->sources, j->offsets, row, MIN(row + j->rows, j->call->y_rows), column,
-                              MIN(j->columns, j->call->n - column));
+  for (size_t index = first; index < last; index++) {
+    const size_t row = index / j->across * j->rows, column = index % j->across * j->columns;
+    const ck_scatter_piece piece = {
+        .sources = j->sources,
+        .offsets = j->offsets,
+        .first = row,
+        .last = MIN(row + j->rows, j->call->y_rows),
+        .column = column,
+        .columns = MIN(j->columns, j->call->n - column),
+    };
+    j->table->f32_scatter_add(j->call, &piece);
   }
 }
 

@@ -18,8 +18,7 @@ static inline void staging_in(const ck_kernels *table, ck_dtype type, const void
 // y(i + r, j + c) = from[r * from_rs + c], rounded to y's type.
 static inline void staging_out(const ck_kernels *table, ck_dtype type, const float *from, size_t from_rs, size_t m, size_t n,
                                void *y, size_t rs, size_t i, size_t j) {
-  for (size_t r = 0; r < m; r++)
-    table->f32_narrow(type, n, from + r * from_rs, (void *)staging_at(type, y, rs, i + r, j));
+  for (size_t r = 0; r < m; r++) table->f32_narrow(type, n, from + r * from_rs, (void *)staging_at(type, y, rs, i + r, j));
 }
 
 #define MIN(a, b) ((a) < (b) ? (a) : (b))

@@ -30,6 +30,13 @@ typedef struct ck_scatter_add {
   ck_dtype x_type, y_type;
 } ck_scatter_add;
 
+// Rows [first, last) of y by columns [column, column + columns), from rows sources[offsets[i] ..< offsets[i + 1]] of x each.
+typedef struct ck_scatter_piece {
+  const int32_t *sources;  // [rows] rows of x by destination, ascending for each
+  const int32_t *offsets;  // [y_rows + 1]
+  size_t first, last, column, columns;
+} ck_scatter_piece;
+
 // 0, or -1 when scratch memory cannot be had (then y is untouched).
 int32_t ck_f32_scatter_add(const ck_kernels *table, const ck_scatter_add *call, size_t threads);
 

@@ -76,7 +76,8 @@ extension Context {
     let values = try check.rows(values, "values")
     try check.require(x.shape[0] == values.shape[0], "x has \(x.shape[0]) rows, values \(values.shape[0])")
     try check.require(
-      values.shape[1] <= x.shape[1], "k is \(values.shape[1]), the width of values; rows of x have \(x.shape[1]) elements")
+      values.shape[1] <= x.shape[1],
+      "k is \(values.shape[1]), the width of values; rows of x have \(x.shape[1]) elements")
     try check.require(x.shape[1] <= Int(Int32.max), "rows of \(x.shape[1]) elements have indices beyond Int32")
     try check.require(
       indices.count == values.shape.count, "\(indices.count) indices for values \(values.shape)")

@@ -176,7 +176,8 @@ extension Check {
           + "[\(weights[0].outputs), \(weights[0].inputs)]")
       try require(
         matrix.storage.dataType == weights[0].storage.dataType,
-        "weights \(index) are \(matrix.storage.dataType.rawValue), the first are \(weights[0].storage.dataType.rawValue)")
+        "weights \(index) are \(matrix.storage.dataType.rawValue), the first are \(weights[0].storage.dataType.rawValue)"
+      )
     }
   }
 

@@ -75,7 +75,9 @@ extension Workload {
     let weights = try (0..<experts).map { _ in try operands.make(Shape(n, k)).view }
     let used = swapsExperts ? weights.reversed() : weights
     var epilogue = parts.epilogue
-    if finishes, experts % 2 == 0 { epilogue.bias = try Tensor(operands.vector(experts * n).elements, shape: Shape(experts, n)) }
+    if finishes, experts % 2 == 0 {
+      epilogue.bias = try Tensor(operands.vector(experts * n).elements, shape: Shape(experts, n))
+    }
     let finish = epilogue
     return Workload(
       .expertLinear,
@@ -107,10 +109,11 @@ extension Suite {
   static let routing = Suite(tests: routingTests, benchmarks: routingBenchmarks, mutants: routingMutants)
 
   private static let routingTests: [TestCases.Entry] =
-    [(0, 5, 2), (3, 1, 1), (3, 7, 0), (5, 8, 2), (9, 60, 6), (7, 128, 8), (3, 133, 133), (2, 1031, 50), (40, 67, 1)].map {
-      rows, n, k in
-      TestCases.Entry(.topK) { try .topK(RowShape(rows, n), k: k, operands: $0) }
-    }
+    [(0, 5, 2), (3, 1, 1), (3, 7, 0), (5, 8, 2), (9, 60, 6), (7, 128, 8), (3, 133, 133), (2, 1031, 50), (40, 67, 1)].map
+  {
+    rows, n, k in
+    TestCases.Entry(.topK) { try .topK(RowShape(rows, n), k: k, operands: $0) }
+  }
     + [(0, 5, 3), (1, 1, 1), (50, 33, 7), (300, 61, 20), (40, 5, 1), (7, 700, 900), (3, 0, 2)].flatMap { rows, n, d in
       [false, true].map { weighted in
         TestCases.Entry(.scatterAdd) {
@@ -118,7 +121,10 @@ extension Suite {
         }
       }
     }
-    + [([5], 17, 9), ([4, 0, 13, 1], 33, 50), ([0, 0], 4, 3), ([1, 1, 1, 1, 1], 16, 7), ([40, 3, 0], 70, 450), ([3, 2], 5, 0)]
+    + [
+      ([5], 17, 9), ([4, 0, 13, 1], 33, 50), ([0, 0], 4, 3), ([1, 1, 1, 1, 1], 16, 7), ([40, 3, 0], 70, 450),
+      ([3, 2], 5, 0),
+    ]
     .flatMap { (lengths: [Int], n: Int, k: Int) in
       [Activation.identity, .silu].map { activation in
         TestCases.Entry(.expertLinear) {

@@ -31,7 +31,8 @@ struct ProductOperands {
 
   /// The epilogue on magnitudes, without the activation.
   func magnitudes() throws -> Epilogue {
-    Epilogue(scale: abs(epilogue.scale), bias: try epilogue.bias.map { try Tensor($0.elements.map(abs), shape: $0.shape) })
+    Epilogue(
+      scale: abs(epilogue.scale), bias: try epilogue.bias.map { try Tensor($0.elements.map(abs), shape: $0.shape) })
   }
 }
 
@@ -172,7 +173,9 @@ extension Suite {
 
   private static let sparseTests: [TestCases.Entry] = {
     var shapes: [BlockSparseShape] = []
-    for (index, block) in [(1, 1), (3, 4), (8, 7), (16, 16), (17, 5), (24, 16), (32, 32), (16, 32), (40, 9)].enumerated() {
+    for (index, block) in [(1, 1), (3, 4), (8, 7), (16, 16), (17, 5), (24, 16), (32, 32), (16, 32), (40, 9)]
+      .enumerated()
+    {
       for m in [1, 5, 6, 7, 13, 33] {
         shapes.append(
           BlockSparseShape(
@@ -191,7 +194,9 @@ extension Suite {
     let blocks = shapes.map { shape in
       TestCases.Entry(.blockSparseLinear) { try .blockSparse(shape, operands: $0) }
     }
-    let groups = [(1, 5, 17, 9), (4, 13, 16, 24), (3, 33, 40, 450), (7, 1, 3, 5), (2, 0, 3, 4), (2, 3, 4, 0), (3, 6, 0, 2)]
+    let groups = [
+      (1, 5, 17, 9), (4, 13, 16, 24), (3, 33, 40, 450), (7, 1, 3, 5), (2, 0, 3, 4), (2, 3, 4, 0), (3, 6, 0, 2),
+    ]
     let grouped = groups.flatMap { groups, m, n, k in
       [Activation.identity, .gelu].map { activation in
         TestCases.Entry(.groupedLinear) {
@@ -205,7 +210,8 @@ extension Suite {
       [Activation.identity, .silu].map { activation in
         TestCases.Entry(.lowRankLinear) {
           try .lowRank(
-            m: m, n: n, k: k, rank: rank, finishes: activation != .identity || m > 5, activation: activation, operands: $0)
+            m: m, n: n, k: k, rank: rank, finishes: activation != .identity || m > 5, activation: activation,
+            operands: $0)
         }
       }
     }
