@@ -30,6 +30,11 @@ void ck_f32_pack_b(const ck_kernels *table, size_t n, size_t k, const float *b, 
 // 0, or -1 when scratch memory cannot be had (then C is untouched).
 int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads);
 
+// A product with a low-rank update: c = act(alpha a B + scale (a D) U + bias) + residual. `base` is the whole call with batch 1,
+// unit a_cs and beta 0; `down` [k, rank] and `up` [rank, n] state n, k and their B alone. Returns as ck_f32_gemm.
+int32_t ck_f32_low_rank(const ck_kernels *table, const ck_gemm *base, const ck_gemm *down, const ck_gemm *up, float scale,
+                        size_t threads);
+
 // Runs a row kernel of a table over call->rows rows. 0, or -1 when scratch memory for operands that are not f32 cannot be had
 // (then nothing is written).
 typedef void (*ck_rows_kernel)(const ck_rows *call, size_t first, size_t last);

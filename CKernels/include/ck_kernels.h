@@ -6,6 +6,8 @@
 #include "ck_attention.h"
 #include "ck_position.h"
 #include "ck_image.h"
+#include "ck_sparse.h"
+#include "ck_routing.h"
 
 struct ck_kernels {
   ck_isa isa;

@@ -22,4 +22,6 @@
 
 #include "../body/groupnorm.h"
 #include "../body/image.h"
+#include "../body/routing.h"
 #include "../body/softmax.h"
+#include "../body/sparse.h"

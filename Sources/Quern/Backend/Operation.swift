@@ -7,4 +7,6 @@ public enum Operation: String, Sendable, CaseIterable {
   case activation, add, multiply, scale, elementFunction, repu, gated
   case averagePool, maxPool, resize, pad
   case embedding, meanPool
+  case blockSparseLinear, groupedLinear, lowRankLinear
+  case topK, scatterAdd, expertLinear
 }
