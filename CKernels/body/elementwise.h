@@ -107,8 +107,7 @@ CK_INLINE void gated_rows_(const ck_activation kind, const ck_rows *call, size_t
   for (size_t i = first; i < last; i++) {
     const float *x = call->x + i * call->x_rs, *other = call->other + i * call->other_rs;  // [n]
     float *y = call->y + i * call->y_rs;
-#define STEP(j, lanes) \
-  row_store_(y + j, vf_mul(ck_activate_(row_load_(x + j, lanes), kind), row_load_(other + j, lanes)), lanes);
+#define STEP(j, lanes) row_store_(y + j, vf_mul(ck_activate_(row_load_(x + j, lanes), kind), row_load_(other + j, lanes)), lanes);
     ROW_COLUMNS_(call->n, STEP);
 #undef STEP
   }

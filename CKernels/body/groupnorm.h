@@ -38,15 +38,15 @@ CK_INLINE void group_row_(const ck_dtype type, const void *x, size_t n, float *o
 // Adds `rows` rows (a constant, up to 4) to the sums of each column: x itself, or x - mean and its square.
 CK_INLINE void group_rows_(const ck_dtype type, const int second, const size_t rows, const ck_group_moments *g, size_t at,
                            const float *mean, float *sum, float *square) {
-#define STEP(j, lanes)                                                                               \
-  vf s = row_load_(sum + j, lanes), q = second ? row_load_(square + j, lanes) : s;                   \
-  const vf m = second ? row_load_(mean + j, lanes) : s;                                              \
-  vf d[4];                                                                                           \
-  for (size_t r = 0; r < rows; r++) d[r] = row_load_as_(type, g->x, at + r * g->x_rs + j, lanes);    \
-  if (second)                                                                                        \
-    for (size_t r = 0; r < rows; r++) d[r] = vf_sub(d[r], m), q = vf_fma(d[r], d[r], q);             \
-  s = vf_add(s, rows == 4 ? vf_add(vf_add(d[0], d[1]), vf_add(d[2], d[3])) : d[0]);                  \
-  row_store_(sum + j, s, lanes);                                                                     \
+#define STEP(j, lanes)                                                                            \
+  vf s = row_load_(sum + j, lanes), q = second ? row_load_(square + j, lanes) : s;                \
+  const vf m = second ? row_load_(mean + j, lanes) : s;                                           \
+  vf d[4];                                                                                        \
+  for (size_t r = 0; r < rows; r++) d[r] = row_load_as_(type, g->x, at + r * g->x_rs + j, lanes); \
+  if (second)                                                                                     \
+    for (size_t r = 0; r < rows; r++) d[r] = vf_sub(d[r], m), q = vf_fma(d[r], d[r], q);          \
+  s = vf_add(s, rows == 4 ? vf_add(vf_add(d[0], d[1]), vf_add(d[2], d[3])) : d[0]);               \
+  row_store_(sum + j, s, lanes);                                                                  \
   if (second) row_store_(square + j, q, lanes);
   ROW_COLUMNS_(g->n, STEP);
 #undef STEP
@@ -88,13 +88,12 @@ CK_INLINE void group_affine_(const ck_activation kind, const ck_group_affine *g)
     float *y = g->y + i * g->y_rs;
     if (g->uniform) {
       const vf mean = vf_set1(*g->mean), scale = vf_set1(*g->scale), bias = vf_set1(*g->bias);
-#define STEP(j, lanes) \
-  row_store_(y + j, ck_activate_(vf_fma(vf_sub(row_load_(x + j, lanes), mean), scale, bias), kind), lanes);
+#define STEP(j, lanes) row_store_(y + j, ck_activate_(vf_fma(vf_sub(row_load_(x + j, lanes), mean), scale, bias), kind), lanes);
       ROW_COLUMNS_(g->n, STEP);
 #undef STEP
     } else {
-#define STEP(j, lanes)                                                                                                  \
-  const vf d = vf_sub(row_load_(x + j, lanes), row_load_(g->mean + j, lanes));                                          \
+#define STEP(j, lanes)                                                         \
+  const vf d = vf_sub(row_load_(x + j, lanes), row_load_(g->mean + j, lanes)); \
   row_store_(y + j, ck_activate_(vf_fma(d, row_load_(g->scale + j, lanes), row_load_(g->bias + j, lanes)), kind), lanes);
       ROW_COLUMNS_(g->n, STEP);
 #undef STEP

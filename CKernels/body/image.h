@@ -1,5 +1,6 @@
-// Pooling, resizing and padding. Rows are output rows: r = b * y_h + i where channels are last, else (b * channels + c) * y_h + i.
-// Channels last: lanes are channels. Else: rows of the window first, along memory, then its columns from a padded line in scratch.
+// Pooling, resizing and padding. Rows are output rows: r = b * y_h + i where channels are last, else (b * channels + c) * y_h +
+// i. Channels last: lanes are channels. Else: rows of the window first, along memory, then its columns from a padded line in
+// scratch.
 
 // What output row r is.
 typedef struct image_row_ {
@@ -33,9 +34,7 @@ CK_INLINE pool_taps_ pool_taps_of_(size_t i, size_t size, size_t stride, size_t 
 CK_INLINE float *image_scratch_(const ck_image *g) { return g->scratch + ck_participant() * g->scratch_size; }
 
 // A NaN on either side stays.
-CK_INLINE vf pool_join_(const int largest, vf a, vf x) {
-  return largest ? vf_select(vf_nan(a), a, vf_max(a, x)) : vf_add(a, x);
-}
+CK_INLINE vf pool_join_(const int largest, vf a, vf x) { return largest ? vf_select(vf_nan(a), a, vf_max(a, x)) : vf_add(a, x); }
 CK_INLINE vf pool_start_(const int largest) { return vf_set1(largest ? -INFINITY : 0); }
 
 #define POOL_VECTORS_ 8
@@ -91,12 +90,13 @@ CK_INLINE vf image_take_(const float *p, size_t stride, size_t lanes) {
 }
 
 // The window's rows joined over every column of x, into line[pad_w ..< pad_w + x_w].
-CK_INLINE void pool_line_(const int largest, const ck_dtype type, const ck_image *g, image_row_ at, pool_taps_ rows, float *line) {
+CK_INLINE void pool_line_(const int largest, const ck_dtype type, const ck_image *g, image_row_ at, pool_taps_ rows,
+                          float *line) {
   const size_t step = g->dilation_h * g->x_hs, x = at.x + rows.start * g->x_hs;
-#define STEP(j, lanes)                                                                                  \
-  vf s = pool_start_(largest);                                                                          \
-  for (size_t i = 0; i < rows.last - rows.first; i++)                                                   \
-    s = pool_join_(largest, s, row_load_as_(type, g->x, x + i * step + j, lanes));                      \
+#define STEP(j, lanes)                                                             \
+  vf s = pool_start_(largest);                                                     \
+  for (size_t i = 0; i < rows.last - rows.first; i++)                              \
+    s = pool_join_(largest, s, row_load_as_(type, g->x, x + i * step + j, lanes)); \
   row_store_(line + g->pad_w + j, s, lanes);
   ROW_COLUMNS_(g->x_w, STEP);
 #undef STEP
@@ -109,11 +109,11 @@ CK_INLINE void pool_first_(const int largest, const ck_dtype type, const ck_imag
     const pool_taps_ rows = pool_taps_of_(at.i, g->kernel_h, g->stride_h, g->dilation_h, g->pad_h, g->x_h);
     pool_line_(largest, type, g, at, rows, line);
     const vf height = vf_set1((float)(g->include_pad ? g->kernel_h : rows.last - rows.first));
-#define STEP(j, lanes)                                                                                                      \
-  vf s = pool_start_(largest);                                                                                              \
-  for (size_t k = 0; k < g->kernel_w; k++)                                                                                  \
-    s = pool_join_(largest, s, image_take_(line + j * g->stride_w + k * g->dilation_w, g->stride_w, lanes));                \
-  if (!largest) s = vf_div(s, vf_mul(height, row_load_(g->column_taps.first_weight + j, lanes)));                           \
+#define STEP(j, lanes)                                                                                       \
+  vf s = pool_start_(largest);                                                                               \
+  for (size_t k = 0; k < g->kernel_w; k++)                                                                   \
+    s = pool_join_(largest, s, image_take_(line + j * g->stride_w + k * g->dilation_w, g->stride_w, lanes)); \
+  if (!largest) s = vf_div(s, vf_mul(height, row_load_(g->column_taps.first_weight + j, lanes)));            \
   row_store_as_(g->y_type, g->y, at.y + j, s, lanes);
     ROW_COLUMNS_(g->y_w, STEP);
 #undef STEP
@@ -143,10 +143,10 @@ CK_INLINE void bilinear_last_(const ck_dtype type, const ck_image *g, image_row_
     const size_t p = (size_t)columns->first[k] * g->x_ws, q = (size_t)columns->second[k] * g->x_ws, y = at.y + k * g->y_ws;
     const vf left = vf_set1(columns->first_weight[k]), right = vf_set1(columns->second_weight[k]);
 #define STEP(j, lanes)                                                                                                        \
-  const vf a = bilinear_(row_load_as_(type, g->x, upper + p + j, lanes), row_load_as_(type, g->x, lower + p + j, lanes), top, \
-                         bottom);                                                                                             \
-  const vf b = bilinear_(row_load_as_(type, g->x, upper + q + j, lanes), row_load_as_(type, g->x, lower + q + j, lanes), top, \
-                         bottom);                                                                                             \
+  const vf a =                                                                                                                \
+      bilinear_(row_load_as_(type, g->x, upper + p + j, lanes), row_load_as_(type, g->x, lower + p + j, lanes), top, bottom); \
+  const vf b =                                                                                                                \
+      bilinear_(row_load_as_(type, g->x, upper + q + j, lanes), row_load_as_(type, g->x, lower + q + j, lanes), top, bottom); \
   row_store_as_(g->y_type, g->y, y + j, bilinear_(a, b, left, right), lanes);
     ROW_COLUMNS_(g->channels, STEP);
 #undef STEP
@@ -156,15 +156,15 @@ CK_INLINE void bilinear_last_(const ck_dtype type, const ck_image *g, image_row_
 CK_INLINE void bilinear_first_(const ck_dtype type, const ck_image *g, image_row_ at, size_t upper, size_t lower, float *line) {
   const ck_taps *columns = &g->column_taps;
   const vf top = vf_set1(g->row_taps.first_weight[at.i]), bottom = vf_set1(g->row_taps.second_weight[at.i]);
-#define STEP(j, lanes)                                                                                                   \
-  row_store_(line + j,                                                                                                   \
+#define STEP(j, lanes)                                                                                                       \
+  row_store_(line + j,                                                                                                       \
              bilinear_(row_load_as_(type, g->x, upper + j, lanes), row_load_as_(type, g->x, lower + j, lanes), top, bottom), \
              lanes);
   ROW_COLUMNS_(g->x_w, STEP);
 #undef STEP
-#define STEP(j, lanes)                                                                                                        \
-  const vf s = bilinear_(vf_gather(line, columns->first + j), vf_gather(line, columns->second + j),                           \
-                         vf_load(columns->first_weight + j), vf_load(columns->second_weight + j));                            \
+#define STEP(j, lanes)                                                                              \
+  const vf s = bilinear_(vf_gather(line, columns->first + j), vf_gather(line, columns->second + j), \
+                         vf_load(columns->first_weight + j), vf_load(columns->second_weight + j));  \
   row_store_as_(g->y_type, g->y, at.y + j, s, lanes);
   ROW_COLUMNS_(g->y_w, STEP);
 #undef STEP
@@ -199,7 +199,8 @@ CK_INLINE void nearest_row_(const size_t size, const ck_image *g, char *y, const
   const size_t x_ws = g->x_ws * size, y_ws = g->y_ws * size;
   const int dense = unit == 1 && g->x_ws == 1 && g->y_ws == 1;
   if (dense && g->y_w == 2 * g->x_w) {
-    for (size_t j = 0; j < g->x_w; j++) memcpy(y + 2 * j * size, x + j * size, size), memcpy(y + (2 * j + 1) * size, x + j * size, size);
+    for (size_t j = 0; j < g->x_w; j++)
+      memcpy(y + 2 * j * size, x + j * size, size), memcpy(y + (2 * j + 1) * size, x + j * size, size);
   } else if (dense) {
     for (size_t j = 0; j < g->y_w; j++) memcpy(y + j * size, x + (size_t)from[j] * size, size);
   } else {

@@ -77,9 +77,7 @@ CK_INLINE vf math_gate_(vf x, vf c) {
 }
 
 // w = 2 sqrt(2/pi) (x + 0.044715 x^3): x/2 (1 + tanh(w/2)).
-CK_INLINE vf vf_gelu_tanh_(vf x) {
-  return math_gate_(x, vf_fma(vf_mul(x, x), vf_set1(0x1.2444f2p-4f), vf_set1(0x1.988454p+0f)));
-}
+CK_INLINE vf vf_gelu_tanh_(vf x) { return math_gate_(x, vf_fma(vf_mul(x, x), vf_set1(0x1.2444f2p-4f), vf_set1(0x1.988454p+0f))); }
 
 // x sigmoid(1.702 x).
 CK_INLINE vf vf_quick_gelu_(vf x) { return math_gate_(x, vf_set1(0x1.b3b646p+0f)); }

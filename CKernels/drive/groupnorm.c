@@ -11,23 +11,23 @@
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 enum {
-  BLOCK_ELEMENTS = 1 << 15,   // of a block read twice: a quarter of a small L2
-  ROW_ELEMENTS = 1 << 13,     // of a block of one row
-  GROUP_ELEMENTS = 1 << 16,   // of a group done by one task
+  BLOCK_ELEMENTS = 1 << 15,  // of a block read twice: a quarter of a small L2
+  ROW_ELEMENTS = 1 << 13,  // of a block of one row
+  GROUP_ELEMENTS = 1 << 16,  // of a group done by one task
   CALLER_ELEMENTS = 1 << 15,  // about 20 microseconds
-  CHUNK_ELEMENTS = 1 << 11,   // of operands that are not f32
+  CHUNK_ELEMENTS = 1 << 11,  // of operands that are not f32
 };
 
 // A line is what runs along memory: an image row (all of the image where rows adjoin) of one channel, or of all channels.
 typedef struct plan {
   const ck_kernels *table;
   const ck_group_norm *call;
-  size_t lines, width;            // lines of `width` pixels a channel
-  size_t block, pieces;           // pixels of a block, blocks of a line
+  size_t lines, width;  // lines of `width` pixels a channel
+  size_t block, pieces;  // pixels of a block, blocks of a line
   size_t group_channels, blocks;  // blocks of a batch entry (channels last) or of a group
-  size_t own_size;                // floats of a participant
-  float *sums;                    // channels last [batch, blocks, groups, 3], else [batch, groups, blocks, 3]
-  float *mean, *scale, *bias;     // [batch, channels]
+  size_t own_size;  // floats of a participant
+  float *sums;  // channels last [batch, blocks, groups, 3], else [batch, groups, blocks, 3]
+  float *mean, *scale, *bias;  // [batch, channels]
   float *own;
 } plan;
 

@@ -1,4 +1,5 @@
-// Image kernels on many threads: output rows in pieces. Where a few rows are all there is, as in global pooling, channels are cut.
+// Image kernels on many threads: output rows in pieces. Where a few rows are all there is, as in global pooling, channels are
+// cut.
 #include <math.h>
 
 #include "../include/ck_kernels.h"

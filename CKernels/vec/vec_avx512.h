@@ -14,9 +14,7 @@ CK_INLINE vf vf_load_2(const float *p) {
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   return _mm512_permutex2var_ps(_mm512_loadu_ps(p), even, _mm512_loadu_ps(p + 16));
 }
-CK_INLINE vf vf_gather(const float *p, const int32_t *index) {
-  return _mm512_i32gather_ps(_mm512_loadu_si512(index), p, 4);
-}
+CK_INLINE vf vf_gather(const float *p, const int32_t *index) { return _mm512_i32gather_ps(_mm512_loadu_si512(index), p, 4); }
 CK_INLINE vf vf_set1(float x) { return _mm512_set1_ps(x); }
 CK_INLINE vf vf_broadcast(const float *p) { return _mm512_set1_ps(*p); }
 CK_INLINE vf vf_zero(void) { return _mm512_setzero_ps(); }

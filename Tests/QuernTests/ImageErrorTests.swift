@@ -53,7 +53,9 @@ import Testing
 
   @Test func resizeAndPadCheckShapes() throws {
     let x = try make(Shape(1, 3, 4, 2))
-    refuses(.resize, "expected [1, 6, 8, 2]") { try context.resize(x.view, by: .nearest, into: make(Shape(2, 6, 8, 2))) }
+    refuses(.resize, "expected [1, 6, 8, 2]") {
+      try context.resize(x.view, by: .nearest, into: make(Shape(2, 6, 8, 2)))
+    }
     refuses(.resize, "copies elements") {
       try context.resize(x.view, by: .nearest, into: make(Shape(1, 6, 8, 2), .bf16))
     }
@@ -88,7 +90,9 @@ import Testing
     refuses(.layerNorm, "they must agree") {
       try context.layerNorm(x.view, residual: z.view, sum: make(Shape(4, 3)), into: y)
     }
-    refuses(.gated, "value has shape") { try context.gated(.silu, gate: x.view, value: make(Shape(1, 4)).view, into: y) }
+    refuses(.gated, "value has shape") {
+      try context.gated(.silu, gate: x.view, value: make(Shape(1, 4)).view, into: y)
+    }
     refuses(.repu, "at least 1") { try context.repu(x.view, power: 0, into: y) }
   }
 }

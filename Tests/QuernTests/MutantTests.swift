@@ -108,7 +108,7 @@ import Testing
 
     func layerNorm(
       _ x: TensorView, residual: TensorView?, sum: MutableTensor?, weight: Tensor?, bias: Tensor?, epsilon: Float,
-    into y: MutableTensor
+      into y: MutableTensor
     ) {
       let residual = fault == .normForgetsResidual ? nil : residual
       let epsilon = fault == .normForgetsEpsilon ? 0 : epsilon
@@ -120,8 +120,9 @@ import Testing
     }
 
     func rmsNorm(
-    _ x: TensorView, residual: TensorView?, sum: MutableTensor?, weight: Tensor?, epsilon: Float, into y: MutableTensor
-  ) {
+      _ x: TensorView, residual: TensorView?, sum: MutableTensor?, weight: Tensor?, epsilon: Float,
+      into y: MutableTensor
+    ) {
       if fault == .rmsSubtractsMean {
         return good.layerNorm(x, residual: residual, sum: sum, weight: weight, bias: nil, epsilon: epsilon, into: y)
       }

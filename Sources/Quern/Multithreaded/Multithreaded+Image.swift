@@ -45,7 +45,9 @@ extension MultithreadedBackend {
     (call.batch, call.channels, call.channels_last) = (from.batch, from.channels, layout == .channelsLast ? 1 : 0)
     (call.x_h, call.x_w, call.y_h, call.y_w) = (from.height, from.width, to.height, to.width)
     (call.x, call.x_type) = (UnsafeRawPointer(x.pointer), x.dataType.code)
-    (call.x_bs, call.x_cs, call.x_hs, call.x_ws) = (from.batchStride, from.channelStride, from.rowStride, from.columnStride)
+    (call.x_bs, call.x_cs, call.x_hs, call.x_ws) = (
+      from.batchStride, from.channelStride, from.rowStride, from.columnStride
+    )
     (call.y, call.y_type) = (UnsafeMutableRawPointer(y.pointer), y.dataType.code)
     (call.y_bs, call.y_cs, call.y_hs, call.y_ws) = (to.batchStride, to.channelStride, to.rowStride, to.columnStride)
     configure(&call)

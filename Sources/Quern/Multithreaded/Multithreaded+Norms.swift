@@ -18,7 +18,8 @@ extension MultithreadedBackend {
       (call.weight, call.bias, call.epsilon) = (weight?.view.base, bias?.view.base, epsilon)
     }
     if !done {
-      handOn(.layerNorm).layerNorm(x, residual: residual, sum: sum, weight: weight, bias: bias, epsilon: epsilon, into: y)
+      handOn(.layerNorm).layerNorm(
+        x, residual: residual, sum: sum, weight: weight, bias: bias, epsilon: epsilon, into: y)
     }
   }
 
@@ -47,14 +48,17 @@ extension MultithreadedBackend {
     (call.batch, call.channels, call.h, call.w) = (from.batch, from.channels, from.height, from.width)
     (call.groups, call.channels_last) = (groups, layout == .channelsLast ? 1 : 0)
     (call.x, call.x_type) = (UnsafeRawPointer(x.pointer), x.dataType.code)
-    (call.x_bs, call.x_cs, call.x_hs, call.x_ws) = (from.batchStride, from.channelStride, from.rowStride, from.columnStride)
+    (call.x_bs, call.x_cs, call.x_hs, call.x_ws) = (
+      from.batchStride, from.channelStride, from.rowStride, from.columnStride
+    )
     (call.y, call.y_type) = (UnsafeMutableRawPointer(y.pointer), y.dataType.code)
     (call.y_bs, call.y_cs, call.y_hs, call.y_ws) = (to.batchStride, to.channelStride, to.rowStride, to.columnStride)
     (call.weight, call.bias, call.epsilon) = (weight?.view.base, bias?.view.base, epsilon)
     call.activation = activation.code
     if ck_f32_group_norm(table.pointer, &call, threads) != 0 {
       handOn(.groupNorm).groupNorm(
-        x, layout: layout, groups: groups, weight: weight, bias: bias, epsilon: epsilon, activation: activation, into: y)
+        x, layout: layout, groups: groups, weight: weight, bias: bias, epsilon: epsilon, activation: activation, into: y
+      )
     }
   }
 }

@@ -22,12 +22,14 @@ extension Workload {
     name: String? = nil, operands: Operands
   ) throws -> Workload {
     let x = try operands.make(layout.shape(batch: shape.batch, channels: shape.channels, shape.size))
-    let output = try operands.make(layout.shape(batch: shape.batch, channels: shape.channels, window.output(of: shape.size)))
+    let output = try operands.make(
+      layout.shape(batch: shape.batch, channels: shape.channels, window.output(of: shape.size)))
     let averages = operation == .averagePool
     let size = window.size.height * window.size.width
     return Workload(
       operation,
-      name ?? "\(shape) window=\(window.size.height)x\(window.size.width) stride=\(window.stride.height) \(layout.rawValue)",
+      name
+        ?? "\(shape) window=\(window.size.height)x\(window.size.width) stride=\(window.stride.height) \(layout.rawValue)",
       kernels: [averages ? "f32_avg_pool" : "f32_max_pool"], flops: Double(size * output.shape.count),
       bytes: 4 * Double(x.shape.count + output.shape.count), isExactOnIntegers: !averages, operands: operands,
       output: output,
@@ -135,7 +137,8 @@ extension Suite {
         window in
         TestCases.Entry(.averagePool) { try .pool(.averagePool, shape, window, layout, operands: $0) }
       }
-        + [window(2), window(3), window(2, stride: 1, dilation: 2), window(3, stride: 3), PoolWindow(size: shape.size)].map {
+        + [window(2), window(3), window(2, stride: 1, dilation: 2), window(3, stride: 3), PoolWindow(size: shape.size)]
+        .map {
           window in TestCases.Entry(.maxPool) { try .pool(.maxPool, shape, window, layout, operands: $0) }
         }
     }
@@ -144,9 +147,10 @@ extension Suite {
   private static let resizeTests: [TestCases.Entry] = ImageShape.tests.flatMap { shape in
     ImageLayout.allCases.flatMap { layout in
       Resampling.allCases.flatMap { resampling in
-        [ImageSize(2 * shape.height, 2 * shape.width), ImageSize(shape.height + 1, 2), ImageSize(1, 3 * shape.width)].map {
-          size in TestCases.Entry(.resize) { try .resize(resampling, shape, to: size, layout, operands: $0) }
-        }
+        [ImageSize(2 * shape.height, 2 * shape.width), ImageSize(shape.height + 1, 2), ImageSize(1, 3 * shape.width)]
+          .map {
+            size in TestCases.Entry(.resize) { try .resize(resampling, shape, to: size, layout, operands: $0) }
+          }
       }
     }
   }
@@ -165,7 +169,8 @@ extension Suite {
     },
     BenchmarkCases.Entry(.averagePool, "ResNet-50 global: 8x7x7x2048", kernels: ["f32_avg_pool"]) {
       try .pool(
-        .averagePool, ImageShape(8, 7, 7, 2048), PoolWindow(size: ImageSize(7, 7)), .channelsLast, name: $0, operands: $1)
+        .averagePool, ImageShape(8, 7, 7, 2048), PoolWindow(size: ImageSize(7, 7)), .channelsLast, name: $0,
+        operands: $1)
     },
     BenchmarkCases.Entry(.resize, "SD 1.5 nearest: 1x32x32x640 to 64x64", kernels: ["f32_resize_nearest"]) {
       try .resize(.nearest, ImageShape(1, 32, 32, 640), to: ImageSize(64, 64), .channelsLast, name: $0, operands: $1)
@@ -175,7 +180,8 @@ extension Suite {
     },
     BenchmarkCases.Entry(.pad, "VAE downsampling: 1x256x256x128", kernels: ["f32_pad"]) {
       try .pad(
-        ImageShape(1, 256, 256, 128), ImageMargins(bottom: 1, right: 1), .constant(0), .channelsLast, name: $0, operands: $1)
+        ImageShape(1, 256, 256, 128), ImageMargins(bottom: 1, right: 1), .constant(0), .channelsLast, name: $0,
+        operands: $1)
     },
   ]
 }

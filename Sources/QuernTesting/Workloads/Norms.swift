@@ -161,7 +161,7 @@ extension Suite {
         try .norm(.l2Normalize, RowShape(3, 17), operands: $0)
       } wrong: {
         try .norm(.rmsNorm, RowShape(3, 17), affine: false, operands: $0)
-      }
+      },
     ])
 
   private static let softmaxTests: [TestCases.Entry] = RowShape.tests.flatMap { shape -> [TestCases.Entry] in
