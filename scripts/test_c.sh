@@ -16,7 +16,7 @@ readonly clang kernels=(CKernels/*.c CKernels/isa/*.c CKernels/drive/*.c)
 
 # objects NAME FLAGS... -- SOURCE...: compiles into .build-c/NAME, as many at once as there are cores.
 objects() {
-  local folder=.build-c/$1 flags=(-std=c17 -O3 -Wall -Wextra -Werror -ICKernels/include)
+  local folder=.build-c/$1 flags=(-std=c17 -O3 -Wall -Wextra -Werror -ICKernels/include -ICKernels/vec)
   shift
   while [[ $1 != -- ]]; do flags+=("$1"); shift; done
   shift

@@ -8,7 +8,7 @@
 #define JOIN(a, b) JOIN_(a, b)
 #define TEXT_(text) #text
 #define TEXT(text) TEXT_(text)
-#include TEXT(../../../ CKernels / vec / JOIN(vec, ISA).h)
+#include TEXT(JOIN(vec, ISA).h)
 
 #include "../../../CKernels/body/math.h"
 
