@@ -1,70 +1,8 @@
 // GEMM: the block kernel, the packing kernels and the driver.
 #include <stdlib.h>
-#include <string.h>
 
-#include "activations.h"
 #include "definitions.h"
-
-// An operand seen as a matrix of the product, which may lie transposed in memory.
-typedef struct side {
-  operand *at;
-  int transposed;
-  size_t first;  // its rows in the operand start here: one entry of a batch
-} side;
-
-static double value(const side *s, size_t i, size_t j) {
-  return s->transposed ? element(s->at, s->first + j, i) : element(s->at, s->first + i, j);
-}
-
-// What a product adds to A B: C before the call, bias, activation and residual.
-typedef struct finish {
-  double alpha, beta;
-  const double *held;  // [m, n]
-  const operand *bias, *residual;  // the residual may be C
-  ck_activation activation;
-  int exact;  // operands are small integers
-} finish;
-
-// gamma(k + 3) of the magnitudes through the activation's slope, the activation's own error, and one rounding.
-static void compare(test *t, const side *a, const side *b, const operand *c, size_t row, size_t m, size_t k, const finish *f) {
-  for (size_t i = 0; i < m; i++)
-    for (size_t j = 0; j < c->n; j++) {
-      double sum = 0, magnitude = 0;
-      for (size_t p = 0; p < k; p++) {
-        const double product = value(a, i, p) * value(b, p, j);
-        sum += product, magnitude += fabs(product);
-      }
-      const double old = f->beta == 0 ? 0 : f->beta * f->held[(row + i) * c->n + j], bias = f->bias ? element(f->bias, 0, j) : 0;
-      const double x = f->alpha * sum + old + bias, y = activation_of(f->activation, x);
-      magnitude = fabs(f->alpha) * magnitude + fabs(old) + fabs(bias);
-      const double residual = f->residual == c ? f->held[(row + i) * c->n + j]
-                              : f->residual    ? element(f->residual, row + i, j)
-                                               : 0;
-      const double expected = y + residual;
-      const double error = activated_error(f->activation, x, y, gamma_of((double)k + 3) * magnitude);
-      check_element(t, c, row + i, j, expected, f->exact ? 0 : error + 2 * U * fabs(expected));
-    }
-}
-
-// Of f32, or of any type; small integers where sums are to be exact.
-static operand *values(test *t, size_t typed, size_t rows, size_t n, int exact) {
-  const ck_dtype type = typed ? any_type(t) : CK_F32;
-  const size_t rs = rows > 1 ? stride_for(t, n) : n;
-  return exact ? integers(t, type, rows, n, rs) : matrix(t, type, rows, n, rs, 2);
-}
-
-// A panel of `unit` rows or columns, [k][unit], zero-padded, as gemm kernels read it.
-static void pack(const side *from, int rows, size_t count, size_t k, size_t unit, operand *to) {
-  size_t at = 0;
-  for (size_t q = 0; q < count; q += unit)
-    for (size_t p = 0; p < k; p++)
-      for (size_t r = 0; r < unit; r++) {
-        const size_t i = q + r;
-        set_element(to, 0, at++, i >= count ? 0 : rows ? value(from, i, p) : value(from, p, i));
-      }
-}
-
-static size_t padded(size_t count, size_t unit) { return (count + unit - 1) / unit * unit; }
+#include "products.h"
 
 static void gemm_block_case(test *t, size_t m, size_t n, size_t k, int place) {
   const size_t mr = t->table->gemm_mr, nr = t->table->gemm_nr;
@@ -76,37 +14,28 @@ static void gemm_block_case(test *t, size_t m, size_t n, size_t k, int place) {
   side a = {.at = values(t, 0, m, k, exact)}, b = {.at = values(t, 0, k, n, exact)};
   operand *c = values(t, 0, m, n, exact);
   c->written = 1;
-  finish f = {.alpha = 1, .exact = exact};
-  const size_t style = random_below(t, 4);  // the straight stores, then the whole epilogue
-  if (style == 1) f.beta = 1;
-  if (style >= 2) {
-    f.alpha = exact ? 2 : random_in(t, -2, 2), f.beta = exact ? -1 : random_in(t, -2, 2);
-    f.alpha = (float)f.alpha, f.beta = (float)f.beta;
-    f.bias = random_bits(t) & 1 ? values(t, 0, 1, n, exact) : 0;
-    f.residual = random_bits(t) & 1 ? values(t, 0, m, n, exact) : 0;
-    f.activation = exact ? (random_bits(t) & 1 ? CK_RELU : CK_IDENTITY) : (ck_activation)random_below(t, CK_ACTIVATION_COUNT);
-  }
+  finish f = any_finish(t, 0, c, 1, n, exact);
+  if (one_in(t, 2)) f.beta = one_in(t, 2) ? 1 : exact ? -1 : (float)random_in(t, -2, 2);
   ck_gemm_block block = {.m = m, .n = n, .k = k, .c = floats(c), .c_rs = c->rs, .alpha = (float)f.alpha, .beta = (float)f.beta};
   block.a = floats(a.at), block.a_rs = a.at->rs, block.a_packed = a_packed;
   if (a_packed) {
-    operand *packed = vector(t, padded(m, mr) * k, 1);
-    pack(&a, 1, m, k, mr, packed);
+    operand *packed = vector(t, padded_to(m, mr) * k, 1);
+    pack(&a, 1, m, k, mr, packed, 0);
     block.a = floats(packed);
   }
   if (b_in_place) {
     block.b = floats(b.at), block.b_ks = b.at->rs, block.b_panel = nr;
   } else {
-    operand *packed = vector(t, padded(n, nr) * k, 1);
-    pack(&b, 0, n, k, nr, packed);
+    operand *packed = vector(t, padded_to(n, nr) * k, 1);
+    pack(&b, 0, n, k, nr, packed, 0);
     block.b = floats(packed), block.b_panel = nr * k;
   }
   block.bias = floats(f.bias), block.residual = floats(f.residual), block.activation = f.activation;
   block.residual_rs = f.residual ? f.residual->rs : 0;
-  f.held = values_of(c);
   seal(t);
   t->table->f32_gemm_block(&block);
   check_untouched(t);
-  compare(t, &a, &b, c, 0, m, k, &f);
+  check_product(t, &(product){a, b, c, 0, 0, m, n, k}, &f);
   free((void *)f.held);
 }
 
@@ -128,8 +57,8 @@ static void pack_case(test *t, int rows, size_t count, size_t k, int transposed,
   const int tall = rows != transposed;  // memory rows run along `count`
   operand *source =
       tall ? matrix(t, CK_F32, count, k, stride_for(t, k), 2) : matrix(t, CK_F32, k, count, stride_for(t, count), 2);
-  operand *packed = vector(t, padded(count, unit) * k, 1), *expected = vector(t, padded(count, unit) * k, 1);
-  pack(&(side){.at = source, .transposed = transposed}, rows, count, k, unit, expected);
+  operand *packed = vector(t, padded_to(count, unit) * k, 1), *expected = vector(t, padded_to(count, unit) * k, 1);
+  pack(&(side){.at = source, .transposed = transposed}, rows, count, k, unit, expected, 0);
   packed->written = 1;
   seal(t);
   const size_t along = tall ? source->rs : 1, deep = tall ? 1 : source->rs;
@@ -157,8 +86,8 @@ static void pack_driver_case(test *t, const void *shape, size_t threads) {
   const size_t n = *(const size_t *)shape, k = 301, nr = t->table->gemm_nr;
   situation(t, AT_END, "n=%zu k=%zu threads=%zu", n, k, threads);
   side b = {.at = matrix(t, CK_F32, k, n, stride_for(t, n), 2)};
-  operand *packed = vector(t, ck_f32_packed_size(t->table, n, k), 1), *expected = vector(t, padded(n, nr) * k, 1);
-  pack(&b, 0, n, k, nr, expected);
+  operand *packed = vector(t, ck_f32_packed_size(t->table, n, k), 1), *expected = vector(t, padded_to(n, nr) * k, 1);
+  pack(&b, 0, n, k, nr, expected, 0);
   packed->written = 1;
   seal(t);
   ck_f32_pack_b(t->table, n, k, floats(b.at), b.at->rs, 1, floats(packed), threads);
@@ -203,7 +132,7 @@ static void gemm_case(test *t, const void *shape, size_t threads) {
   if (f.residual) call.residual_bs = m * f.residual->rs, call.residual_rs = f.residual->rs, call.residual_type = f.residual->type;
   if (packs) {
     operand *packed = matrix(t, b.at->type, 1, ck_f32_packed_size(t->table, n, k), 0, 1);
-    pack(&b, 0, n, k, t->table->gemm_nr, packed);
+    pack(&b, 0, n, k, t->table->gemm_nr, packed, 0);
     call.packed = floats(packed), call.b = 0;
   }
   f.held = values_of(c);
@@ -212,7 +141,7 @@ static void gemm_case(test *t, const void *shape, size_t threads) {
   check_untouched(t);
   for (size_t z = 0; threads == 1 && z < batch; z++) {
     a.first = z * a_rows, b.first = packs ? 0 : z * b_rows;
-    compare(t, &a, &b, c, z * m, m, k, &f);
+    check_product(t, &(product){a, b, c, z * m, 0, m, n, k}, &f);
   }
   free((void *)f.held);
 }
