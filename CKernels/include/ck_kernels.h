@@ -3,6 +3,7 @@
 #define CK_KERNELS_H
 
 #include "ck_types.h"
+#include "ck_conv.h"
 
 struct ck_kernels {
   ck_isa isa;

@@ -15,6 +15,7 @@
 #include "../body/gemm.h"
 
 #include "../body/attention.h"
+#include "../body/conv.h"
 #include "../body/elementwise.h"
 #include "../body/gather.h"
 #include "../body/norm.h"
