@@ -19,4 +19,10 @@
 #include "../body/elementwise.h"
 #include "../body/gather.h"
 #include "../body/norm.h"
+#include "../body/position.h"
+
+#include "../body/groupnorm.h"
+#include "../body/image.h"
+#include "../body/routing.h"
 #include "../body/softmax.h"
+#include "../body/sparse.h"
