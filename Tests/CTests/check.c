@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MOST_OPERANDS = 12, ARENA_BYTES = 8 << 20, MARGIN = 256, CANARY = 0xFF, MOST_MESSAGES = 4 };
+enum { MOST_OPERANDS = 24, ARENA_BYTES = 8 << 20, MARGIN = 256, CANARY = 0xFF, MOST_MESSAGES = 4 };
 
 // One arena an operand of a case, between two pages that nobody may touch.
 static unsigned char *arenas[MOST_OPERANDS];
@@ -99,8 +99,8 @@ operand *matrix(test *t, ck_dtype type, size_t rows, size_t n, size_t rs, double
   return o;
 }
 
-operand *integers(test *t, size_t rows, size_t n, size_t rs) {
-  operand *o = place(t, CK_F32, rows, n, rs);
+operand *integers(test *t, ck_dtype type, size_t rows, size_t n, size_t rs) {
+  operand *o = place(t, type, rows, n, rs);
   for (size_t i = 0; i < rows; i++)
     for (size_t j = 0; j < n; j++) set_element(o, i, j, (double)random_below(t, 9) - 4);
   return o;
@@ -163,11 +163,15 @@ void set_element(const operand *o, size_t i, size_t j, double value) {
     return;
   }
   const double size = fabs(value);
-  uint32_t bits = (uint32_t)(size * 0x1p24);  // denormal
-  if (size >= 0x1p-14) {
+  uint32_t bits;
+  if (!isfinite(value)) {
+    bits = isnan(value) ? 0x7E00 : 0x7C00;
+  } else if (size < 0x1p-14) {
+    bits = (uint32_t)(size * 0x1p24);  // denormal
+  } else {
     int exponent;
     const double mantissa = frexp(size, &exponent);
-    bits = (uint32_t)(exponent + 13) << 10 | ((uint32_t)(mantissa * 2048) - 1024);
+    bits = (uint32_t)(exponent + 14) << 10 | ((uint32_t)(mantissa * 2048) - 1024);
   }
   ((uint16_t *)o->at)[i * o->rs + j] = (uint16_t)(bits | (signbit(value) ? 0x8000 : 0));
 }
@@ -203,7 +207,16 @@ void check_element(test *t, const operand *o, size_t i, size_t j, double expecte
   fail(t, "[%zu, %zu] is %.9g, not %.9g within %.3g", i, j, got, expected, bound);
 }
 
-void *bits_of(const operand *o) {
+double *values_of(const operand *o) {
+  if (!o) return 0;
+  double *values = malloc((o->rows * o->n + 1) * sizeof *values);
+  for (size_t i = 0; i < o->rows; i++)
+    for (size_t j = 0; j < o->n; j++) values[i * o->n + j] = element(o, i, j);
+  return values;
+}
+
+// A copy of an operand's elements, packed row by row. The caller frees it.
+static void *bits_of(const operand *o) {
   const size_t bytes = o->n * ck_dtype_size(o->type);
   unsigned char *copy = malloc(o->rows * bytes + 1);
   for (size_t i = 0; i < o->rows; i++) memcpy(copy + i * bytes, (const char *)o->at + i * o->rs * ck_dtype_size(o->type), bytes);
@@ -217,4 +230,22 @@ void check_bits(test *t, const operand *o, const void *bits, const char *what) {
       fail(t, "%s: row %zu has other bits", what, i);
       return;
     }
+}
+
+void check_threads(test *t, threaded_case run, const void *shape) {
+  const size_t thread_counts[] = {1, 3};
+  void *alone[MOST_OPERANDS] = {0};
+  const uint64_t seed = random_bits(t);
+  for (size_t k = 0; k < COUNT(thread_counts); k++) {
+    t->random = seed;
+    run(t, shape, thread_counts[k]);
+    for (size_t o = 0; o < t->operands; o++) {
+      if (!operands[o].written) continue;
+      if (k)
+        check_bits(t, &operands[o], alone[o], "more threads");
+      else
+        alone[o] = bits_of(&operands[o]);
+    }
+  }
+  for (size_t o = 0; o < MOST_OPERANDS; o++) free(alone[o]);
 }

@@ -49,11 +49,14 @@ double random_in(test *t, double low, double high);
 // New operands of this case. `matrix` holds random values within `size` of 0; `integers` small whole ones, so that sums are
 // exact.
 operand *matrix(test *t, ck_dtype type, size_t rows, size_t n, size_t rs, double size);
-operand *integers(test *t, size_t rows, size_t n, size_t rs);
+operand *integers(test *t, ck_dtype type, size_t rows, size_t n, size_t rs);
 operand *vector(test *t, size_t n, double size);
 int32_t *indices(test *t, size_t count);  // zeros for the check to fill
+static inline ck_dtype any_type(test *t) { return (ck_dtype)random_below(t, CK_DTYPE_COUNT); }
 // A row stride for n columns: n, or more in every second case.
 size_t stride_for(test *t, size_t n);
+static inline int one_in(test *t, size_t count) { return random_below(t, count) == 0; }
+static inline int any_place(test *t) { return one_in(t, 2) ? AT_END : (int)random_below(t, PLACES - 1); }
 static inline float *floats(const operand *o) { return o ? o->at : 0; }
 
 double element(const operand *o, size_t i, size_t j);
@@ -68,13 +71,15 @@ void seal(test *t);
 void check_untouched(test *t);
 // Fails unless element (i, j) of o is within `bound`, and its own storage's rounding, of `expected`.
 void check_element(test *t, const operand *o, size_t i, size_t j, double expected, double bound);
-// A copy of an operand's elements, packed row by row, and whether an operand holds the same bits. The caller frees it.
-void *bits_of(const operand *o);
+// Whether an operand holds these bits, rows one after the other.
 void check_bits(test *t, const operand *o, const void *bits, const char *what);
+// The elements of an operand in double, or NULL without one. The caller frees them.
+double *values_of(const operand *o);
 
 static inline double gamma_of(double n) { return n * U / (1 - n * U); }  // n roundings, Higham, chapter 3
 
-// Threads, in turn: alone, and as a team.
-static const size_t thread_counts[] = {1, 3};
+// Runs a case alone and as a team, with the same operands: what it writes must be the same bits.
+typedef void (*threaded_case)(test *t, const void *shape, size_t threads);
+void check_threads(test *t, threaded_case run, const void *shape);
 
 #endif

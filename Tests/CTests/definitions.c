@@ -7,9 +7,8 @@ void define_f32_epilogue(const row *r) {
   const ck_activation kind = r->call->activation;
   for (size_t j = 0; j < r->n; j++) {
     const double scaled = r->call->scale * r->x[j], bias = r->bias ? r->bias[j] : 0, y = activation_of(kind, scaled + bias);
-    const double magnitude = fabs(scaled) + fabs(bias), shift = activation_slope(kind) * gamma_of(2) * magnitude;
     r->y[j] = y + (r->other ? r->other[j] : 0);
-    r->y_error[j] = shift + activation_error(kind, magnitude, fabs(y) + shift) + 2 * U * fabs(r->y[j]);
+    r->y_error[j] = activated_error(kind, scaled + bias, y, gamma_of(2) * (fabs(scaled) + fabs(bias))) + 2 * U * fabs(r->y[j]);
   }
 }
 
@@ -17,6 +16,32 @@ void define_f32_activation(const row *r) {
   for (size_t j = 0; j < r->n; j++) {
     r->y[j] = activation_of(r->call->activation, r->x[j]);
     r->y_error[j] = activation_error(r->call->activation, r->x[j], r->y[j]);
+  }
+}
+
+void define_f32_gated(const row *r) {
+  for (size_t j = 0; j < r->n; j++) {
+    const double y = activation_of(r->call->activation, r->x[j]);
+    r->y[j] = y * r->other[j];
+    r->y_error[j] = activation_error(r->call->activation, r->x[j], y) * fabs(r->other[j]) + U * fabs(r->y[j]);
+  }
+}
+
+void define_f32_exp(const row *r) {
+  for (size_t j = 0; j < r->n; j++) r->y[j] = exp(r->x[j]), r->y_error[j] = exp_error(r->y[j]);
+}
+void define_f32_erf(const row *r) {
+  for (size_t j = 0; j < r->n; j++) r->y[j] = erf(r->x[j]), r->y_error[j] = erf_error(r->y[j]);
+}
+void define_f32_softplus(const row *r) {
+  for (size_t j = 0; j < r->n; j++) r->y[j] = softplus_of(r->x[j]), r->y_error[j] = softplus_error(r->y[j]);
+}
+
+void define_f32_repu(const row *r) {
+  const double power = (double)r->call->power;
+  for (size_t j = 0; j < r->n; j++) {
+    r->y[j] = pow(MAX(r->x[j], 0), power);
+    r->y_error[j] = gamma_of(power - 1) * r->y[j] + power * 0x1p-149;
   }
 }
 
@@ -42,7 +67,8 @@ static void define_norm(const row *r, int centred, int by_length) {
   const double n = (double)MAX(r->n, 1), epsilon = r->call->epsilon;
   double mean = 0, size = 0, squares = 0, largest = 0;
   for (size_t j = 0; j < r->n; j++) {
-    r->y[j] = r->x[j] + (r->other ? r->other[j] : 0);
+    r->y[j] = r->z[j] = r->x[j] + (r->other ? r->other[j] : 0);
+    r->z_error[j] = U * fabs(r->z[j]);
     mean += centred ? r->y[j] / n : 0, size += fabs(r->y[j]) / n, largest = MAX(largest, fabs(r->y[j]));
   }
   for (size_t j = 0; j < r->n; j++) squares += (r->y[j] - mean) * (r->y[j] - mean);

@@ -13,16 +13,18 @@ typedef struct rows_case {
   double *x_values, *other_values, *weight_values, *bias_values, *held_values;
 } rows_case;
 
+// CK_DTYPE_COUNT stands for any type, another one for each operand.
+static ck_dtype type_of(test *t, ck_dtype type) { return type == CK_DTYPE_COUNT ? any_type(t) : type; }
+
 static operand *maybe(test *t, int32_t fields, int32_t always, int32_t sometimes, ck_dtype type, size_t rows, size_t n) {
   const size_t rs = rows > 1 ? stride_for(t, n) : n;
-  return fields & always || (fields & sometimes && random_bits(t) & 1) ? matrix(t, type, rows, n, rs, 2) : 0;
+  return fields & always || (fields & sometimes && random_bits(t) & 1) ? matrix(t, type_of(t, type), rows, n, rs, 2) : 0;
 }
 
 static ck_rows make_call(test *t, int32_t fields, ck_dtype type, size_t rows, size_t n, rows_case *c) {
   const size_t x_n = fields & TWICE ? 2 * n : n;
   size_t x_rows = fields & TABLE ? TABLE_ROWS : rows;
   ck_rows call = {.rows = rows, .n = n, .x_n = x_n == n ? 0 : x_n, .scale = 1, .diagonal = CK_NO_DIAGONAL};
-  call.x_type = call.other_type = call.y_type = call.z_type = type;
   c->index = 0;
   if (fields & TABLE) {
     c->index = indices(t, rows);
@@ -34,19 +36,24 @@ static ck_rows make_call(test *t, int32_t fields, ck_dtype type, size_t rows, si
     x_rows = (size_t)c->index[rows];
   }
   const int one = fields & ONE_ROW && random_bits(t) & 1;
-  c->x = matrix(t, type, x_rows, x_n, stride_for(t, x_n), 4);
+  c->x = matrix(t, type_of(t, type), x_rows, x_n, stride_for(t, x_n), 4);
   c->other = maybe(t, fields, OTHER, MAYBE_OTHER, type, one ? 1 : rows, n);
   c->weight = maybe(t, fields, 0, MAYBE_WEIGHT, CK_F32, 1, n);
   c->bias = maybe(t, fields, 0, MAYBE_BIAS, CK_F32, 1, n);
   const int in_place = fields & IN_PLACE && random_bits(t) & 1;
-  c->y = in_place ? c->x : matrix(t, type, rows, n, stride_for(t, n), 2);
-  c->z = fields & SECOND ? matrix(t, type, rows, n, stride_for(t, n), 2) : 0;
+  c->y = in_place ? c->x : matrix(t, type_of(t, type), rows, n, stride_for(t, n), 2);
+  c->z = 0;
+  if (fields & SECOND && c->other && one_in(t, 2)) {
+    const size_t choice = random_below(t, in_place ? 2 : 3);
+    c->z = choice == 0 ? matrix(t, type_of(t, type), rows, n, stride_for(t, n), 2) : choice == 1 ? c->other : c->x;
+  }
   c->y->written = 1;
   if (c->z) c->z->written = 1;
   if (fields & SCALE) call.scale = (float)random_in(t, -2, 2);
   if (fields & EPSILON) call.epsilon = random_bits(t) & 1 ? 1e-5f : 1e-12f;
   if (fields & ACTIVATION) call.activation = (ck_activation)random_below(t, CK_ACTIVATION_COUNT);
   if (fields & DIAGONAL && random_bits(t) & 1) call.diagonal = (ptrdiff_t)random_below(t, n + 4) - 3;
+  if (fields & POWER) call.power = 1 + random_below(t, 9);
   call.accumulate = fields & ACCUMULATE && random_bits(t) & 1;
   call.index = c->index;
   call.x = floats(c->x), call.x_rs = c->x->rs;
@@ -54,15 +61,9 @@ static ck_rows make_call(test *t, int32_t fields, ck_dtype type, size_t rows, si
   call.weight = floats(c->weight), call.bias = floats(c->bias);
   call.y = floats(c->y), call.y_rs = c->y->rs;
   call.z = floats(c->z), call.z_rs = c->z ? c->z->rs : 0;
+  call.x_type = c->x->type, call.y_type = c->y->type;
+  call.other_type = c->other ? c->other->type : CK_F32, call.z_type = c->z ? c->z->type : CK_F32;
   return call;
-}
-
-static double *values_of(const operand *o) {
-  if (!o) return 0;
-  double *values = malloc((o->rows * o->n + 1) * sizeof *values);
-  for (size_t i = 0; i < o->rows; i++)
-    for (size_t j = 0; j < o->n; j++) values[i * o->n + j] = element(o, i, j);
-  return values;
 }
 
 static void read_values(rows_case *c) {
@@ -108,26 +109,26 @@ static void check_kernel(test *t, int32_t fields, ck_rows_kernel kernel, row_def
 }
 
 // Through the driver: every storage type, the same bits on any number of threads.
-static void check_driver(test *t, int32_t fields, ck_rows_kernel kernel, row_definition definition, ck_dtype type, size_t rows,
-                         size_t n, int place) {
-  void *alone = 0;
-  const uint64_t seed = random_bits(t);
-  for (size_t k = 0; k < COUNT(thread_counts); k++) {
-    rows_case c;
-    t->random = seed;
-    situation(t, place, "driver, type %d rows=%zu n=%zu threads=%zu", type, rows, n, thread_counts[k]);
-    const ck_rows call = make_call(t, fields, type, rows, n, &c);
-    read_values(&c);
-    seal(t);
-    if (ck_rows_run(t->table, kernel, &call, thread_counts[k])) fail(t, "no scratch");
-    check_untouched(t);
-    if (k)
-      check_bits(t, c.y, alone, "more threads");
-    else
-      compare(t, fields, &call, &c, definition), alone = bits_of(c.y);
-    free_values(&c);
-  }
-  free(alone);
+typedef struct driver_case {
+  int32_t fields;
+  ck_rows_kernel kernel;
+  row_definition definition;
+  ck_dtype type;
+  size_t rows, n;
+  int place;
+} driver_case;
+
+static void run_driver(test *t, const void *shape, size_t threads) {
+  const driver_case *d = shape;
+  rows_case c;
+  situation(t, d->place, "driver, type %d rows=%zu n=%zu threads=%zu", d->type, d->rows, d->n, threads);
+  const ck_rows call = make_call(t, d->fields, d->type, d->rows, d->n, &c);
+  read_values(&c);
+  seal(t);
+  if (ck_rows_run(t->table, d->kernel, &call, threads)) fail(t, "no scratch");
+  check_untouched(t);
+  if (threads == 1) compare(t, d->fields, &call, &c, d->definition);
+  free_values(&c);
 }
 
 void check_rows(test *t, int32_t fields, ck_rows_kernel kernel, row_definition definition) {
@@ -136,9 +137,10 @@ void check_rows(test *t, int32_t fields, ck_rows_kernel kernel, row_definition d
   const size_t lengths[] = {127, 128, 129, 255, 257, 512, 1025};
   for (size_t k = 0; k < COUNT(lengths); k++)
     for (int place = AT_END; place < PLACES - 1; place += 3) check_kernel(t, fields, kernel, definition, lengths[k], place);
-  for (int type = 0; type < CK_DTYPE_COUNT; type++) {
-    for (size_t n = 0; n <= 35; n++) check_driver(t, fields, kernel, definition, (ck_dtype)type, 3, n, n % 2 ? AT_END : 1);
-    check_driver(t, fields, kernel, definition, (ck_dtype)type, 2100, 17, AT_END);
-    check_driver(t, fields, kernel, definition, (ck_dtype)type, 5, 9001, 3);
+  for (int type = 0; type <= CK_DTYPE_COUNT; type++) {
+    driver_case c = {fields, kernel, definition, (ck_dtype)type, 3, 0, AT_END};
+    for (; c.n <= 35; c.n++) c.place = c.n % 2 ? AT_END : 1, check_threads(t, run_driver, &c);
+    c.rows = 2100, c.n = 17, c.place = AT_END, check_threads(t, run_driver, &c);
+    c.rows = 5, c.n = 9001, c.place = 3, check_threads(t, run_driver, &c);
   }
 }

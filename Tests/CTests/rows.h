@@ -29,8 +29,9 @@ enum {
   TABLE = 1024,       // index: rows of x
   SEGMENTS = 2048,    // index: [rows + 1] offsets into x
   ACCUMULATE = 4096,  // adds to y
-  SECOND = 8192,      // writes z
+  SECOND = 8192,      // may write z where there is an `other`; z may be x or that
   TWICE = 16384,      // rows of x are 2 n long
+  POWER = 32768,
 };
 
 typedef void (*row_definition)(const row *r);

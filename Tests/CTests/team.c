@@ -1,8 +1,7 @@
-// The threading seam, the row driver's empty calls, and the activations at values that lengths and places do not reach.
+// The threading seam, and the row driver's empty calls.
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "activations.h"
 #include "definitions.h"
 
 enum { MOST_ITEMS = 1000, MOST_THREADS = 8 };
@@ -43,22 +42,5 @@ void check_rows_run(test *t) {
   for (int type = 0; type < CK_DTYPE_COUNT; type++) {
     const ck_rows call = {.n = 5, .x_type = (ck_dtype)type, .y_type = (ck_dtype)type};
     if (ck_rows_run(t->table, never, &call, 2)) fail(t, "type %d", type);
-  }
-}
-
-// Every bfloat16 value: all exponents, denormals, infinities and NaN.
-void check_special_values(test *t) {
-  enum { PATTERNS = 1 << 16 };
-  for (int kind = 0; kind < CK_ACTIVATION_COUNT; kind++) {
-    situation(t, AT_END, "activation %d at every bfloat16", kind);
-    operand *x = matrix(t, CK_F32, 1, PATTERNS, PATTERNS, 0), *y = matrix(t, CK_F32, 1, PATTERNS, PATTERNS, 0);
-    for (uint32_t bits = 0; bits < PATTERNS; bits++) floats(x)[bits] = (float)decoded(CK_BF16, bits);
-    const ck_rows call = {.rows = 1, .n = PATTERNS, .x = floats(x), .y = floats(y), .activation = (ck_activation)kind};
-    t->table->f32_activation(&call, 0, 1);
-    for (size_t j = 0; j < PATTERNS; j++) {
-      const double at = element(x, 0, j), exact = activation_of((ck_activation)kind, at);
-      const int has_no_limit = at == -INFINITY && (kind == CK_SILU || kind == CK_GELU_ERF || kind == CK_GELU_TANH);
-      check_element(t, y, 0, j, has_no_limit ? NAN : exact, activation_error((ck_activation)kind, at, exact));
-    }
   }
 }
