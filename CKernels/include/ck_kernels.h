@@ -3,6 +3,8 @@
 #define CK_KERNELS_H
 
 #include "ck_types.h"
+#include "ck_data.h"
+#include "ck_random.h"
 
 struct ck_kernels {
   ck_isa isa;

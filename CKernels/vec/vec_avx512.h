@@ -26,6 +26,7 @@ CK_INLINE vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEARE
 CK_INLINE vf vf_abs(vf a) { return _mm512_abs_ps(a); }
 CK_INLINE vf vf_copysign(vf a, vf s) { return _mm512_or_ps(vf_abs(a), _mm512_and_ps(_mm512_set1_ps(-0.0f), s)); }
 CK_INLINE vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+CK_INLINE vm vf_is_nan(vf a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
 CK_INLINE vf vf_scalef(vf x, vf e) { return _mm512_scalef_ps(x, e); }
 CK_INLINE vf vf_scalen(vf x, vf e) { return _mm512_scalef_ps(x, e); }

@@ -31,6 +31,7 @@ CK_INLINE vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
 CK_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 CK_INLINE vf vf_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
 CK_INLINE vm vf_lt(vf a, vf b) { return vcltq_f32(a, b); }
+CK_INLINE vm vf_is_nan(vf a) { return vmvnq_u32(vceqq_f32(a, a)); }
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return vbslq_f32(m, a, b); }
 CK_INLINE vf vf_min(vf a, vf b) { return vf_select(vf_lt(a, b), a, b); }
 CK_INLINE vf vf_max(vf a, vf b) { return vf_select(vf_lt(b, a), a, b); }

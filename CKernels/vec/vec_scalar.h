@@ -29,6 +29,7 @@ CK_INLINE vf vf_round(vf a) { return rintf(a); }
 CK_INLINE vf vf_abs(vf a) { return fabsf(a); }
 CK_INLINE vf vf_copysign(vf a, vf s) { return copysignf(a, s); }
 CK_INLINE vm vf_lt(vf a, vf b) { return a < b; }
+CK_INLINE vm vf_is_nan(vf a) { return a != a; }
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return m ? a : b; }
 CK_INLINE vf vf_pow2_(int32_t e) {
   uint32_t bits = (uint32_t)(e + 127) << 23;
