@@ -107,6 +107,28 @@ def fit_turn():
         show(f"cos {terms} terms", *rounded_fit(columns, cosine, t**2))
 
 
+def fit_erf(split=1.0, limit=4.0):
+    # Below the split erf(a) = a + a p(a^2), relative to erf; above it 1 - e^-q(a): the error counted is that of erf.
+    a = grid(1e-4, split, 1500)
+    target = np.array([float(mp.erf(mp.mpf(x)) / mp.mpf(x) - 1) for x in a])
+    columns = np.stack([a ** (2 * i) for i in range(7)], axis=1)
+    show("erf below the split", *rounded_fit(columns, target, a / np.array([float(mp.erf(mp.mpf(x))) for x in a])))
+    a = grid(split, limit, 1500)
+    tail = np.array([float(mp.erfc(mp.mpf(x))) for x in a])
+    target = np.array([float(-mp.log(mp.erfc(mp.mpf(x)))) for x in a])
+    columns = np.stack([a**i for i in range(8)], axis=1)
+    show("-log erfc above it", *rounded_fit(columns, target, tail))
+
+
+def fit_log1p():
+    # log(1 + z) = d + d s R(s), d = 2 z / (2 + z), s = (d / 2)^2, for z in (0, 1].
+    d = grid(1e-3, 2 / 3, 1500)
+    s = (d / 2) ** 2
+    target = np.array([float((mp.atanh(mp.mpf(x) / 2) * 2 / mp.mpf(x) - 1) / (mp.mpf(x) / 2) ** 2) for x in d])
+    columns = np.stack([s**i for i in range(4)], axis=1)
+    show("log1p", *rounded_fit(columns, target, s))
+
+
 def fit_constants():
     log2 = mp.log(2)
     high = float(mp.floor(log2 * 2**15) / 2**15)  # 15 bits: n * high is exact for |n| < 2^9
@@ -126,3 +148,5 @@ if __name__ == "__main__":
     fit_normal()
     fit_log()
     fit_turn()
+    fit_erf()
+    fit_log1p()

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "../include/ck_kernels.h"
+#include "../include/ck_parallel.h"
 
 #define CK_INLINE static inline __attribute__((always_inline))
 #define CK_MIN(a, b) ((a) < (b) ? (a) : (b))

@@ -15,8 +15,8 @@ void CK_NAME(f32_transpose)(size_t m, size_t n, const float *x, size_t x_rs, flo
 }
 
 // The larger, or a NaN where there is one: vf_max returns its second operand then.
-CK_INLINE vf data_max_(vf a, vf b) { return vf_select(vf_is_nan(a), a, vf_max(a, b)); }
-CK_INLINE vf data_min_(vf a, vf b) { return vf_select(vf_is_nan(a), a, vf_min(a, b)); }
+CK_INLINE vf data_max_(vf a, vf b) { return vf_select(vf_nan(a), a, vf_max(a, b)); }
+CK_INLINE vf data_min_(vf a, vf b) { return vf_select(vf_nan(a), a, vf_min(a, b)); }
 
 CK_INLINE vf binary_(const ck_binary kind, vf a, vf b) {
   if (kind == CK_SUBTRACT) return vf_sub(a, b);

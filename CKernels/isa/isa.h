@@ -22,4 +22,10 @@
 #include "../body/random.h"
 #include "../body/reduce.h"
 #include "../body/slerp.h"
+#include "../body/position.h"
+
+#include "../body/groupnorm.h"
+#include "../body/image.h"
+#include "../body/routing.h"
 #include "../body/softmax.h"
+#include "../body/sparse.h"

@@ -5,7 +5,7 @@ import Testing
 /// Backends with one fault each. A harness that passes any of them is decoration.
 @Suite struct MutantTests {
   /// Kernels with a fault that a real one could have.
-  struct Mutant: Backend {
+  struct FaultyBackend: Backend {
     enum Fault: String, CaseIterable, Sendable {
       case dropsLastProduct, dropsTailColumn, dropsLastRow, forgetsBias, forgetsResidual, activatesAfterResidual
       case readsBetaZero, forgetsBeta, transposesNothing, ignoresCausal, ignoresAdditiveMask, wrongKeyHead, wrongScale
@@ -43,7 +43,7 @@ import Testing
             guard let weight = weights.row(j) else { continue }
             let last = weights.inputs - 1
             y.base[i * y.strides[0] + j] -=
-              epilogue.scale * x.base[i * x.strides[0] + last] * weight.base[last * weight.stride]
+              epilogue.scale * x.base[i * x.strides[0] + last] * Float(weight[last])
           }
         }
       }
@@ -73,7 +73,7 @@ import Testing
 
     func attention(
       queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout, mask: AttentionMask,
-      scale: Float, into o: MutableTensor
+      scale: Float, softCap: Float, logSumExp: MutableTensor?, into o: MutableTensor
     ) {
       var (keys, values, mask) = (keys, values, mask)
       if fault == .ignoresCausal { mask.isCausal = false }
@@ -90,10 +90,11 @@ import Testing
         let layout = AttentionLayout(queries: layout.queries, keys: fewer)
         return good.attention(
           queries: queries, keys: keys.rows(0..<fewer.total), values: values.rows(0..<fewer.total), layout: layout,
-          mask: mask, scale: scale, into: o)
+          mask: mask, scale: scale, softCap: softCap, logSumExp: logSumExp, into: o)
       }
       good.attention(
-        queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, into: o)
+        queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, softCap: softCap,
+        logSumExp: logSumExp, into: o)
     }
 
     func softmax(_ x: TensorView, scale: Float, mask: TensorView?, diagonal: Int?, into y: MutableTensor) {
@@ -107,22 +108,26 @@ import Testing
     }
 
     func layerNorm(
-      _ x: TensorView, residual: TensorView?, weight: Tensor?, bias: Tensor?, epsilon: Float, into y: MutableTensor
+      _ x: TensorView, residual: TensorView?, sum: MutableTensor?, weight: Tensor?, bias: Tensor?, epsilon: Float,
+      into y: MutableTensor
     ) {
       let residual = fault == .normForgetsResidual ? nil : residual
       let epsilon = fault == .normForgetsEpsilon ? 0 : epsilon
-      good.layerNorm(x, residual: residual, weight: weight, bias: bias, epsilon: epsilon, into: y)
+      good.layerNorm(x, residual: residual, sum: sum, weight: weight, bias: bias, epsilon: epsilon, into: y)
       if fault == .normSampleVariance, y.shape[1] > 1, bias == nil {
         let factor = (1 - 1 / Float(y.shape[1])).squareRoot()
         good.scale(y.view, by: factor, into: y)
       }
     }
 
-    func rmsNorm(_ x: TensorView, residual: TensorView?, weight: Tensor?, epsilon: Float, into y: MutableTensor) {
+    func rmsNorm(
+      _ x: TensorView, residual: TensorView?, sum: MutableTensor?, weight: Tensor?, epsilon: Float,
+      into y: MutableTensor
+    ) {
       if fault == .rmsSubtractsMean {
-        return good.layerNorm(x, residual: residual, weight: weight, bias: nil, epsilon: epsilon, into: y)
+        return good.layerNorm(x, residual: residual, sum: sum, weight: weight, bias: nil, epsilon: epsilon, into: y)
       }
-      good.rmsNorm(x, residual: residual, weight: weight, epsilon: epsilon, into: y)
+      good.rmsNorm(x, residual: residual, sum: sum, weight: weight, epsilon: epsilon, into: y)
     }
 
     func meanPool(_ x: TensorView, segments: Segments, into y: MutableTensor) {
@@ -142,10 +147,24 @@ import Testing
 
   @Test func everyMutantIsCaught() throws {
     let good = try MultithreadedBackend(options: BackendOptions(threads: 1))
-    let mutants = Mutant.Fault.allCases.map { Conformance.Subject(Mutant(fault: $0, good: good), label: $0.rawValue) }
+    let mutants = FaultyBackend.Fault.allCases.map {
+      Conformance.Subject(FaultyBackend(fault: $0, good: good), label: $0.rawValue)
+    }
     let report = try Conformance.check(mutants, operations: Self.operations)
-    for fault in Mutant.Fault.allCases {
+    for fault in FaultyBackend.Fault.allCases {
       #expect(report.failures.contains { $0.hasPrefix(fault.rawValue + " ") }, "\(fault.rawValue) survived")
     }
+  }
+
+  @Test(arguments: Mutant.all.indices) func everyFaultOfASuiteIsCaught(_ index: Int) throws {
+    let mutant = Mutant.all[index]
+    let good = try MultithreadedBackend(options: BackendOptions(threads: 1))
+    #expect(try mutant.isCaught(on: Context(backend: good)), "\(mutant.operation.rawValue): \(mutant.fault) survived")
+  }
+
+  @Test func everyOperationHasAMutant() {
+    let covered = Set(Mutant.all.map(\.operation)).union(Self.operations)
+    let without = Set(Operation.allCases).subtracting(covered).subtracting([.pack])
+    #expect(without.isEmpty, "operations without a mutant: \(without.map(\.rawValue).sorted())")
   }
 }

@@ -1,0 +1,12 @@
+/// The operations of the ``Backend`` protocol, as they appear in errors, traces and the coverage table. One line a family.
+public enum Operation: String, Sendable, CaseIterable {
+  case pack, linear, matmul
+  case attention
+  case rope, appendToCache
+  case softmax, layerNorm, rmsNorm, l2Normalize, groupNorm
+  case activation, add, multiply, scale, elementFunction, repu, gated
+  case averagePool, maxPool, resize, pad
+  case embedding, meanPool
+  case blockSparseLinear, groupedLinear, lowRankLinear
+  case topK, scatterAdd, expertLinear
+}
