@@ -1,5 +1,5 @@
 // Philox 4x32-10 and its transforms. Integers are plain C loops over blocks, which the compiler turns into vectors; floats use
-// vf_add, vf_sub, vf_mul and vf_sqrt alone, each rounded, so that every instruction set gives the same bits.
+// vf_add, vf_sub, vf_mul and vf_sqrt alone, each rounded (body.h), so that every instruction set gives the same bits.
 // Coefficients from tools/fit_math.py.
 #define RANDOM_BLOCKS_ 16  // side by side; a multiple of every VL
 
@@ -40,7 +40,7 @@ CK_INLINE vf random_poly_(const float *c, int degree, vf x) {
 
 // x = log(x) for positive normal x: x = 2^e (1 + f), 1 + f in [sqrt 1/2, sqrt 2), log(1 + f) = f - f^2 / 2 + f^3 P(f).
 CK_INLINE void random_log_(float x[RANDOM_BLOCKS_]) {
-  static const float c[] = {0x1.555554p-2f,  -0x1.000226p-2f, 0x1.99a01cp-3f, -0x1.54728cp-3f,
+  static const float c[] = {0x1.555554p-2f, -0x1.000226p-2f, 0x1.99a01cp-3f, -0x1.54728cp-3f,
                             0x1.22d936p-3f, -0x1.0d8232p-3f, 0x1.055e62p-3f, -0x1.38c910p-4f};
   float exponent[RANDOM_BLOCKS_];
   for (size_t b = 0; b < RANDOM_BLOCKS_; b++) {

@@ -39,14 +39,19 @@ static void fill(const void *context, size_t first, size_t last) {
     const size_t row = item / job->chunks, j = item % job->chunks * CHUNK, n = c->n - j < CHUNK ? c->n - j : CHUNK;
     char *y = (char *)c->y + (row * c->y_rs + j) * ck_dtype_size(c->y_type);
     float *to = c->y_type == CK_F32 ? (float *)(void *)y : wide;
-    elements(job, c->offset + row * c->n + j, n, to);
+    const uint64_t number = c->offset + row * c->n + j, left = 0 - number;  // left until numbers start again; 0 is 2^64
+    const size_t before = left && left < n ? (size_t)left : n;
+    elements(job, number, before, to);
+    elements(job, 0, n - before, to + before);
     if (to == wide) job->table->f32_narrow(c->y_type, n, wide, y);
   }
 }
 
 void ck_random_fill(const ck_kernels *table, const ck_random *call, size_t threads) {
   if (!call->rows || !call->n) return;
-  const random_job job = {table, call, (call->n + CHUNK - 1) / CHUNK};
-  const size_t width = call->n < CHUNK ? call->n : CHUNK;
-  ck_parallel(call->rows * job.chunks, PIECE_CHUNKS * CHUNK / width, threads, fill, &job);
+  ck_random whole = *call;
+  if (call->y_rs == call->n) whole.rows = 1, whole.n = call->rows * call->n;  // short rows would waste most of their groups
+  const random_job job = {table, &whole, (whole.n + CHUNK - 1) / CHUNK};
+  const size_t width = whole.n < CHUNK ? whole.n : CHUNK;
+  ck_parallel(whole.rows * job.chunks, PIECE_CHUNKS * CHUNK / width, threads, fill, &job);
 }

@@ -1,5 +1,5 @@
-// Counter-based random numbers: Philox 4x32-10 (Salmon et al., SC'11). Element i depends on seed, stream and offset + i alone, and
-// has the same bits on every instruction set: the transforms round after every operation and fuse none.
+// Counter-based random numbers: Philox 4x32-10 (Salmon et al., SC'11). Element i depends on seed, stream and offset + i alone,
+// and has the same bits on every instruction set: the transforms round after every operation and fuse none.
 #ifndef CK_RANDOM_H
 #define CK_RANDOM_H
 
@@ -10,7 +10,7 @@ typedef enum ck_distribution {
   CK_RANDOM_BITS = 0,     // the words as they are, where the floats would be
   CK_RANDOM_UNIFORM = 1,  // (w >> 8) 2^-24, in [0, 1)
   CK_RANDOM_NORMAL = 2,   // Box-Muller: words 0 and 1 make elements 0 and 1, words 2 and 3 the others
-  CK_RANDOM_GUMBEL = 3    // -log(-log((w >> 9) + 1/2) 2^-23)
+  CK_RANDOM_GUMBEL = 3    // -log(-log(((w >> 9) + 1/2) 2^-23))
 } ck_distribution;
 
 typedef struct ck_random {

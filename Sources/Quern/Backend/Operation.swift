@@ -9,4 +9,5 @@ public enum Operation: String, Sendable, CaseIterable {
   case embedding, meanPool
   case blockSparseLinear, groupedLinear, lowRankLinear
   case topK, scatterAdd, expertLinear
+  case random
 }
