@@ -10,4 +10,5 @@ public enum Operation: String, Sendable, CaseIterable {
   case conv2d
   case blockSparseLinear, groupedLinear, lowRankLinear
   case topK, scatterAdd, expertLinear
+  case random
 }
