@@ -58,8 +58,10 @@ typedef struct ck_rows {
   float epsilon;
   ptrdiff_t diagonal;      // softmax: row i of the call sees columns <= i + diagonal
   ck_activation activation;
+  int32_t accumulate;      // y is read too: gather adds to it, masked copy keeps some of it
+  int32_t variant;         // which of a kernel's functions, where it has several: ck_binary, ck_reduction
+  float low, high;         // clamp
   size_t power;            // repu: the exponent, at least 1
-  int32_t accumulate;      // gather: add to y instead of overwriting it
   ck_dtype x_type, other_type, y_type, z_type;
 } ck_rows;
 

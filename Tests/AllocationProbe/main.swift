@@ -35,7 +35,7 @@ struct Probe {
     return try count { _ = try model.forward(batch, workspace: workspace) }
   }
 
-  /// Sparse, grouped and routed products, top-k and scatter-add, added up.
+  /// Sparse, grouped and routed products, top-k, scatter-add and random numbers, added up.
   func structured() throws -> Int64 {
     let sparse = BlockSparseShape(m: 64, n: 200, k: 96, block: (16, 16), finishes: true)
     return try operation(.blockSparse(sparse, operands: Operands(seed: 8)))
@@ -44,6 +44,7 @@ struct Probe {
       + operation(.expert([40, 0, 24], n: 200, k: 96, finishes: true, operands: Operands(seed: 11)))
       + operation(.topK(RowShape(80, 3000), k: 8, onlyValues: true, operands: Operands(seed: 12)))
       + operation(.scatterAdd(RowShape(80, 3000), destinations: 9, weighted: true, operands: Operands(seed: 13)))
+      + operation(.random(.normal, RowShape(80, 3000), operands: Operands(seed: 14)))
   }
 
   /// One operation at a shape of its own.

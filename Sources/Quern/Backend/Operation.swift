@@ -7,6 +7,8 @@ public enum Operation: String, Sendable, CaseIterable {
   case activation, add, multiply, scale, elementFunction, repu, gated
   case averagePool, maxPool, resize, pad
   case embedding, meanPool
+  case conv2d
   case blockSparseLinear, groupedLinear, lowRankLinear
   case topK, scatterAdd, expertLinear
+  case random
 }

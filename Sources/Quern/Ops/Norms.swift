@@ -25,14 +25,6 @@ public protocol NormOperations {
     activation: Activation, into y: MutableTensor)
 }
 
-/// Element (batch, channel, row, column) of an image: how its axes are ordered.
-public enum ImageLayout: String, Sendable, CaseIterable {
-  /// `[batch, height, width, channels]`, also called NHWC.
-  case channelsLast
-  /// `[batch, channels, height, width]`, also called NCHW.
-  case channelsFirst
-}
-
 extension Backend {
   public func softmax(_ x: TensorView, scale: Float, mask: TensorView?, diagonal: Int?, into y: MutableTensor) {
     handOn(.softmax).softmax(x, scale: scale, mask: mask, diagonal: diagonal, into: y)
