@@ -25,6 +25,8 @@ public final class Operands {
   private let padding: Int
   private var random: SeededRandom
   private var guarded: [GuardedBuffer] = []
+  /// Every operand so far, in order.
+  private(set) var made: [Made] = []
 
   /// - Parameter padding: floats between rows.
   public init(seed: UInt64, fill: Fill = .normal, placement: Placement = .plain, padding: Int = 0) {
@@ -40,15 +42,22 @@ public final class Operands {
     } else {
       for position in 0..<shape.count { tensor.base[tensor.offset(of: position)] = value() * scale }
     }
+    made.append(.tensor(tensor.view))
     return tensor
   }
 
   /// An immutable vector, as epilogues and norms take.
-  public func vector(_ count: Int) throws -> Tensor { try Tensor((0..<count).map { _ in value() }) }
+  public func vector(_ count: Int) throws -> Tensor {
+    let vector = try Tensor((0..<count).map { _ in value() })
+    made.append(.tensor(vector.view))
+    return vector
+  }
 
   /// Token ids below `limit`.
   public func ids(_ count: Int, below limit: Int) -> [Int32] {
-    (0..<count).map { _ in Int32.random(in: 0..<Int32(limit), using: &random) }
+    let ids = (0..<count).map { _ in Int32.random(in: 0..<Int32(limit), using: &random) }
+    made.append(.integers(ids))
+    return ids
   }
 
   /// Whether nothing was written between rows or outside operands.
