@@ -69,11 +69,11 @@ struct BenchmarksCommand: ParsableCommand {
     if conformance { return try ConformanceRun.run(threads: threads) }
     let options = BackendOptions(threads: threads, isa: isa)
     let backends = try chosenBackends(options)
-    try ReleaseBuild.takeOverFromDebug()
     if serve {
       guard let backend = backends.last else { throw Failure("no backend is available") }
       return try Serve(cases: cases, backend: backend, options: options).run()
     }
+    try ReleaseBuild.takeOverFromDebug()
     if concurrency {
       return try Concurrency.run(backends.filter { !($0 is ReferenceBackend) }, asJSON: format == .json)
     }
