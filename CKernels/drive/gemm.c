@@ -1,7 +1,11 @@
 // GEMM around the block kernel: K in slices, rows and columns in blocks, B packed when it comes unpacked, threads over blocks.
 //
+// Operands that are not f32 are widened where they are packed or copied for a block anyway, and C narrowed as a block is done.
+//
 // The slices depend on K alone and threads cut only rows and columns, so an element's arithmetic never depends on either.
 // Preconditions: every size product of the call, and each matrix's extent in elements, fits size_t.
+#include <string.h>
+
 #include "../include/ck_drive.h"
 #include "../include/ck_parallel.h"
 
@@ -10,6 +14,7 @@
 
 enum {
   MOST_COLUMNS = 2048,       // columns of one block: packing its A is then a small share of it
+  MOST_COLUMNS_KEPT = 512,   // and where the block of C is kept as floats until it is narrowed
   UNPACKED_FLOATS = 1 << 20,  // unpacked B is packed this much at a time (4 MiB)
   CALLER_WORK = 1 << 19,     // multiply-adds worth handing to another thread: about 20 microseconds
   BLOCK_WORK = 1 << 18,      // and the least worth cutting a block for
@@ -33,7 +38,9 @@ typedef struct plan {
   size_t in_place;        // leading columns of unpacked B that are read in place
   size_t chunk;           // columns of B packed at a time
   size_t packed_a;        // floats of a block's packed A slice, 0 where A is read in place
-  size_t kept_residual;   // floats of a block's copy of a residual that C's first slice would overwrite
+  size_t widened_a;       // floats of a block's A slice as f32, 0 where it is f32
+  size_t kept_c;          // floats of a block of C that is not f32
+  size_t kept_residual;   // floats of a block's copy of a residual that is not f32, or that C's first slice would overwrite
   size_t b_piece, piece;  // floats of scratch a participant needs, for B and for a block
   float *b_pieces, *pieces;
 } plan;
@@ -61,38 +68,86 @@ size_t ck_f32_packed_size(const ck_kernels *table, size_t n, size_t k) { return 
 typedef struct packing {
   const ck_kernels *table;
   size_t n, k;
-  const float *b;  // [k, n] by strides
+  ck_dtype type;
+  const void *b;  // [k, n] by strides; or packed panels that are only widened
   size_t b_ks, b_ns;
   float *packed;
 } packing;
 
+static const void *at(const void *base, ck_dtype type, size_t offset) {
+  return (const char *)base + offset * ck_dtype_size(type);
+}
+
+// One column of a panel: k elements of any type and stride, to packed[p * nr].
+static void widen_column(const packing *p, const void *column, float *packed) {
+  enum { RUN = 64 };
+  const size_t nr = p->table->gemm_nr, run = p->b_ks == 1 ? RUN : 1;
+  float values[RUN];
+  for (size_t k = 0; k < p->k; k += run) {
+    const size_t count = MIN(run, p->k - k);
+    p->table->f32_widen(p->type, count, at(column, p->type, k * p->b_ks), values);
+    for (size_t q = 0; q < count; q++) packed[(k + q) * nr] = values[q];
+  }
+}
+
+// Columns [j, end) of B that is not f32 as one panel, zeros beyond.
+static void widen_panel(const packing *p, size_t j, size_t end) {
+  const size_t nr = p->table->gemm_nr;
+  float *panel = p->packed + j * p->k;
+  if (end - j < nr) memset(panel, 0, nr * p->k * sizeof *panel);
+  if (p->b_ns == 1)
+    for (size_t k = 0; k < p->k; k++) p->table->f32_widen(p->type, end - j, at(p->b, p->type, k * p->b_ks + j), panel + k * nr);
+  else
+    for (size_t c = j; c < end; c++) widen_column(p, at(p->b, p->type, c * p->b_ns), panel + c - j);
+}
+
 static void pack_panels(const void *context, size_t first, size_t last) {
   const packing *p = context;
-  const size_t j = first * p->table->gemm_nr, end = MIN(last * p->table->gemm_nr, p->n);
-  p->table->f32_gemm_pack_b(end - j, p->k, p->b + j * p->b_ns, p->b_ks, p->b_ns, p->packed + j * p->k);
+  const size_t nr = p->table->gemm_nr, j = first * nr, end = MIN(last * nr, p->n);
+  if (p->type == CK_F32)
+    p->table->f32_gemm_pack_b(end - j, p->k, at(p->b, CK_F32, j * p->b_ns), p->b_ks, p->b_ns, p->packed + j * p->k);
+  else
+    for (size_t panel = j; panel < end; panel += nr) widen_panel(p, panel, MIN(panel + nr, end));
+}
+
+static void widen_panels(const void *context, size_t first, size_t last) {
+  const packing *p = context;
+  const size_t panel = p->table->gemm_nr * p->k;
+  p->table->f32_widen(p->type, (last - first) * panel, at(p->b, p->type, first * panel), p->packed + first * panel);
+}
+
+static void run_packing(const packing *p, ck_task task, size_t threads) {
+  const size_t panels = pieces_of(p->n, p->table->gemm_nr), panel = p->table->gemm_nr * p->k;
+  if (p->n && p->k) ck_parallel(panels, MAX(panels / (threads * BLOCKS_A_THREAD + 1), (1 << 15) / panel + 1), threads, task, p);
 }
 
 void ck_f32_pack_b(const ck_kernels *table, size_t n, size_t k, const float *b, size_t b_ks, size_t b_ns, float *packed,
                    size_t threads) {
-  const packing p = {table, n, k, b, b_ks, b_ns, packed};
-  const size_t panels = pieces_of(n, table->gemm_nr), panel = table->gemm_nr * k;
-  if (n && k) ck_parallel(panels, MAX(panels / (threads * BLOCKS_A_THREAD + 1), (1 << 15) / panel + 1), threads, pack_panels, &p);
+  run_packing(&(packing){table, n, k, CK_F32, b, b_ks, b_ns, packed}, pack_panels, threads);
 }
 
-static void copy_block(size_t m, size_t n, const float *from, size_t from_rs, float *to) {
+// [m, n] of any type as floats, rows one after the other.
+static void widen_block(const ck_kernels *table, ck_dtype type, size_t m, size_t n, const void *from, size_t rs, size_t cs,
+                        float *to) {
   for (size_t i = 0; i < m; i++)
-    for (size_t j = 0; j < n; j++) to[i * n + j] = from[i * from_rs + j];
+    if (cs == 1)
+      table->f32_widen(type, n, at(from, type, i * rs), to + i * n);
+    else
+      for (size_t j = 0; j < n; j++) table->f32_widen(type, 1, at(from, type, i * rs + j * cs), to + i * n + j);
 }
 
 // One block of C through every K slice. Neighbouring blocks share columns, so their B stays in the shared cache.
 static void run_block(const region *r, size_t index) {
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
-  const size_t blocks = pieces_of(call->m, p->rows), nr = p->table->gemm_nr;
+  const ck_kernels *table = p->table;
+  const size_t blocks = pieces_of(call->m, p->rows), nr = table->gemm_nr;
   const size_t b_ks = r->b_ks ? r->b_ks : nr;
   const size_t i = index % blocks * p->rows, j = index / blocks * p->columns;
-  const float *a = call->a + r->z * call->a_bs + i * call->a_rs;
-  float *scratch = r->pieces + ck_participant() * p->piece;
+  const void *a = at(call->a, call->a_type, r->z * call->a_bs + i * call->a_rs);
+  const size_t c_at = r->z * call->c_bs + i * call->c_rs + r->j + j;
+  float *packed_a = r->pieces + ck_participant() * p->piece, *widened_a = packed_a + p->packed_a;
+  float *kept_c = widened_a + p->widened_a, *kept_residual = kept_c + p->kept_c;
   ck_gemm_block block = {
       .m = MIN(p->rows, call->m - i),
       .n = MIN(p->columns, r->n - j),
@@ -100,28 +155,38 @@ static void run_block(const region *r, size_t index) {
       .a_packed = p->packed_a != 0,
       .b_panel = r->b_panel,
       .b_ks = r->b_ks,
-      .c = call->c + r->z * call->c_bs + i * call->c_rs + r->j + j,
-      .c_rs = call->c_rs,
       .alpha = call->k ? call->alpha : 0,
       .beta = call->beta,
   };
+  block.c = p->kept_c ? kept_c : call->c + c_at, block.c_rs = p->kept_c ? block.n : call->c_rs;
+  void *c = (char *)call->c + c_at * ck_dtype_size(call->c_type);
+  if (p->kept_c && call->beta != 0) widen_block(table, call->c_type, block.m, block.n, c, call->c_rs, 1, kept_c);
   const float *bias = call->bias ? call->bias + r->j + j : 0;
-  const float *residual = call->residual ? call->residual + r->z * call->residual_bs + i * call->residual_rs + r->j + j : 0;
+  const size_t residual_at = r->z * call->residual_bs + i * call->residual_rs + r->j + j;
+  const float *residual = call->residual ? at(call->residual, call->residual_type, residual_at) : 0;
   size_t residual_rs = call->residual_rs;
   if (p->kept_residual) {
-    copy_block(block.m, block.n, residual, residual_rs, scratch + p->packed_a);
-    residual = scratch + p->packed_a, residual_rs = block.n;
+    widen_block(table, call->residual_type, block.m, block.n, residual, residual_rs, 1, kept_residual);
+    residual = kept_residual, residual_rs = block.n;
   }
   for (size_t k = 0; k == 0 || k < call->k; k += p->slice) {
     block.k = MIN(p->slice, call->k - k);
-    block.a = p->packed_a ? scratch : a + k;
+    const float *slice = at(a, call->a_type, k * call->a_cs);
+    size_t rs = call->a_rs, cs = call->a_cs;
+    if (p->widened_a) {
+      widen_block(table, call->a_type, block.m, block.k, slice, rs, cs, widened_a);
+      slice = widened_a, rs = block.a_rs = block.k, cs = 1;
+    }
+    block.a = p->packed_a ? packed_a : slice;
     block.b = r->b + j / nr * r->b_panel + k * b_ks;
-    if (p->packed_a) p->table->f32_gemm_pack_a(block.m, block.k, a + k * call->a_cs, call->a_rs, call->a_cs, scratch);
+    if (p->packed_a) table->f32_gemm_pack_a(block.m, block.k, slice, rs, cs, packed_a);
     if (k + block.k == call->k)
       block.bias = bias, block.residual = residual, block.residual_rs = residual_rs, block.activation = call->activation;
-    p->table->f32_gemm_block(&block);
+    table->f32_gemm_block(&block);
     block.beta = 1;
   }
+  for (size_t row = 0; p->kept_c && row < block.m; row++)
+    table->f32_narrow(call->c_type, block.n, kept_c + row * block.n, (char *)c + row * call->c_rs * ck_dtype_size(call->c_type));
 }
 
 static void run_blocks(const void *context, size_t first, size_t last) {
@@ -133,20 +198,21 @@ static void run_region(const region *r, size_t threads) {
   ck_parallel(pieces_of(p->call->m, p->rows) * pieces_of(r->n, p->columns), 1, threads, run_blocks, r);
 }
 
-// One entry: straight through packed B, or through unpacked B chunk by chunk; whole panels of it in place for few rows.
+// One entry: straight through packed B, or through the rest chunk by chunk; whole panels of unpacked B in place for few rows.
 static void run_entry(const plan *p, size_t z, size_t threads, float *b_scratch, float *pieces) {
   const ck_gemm *call = p->call;
   const size_t nr = p->table->gemm_nr;
-  if (call->packed || !call->k) {
+  if ((call->packed && call->b_type == CK_F32) || !call->k) {
     run_region(&(region){p, z, 0, call->n, call->packed ? call->packed : call->b, nr * call->k, 0, pieces}, threads);
     return;
   }
-  const float *b = call->b + z * call->b_bs;
+  const void *b = at(call->b, call->b_type, z * call->b_bs);
   if (p->in_place) run_region(&(region){p, z, 0, p->in_place, b, nr, call->b_rs, pieces}, threads);
   for (size_t j = p->in_place; j < call->n; j += p->chunk) {
-    const size_t n = MIN(p->chunk, call->n - j);
-    ck_f32_pack_b(p->table, n, call->k, b + j * call->b_cs, call->b_rs, call->b_cs, b_scratch, threads);
-    run_region(&(region){p, z, j, n, b_scratch, nr * call->k, 0, pieces}, threads);
+    packing chunk = {p->table, MIN(p->chunk, call->n - j), call->k, call->b_type, 0, call->b_rs, call->b_cs, b_scratch};
+    chunk.b = call->packed ? at(call->packed, call->b_type, j * call->k) : at(b, call->b_type, j * call->b_cs);
+    run_packing(&chunk, call->packed ? widen_panels : pack_panels, threads);
+    run_region(&(region){p, z, j, chunk.n, b_scratch, nr * call->k, 0, pieces}, threads);
   }
 }
 
@@ -160,7 +226,7 @@ static void run_entries(const void *context, size_t first, size_t last) {
 static void cut_blocks(plan *p, size_t threads, size_t work) {
   const size_t mr = p->table->gemm_mr, nr = p->table->gemm_nr, m = p->call->m, n = p->in_place ? p->in_place : p->chunk;
   p->rows = balanced(m, p->table->gemm_mc, mr);
-  p->columns = balanced(n, MOST_COLUMNS, nr);
+  p->columns = balanced(n, p->call->c_type == CK_F32 ? MOST_COLUMNS : MOST_COLUMNS_KEPT, nr);
   const size_t wanted = threads > 1 ? MIN(threads * BLOCKS_A_THREAD, work / BLOCK_WORK) : 1;
   while (pieces_of(m, p->rows) * pieces_of(n, p->columns) < wanted) {
     const size_t tall = p->rows / mr, wide = p->columns / nr;
@@ -180,16 +246,22 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
 
   plan p = {.table = table, .call = call, .slice = balanced(k, table->gemm_kc, 4)};
   const size_t nr = table->gemm_nr;
-  const int unpacked = k && !call->packed;
+  const int unpacked = k && !(call->packed && call->b_type == CK_F32);  // as floats in panels
   const size_t most_rows = call->b_rs <= NEAR_STRIDE ? MOST_ROWS_IN_PLACE_NEAR : MOST_ROWS_IN_PLACE;
-  if (unpacked && call->a_cs == 1 && call->b_cs == 1 && call->m <= most_rows) p.in_place = n / nr * nr;
+  const int readable = unpacked && call->b_type == CK_F32 && call->b_cs == 1;
+  if (readable && call->a_cs == 1 && call->m <= most_rows) p.in_place = n / nr * nr;
   p.chunk = unpacked ? MIN(round_up(n - p.in_place, nr), MAX(UNPACKED_FLOATS / k / nr, 1) * nr) : n;
   cut_blocks(&p, by_entry ? 1 : threads, work);
   const size_t columns_to_pack = call->a_rs % ALIASING_STRIDE ? FEWEST_COLUMNS_TO_PACK : ALIASED_COLUMNS_TO_PACK;
   const int repays = call->m >= FEWEST_ROWS_TO_PACK && p.columns >= columns_to_pack;
-  if (k && !p.in_place && (call->a_cs != 1 || repays)) p.packed_a = round_up(p.rows, 16) * p.slice;
-  if (call->residual == call->c && k > p.slice) p.kept_residual = round_up(p.rows * p.columns, 16);
-  p.piece = p.packed_a + p.kept_residual;
+  const int strided = call->a_cs != 1 && call->a_type == CK_F32;
+  if (k && !p.in_place && (strided || repays)) p.packed_a = round_up(p.rows, 16) * p.slice;
+  if (call->a_type != CK_F32) p.widened_a = round_up(p.rows, 16) * p.slice;
+  const size_t block = round_up(p.rows * p.columns, 16);
+  if (call->c_type != CK_F32) p.kept_c = block;
+  const int overwritten = call->residual == call->c && k > p.slice && call->c_type == CK_F32;
+  if (call->residual && (overwritten || call->residual_type != CK_F32)) p.kept_residual = block;
+  p.piece = p.packed_a + p.widened_a + p.kept_c + p.kept_residual;
   p.b_piece = unpacked ? round_up(p.chunk * k, 16) : 0;
 
   const size_t blocks = pieces_of(call->m, p.rows) * pieces_of(n, p.columns);

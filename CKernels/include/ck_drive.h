@@ -19,6 +19,7 @@ typedef struct ck_gemm {
   const float *residual;  // [batch, m, n] or NULL; may equal c exactly
   size_t residual_bs, residual_rs;
   ck_activation activation;
+  ck_dtype a_type, b_type, c_type, residual_type;  // what the pointers are to; b_type is also that of `packed`
 } ck_gemm;
 
 // Floats of a packed [k, n] matrix: ceil(n / NR) * NR * k.

@@ -36,7 +36,7 @@ extension Operands {
 
     func isDestination(_ output: MutableTensor) -> Bool {
       guard case .tensor(let view) = self else { return false }
-      return view.base == UnsafePointer(output.base) && view.shape == output.shape
+      return view.address == UnsafeRawPointer(output.address) && view.shape == output.shape
     }
 
     func exported(as name: String) -> ExportedTensor {

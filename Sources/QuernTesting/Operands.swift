@@ -6,7 +6,7 @@ public final class Operands {
   public enum Placement: Sendable, Equatable {
     /// Ordinary aligned memory.
     case plain
-    /// Against a forbidden page, with the floats this far off it.
+    /// Against a forbidden page, this many elements off it.
     case guarded(GuardedBuffer.Side, misalignment: Int)
   }
 
@@ -21,6 +21,8 @@ public final class Operands {
   }
 
   public let fill: Fill
+  /// The storage of what ``make(_:scale:as:)`` returns.
+  public let dataType: DataType
   private let placement: Placement
   private let padding: Int
   private var random: SeededRandom
@@ -29,24 +31,27 @@ public final class Operands {
   private(set) var made: [Made] = []
 
   /// - Parameter padding: floats between rows.
-  public init(seed: UInt64, fill: Fill = .normal, placement: Placement = .plain, padding: Int = 0) {
-    (self.fill, self.placement, self.padding) = (fill, placement, padding)
+  public init(
+    seed: UInt64, fill: Fill = .normal, placement: Placement = .plain, padding: Int = 0, dataType: DataType = .f32
+  ) {
+    (self.fill, self.placement, self.padding, self.dataType) = (fill, placement, padding, dataType)
     random = SeededRandom(seed: seed)
   }
 
-  /// A filled operand. Rows are padded where the axis before the last is real; padding holds NaN.
-  public func make(_ shape: Shape, scale: Float = 1) throws -> MutableTensor {
-    let tensor = try allocate(shape)
+  /// A filled operand, of the case's data type unless another is asked for. Rows are padded where the axis before the last
+  /// is real; padding holds NaN.
+  public func make(_ shape: Shape, scale: Float = 1, as type: DataType? = nil) throws -> MutableTensor {
+    let tensor = try allocate(shape, type ?? dataType)
     if tensor.isContiguous {  // tens of millions of elements in a benchmark's weights
-      for position in 0..<shape.count { tensor.base[position] = value() * scale }
+      for position in 0..<shape.count { tensor.store(value() * scale, at: position) }
     } else {
-      for position in 0..<shape.count { tensor.base[tensor.offset(of: position)] = value() * scale }
+      for position in 0..<shape.count { tensor.store(value() * scale, at: tensor.offset(of: position)) }
     }
     made.append(.tensor(tensor.view))
     return tensor
   }
 
-  /// An immutable vector, as epilogues and norms take.
+  /// An immutable f32 vector, as epilogues and norms take.
   public func vector(_ count: Int) throws -> Tensor {
     let vector = try Tensor((0..<count).map { _ in value() })
     made.append(.tensor(vector.view))
@@ -63,7 +68,7 @@ public final class Operands {
   /// Whether nothing was written between rows or outside operands.
   public var areIntact: Bool { guarded.allSatisfy(\.isIntact) }
 
-  private func allocate(_ shape: Shape) throws -> MutableTensor {
+  private func allocate(_ shape: Shape, _ type: DataType) throws -> MutableTensor {
     var strides = shape
     var step = 1
     for axis in (0..<shape.rank).reversed() {
@@ -75,12 +80,12 @@ public final class Operands {
     for axis in 0..<shape.rank where shape.count > 0 { span += (shape[axis] - 1) * strides[axis] }
     switch placement {
     case .plain:
-      let memory = try MutableTensor(zeros: Shape(span))
+      let memory = try MutableTensor(zeros: Shape(span), dataType: type)
       return memory.reinterpreted(offset: 0, shape: shape, strides: strides)
     case .guarded(let side, let misalignment):
-      let buffer = GuardedBuffer(count: span, side: side, misalignment: misalignment)
+      let buffer = GuardedBuffer(bytes: span * type.size, side: side, misalignment: misalignment * type.size)
       guarded.append(buffer)
-      return MutableTensor(unsafeBase: buffer.base, shape: shape, strides: strides)
+      return MutableTensor(unsafeAddress: buffer.base, dataType: type, shape: shape, strides: strides)
     }
   }
 

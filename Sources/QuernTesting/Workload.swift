@@ -62,12 +62,9 @@ public final class Workload {
   }
 
   func reset(_ tensor: MutableTensor) {
-    if tensor.isContiguous {
-      initial.withUnsafeBufferPointer { values in
-        if let first = values.baseAddress { tensor.base.update(from: first, count: values.count) }
-      }
-    } else {
-      for (position, value) in initial.enumerated() { tensor.base[tensor.offset(of: position)] = value }
+    let isContiguous = tensor.isContiguous
+    for (position, value) in initial.enumerated() {
+      tensor.store(value, at: isContiguous ? position : tensor.offset(of: position))
     }
   }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Quern
 import QuernModels
 import Testing
 
@@ -50,7 +51,7 @@ import Testing
         default: scalbn(1024 + fraction, exponent - 25)
         }
       let expected = Float(half & 0x8000 == 0 ? magnitude : -magnitude)
-      let found = FloatConversion.float16(half)
+      let found = DataType.widened(half: half)
       #expect(found.isNaN ? expected.isNaN : found.bitPattern == expected.bitPattern)
     }
   }

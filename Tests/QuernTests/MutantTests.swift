@@ -5,7 +5,7 @@ import Testing
 /// Backends with one fault each. A harness that passes any of them is decoration.
 @Suite struct MutantTests {
   /// Kernels with a fault that a real one could have.
-  struct Mutant: Backend {
+  struct FaultyBackend: Backend {
     enum Fault: String, CaseIterable, Sendable {
       case dropsLastProduct, dropsTailColumn, dropsLastRow, forgetsBias, forgetsResidual, activatesAfterResidual
       case readsBetaZero, forgetsBeta, transposesNothing, ignoresCausal, ignoresAdditiveMask, wrongKeyHead, wrongScale
@@ -43,7 +43,7 @@ import Testing
             guard let weight = weights.row(j) else { continue }
             let last = weights.inputs - 1
             y.base[i * y.strides[0] + j] -=
-              epilogue.scale * x.base[i * x.strides[0] + last] * weight.base[last * weight.stride]
+              epilogue.scale * x.base[i * x.strides[0] + last] * Float(weight[last])
           }
         }
       }
@@ -142,10 +142,24 @@ import Testing
 
   @Test func everyMutantIsCaught() throws {
     let good = try MultithreadedBackend(options: BackendOptions(threads: 1))
-    let mutants = Mutant.Fault.allCases.map { Conformance.Subject(Mutant(fault: $0, good: good), label: $0.rawValue) }
+    let mutants = FaultyBackend.Fault.allCases.map {
+      Conformance.Subject(FaultyBackend(fault: $0, good: good), label: $0.rawValue)
+    }
     let report = try Conformance.check(mutants, operations: Self.operations)
-    for fault in Mutant.Fault.allCases {
+    for fault in FaultyBackend.Fault.allCases {
       #expect(report.failures.contains { $0.hasPrefix(fault.rawValue + " ") }, "\(fault.rawValue) survived")
     }
+  }
+
+  @Test(arguments: Mutant.all.indices) func everyFaultOfASuiteIsCaught(_ index: Int) throws {
+    let mutant = Mutant.all[index]
+    let good = try MultithreadedBackend(options: BackendOptions(threads: 1))
+    #expect(try mutant.isCaught(on: Context(backend: good)), "\(mutant.operation.rawValue): \(mutant.fault) survived")
+  }
+
+  @Test func everyOperationHasAMutant() {
+    let covered = Set(Mutant.all.map(\.operation)).union(Self.operations)
+    let without = Set(Operation.allCases).subtracting(covered).subtracting([.pack])
+    #expect(without.isEmpty, "operations without a mutant: \(without.map(\.rawValue).sorted())")
   }
 }

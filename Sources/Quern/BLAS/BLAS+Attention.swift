@@ -71,7 +71,7 @@
       (call.x, call.x_rs, call.y, call.y_rs) = (UnsafePointer(scores), keys, scores, keys)
       call.diagonal = mask.isCausal ? start + lead : Int.max
       if let additive = mask.addressing() {
-        call.other = additive.base + sequence * additive.sequence + head * additive.head + start * additive.row
+        call.other = additive.base.base + sequence * additive.sequence + head * additive.head + start * additive.row
         call.other_rs = additive.row
       }
       kernels.f32_softmax(&call, 0, rows)

@@ -20,83 +20,16 @@ public struct Context: Sendable {
   public init(_ name: String? = nil, options: BackendOptions = BackendOptions()) throws {
     backend = try Backends.make(name, options: options)
   }
-}
 
-/// Operand checks. Each throws ``QuernError/invalidOperand(operation:reason:)`` for one operation.
-struct Check {
-  let operation: Operation
-
-  func require(_ condition: Bool, _ reason: @autoclosure () -> String) throws(QuernError) {
-    if !condition { throw .invalidOperand(operation: operation, reason: reason()) }
-  }
-
-  /// `tensor` seen as rows: rank 1 becomes one row; higher ranks fold their leading axes where the strides allow.
-  func rows<T: Strided>(_ tensor: T, _ name: String) throws(QuernError) -> T {
-    let rank = tensor.shape.rank
-    try require(rank >= 1, "\(name) has rank 0; rows take at least one axis")
-    try require(
-      tensor.shape.last <= 1 || tensor.strides[rank - 1] == 1,
-      "\(name) \(tensor.shape) needs unit stride along its last axis")
-    if rank == 2 { return tensor }
-    if rank == 1 {
-      return tensor.reinterpreted(
-        offset: 0, shape: Shape(1, tensor.shape[0]), strides: Shape(tensor.shape[0], 1))
-    }
-    var (count, stride) = (tensor.shape[rank - 2], tensor.strides[rank - 2])
-    for axis in (0..<(rank - 2)).reversed() where tensor.shape[axis] != 1 {
-      if count == 1 { stride = tensor.strides[axis] }
-      try require(
-        count == 1 || tensor.strides[axis] == count * stride,
-        "\(name) \(tensor.shape) with strides \(tensor.strides) does not fold into rows")
-      count *= tensor.shape[axis]
-    }
-    return tensor.reinterpreted(offset: 0, shape: Shape(count, tensor.shape.last), strides: Shape(stride, 1))
-  }
-
-  func same(_ a: Shape, _ aName: String, _ b: Shape, _ bName: String) throws(QuernError) {
-    try require(a == b, "\(aName) has shape \(a), \(bName) has shape \(b); they must agree")
-  }
-
-  /// Rows of a destination lie apart: no two elements share memory.
-  func destination(_ tensor: some Strided, _ name: String) throws(QuernError) {
-    let rank = tensor.shape.rank
-    guard tensor.shape.count > 0, rank >= 2 else { return }
-    var extent = 1
-    for axis in (0..<rank).reversed() where tensor.shape[axis] > 1 {
-      try require(
-        tensor.strides[axis] >= extent, "\(name) \(tensor.shape) has strides \(tensor.strides) that overlap")
-      extent = tensor.strides[axis] * (tensor.shape[axis] - 1) + extent
-    }
-  }
-
-  /// Source and destination share no memory, or, where `mayBeSame`, are the very same elements.
-  func disjoint(
-    _ source: TensorView?, _ name: String, from destination: MutableTensor, mayBeSame: Bool = false
-  ) throws(QuernError) {
-    guard let source, source.shape.count > 0, destination.shape.count > 0 else { return }
-    let target = UnsafePointer(destination.base)
-    if source.base + source.span <= target || target + destination.span <= source.base { return }
-    let same = source.base == target && source.shape == destination.shape && source.strides == destination.strides
-    if same && mayBeSame { return }
-    // Column ranges of one matrix interleave without touching.
-    if interleaved(source, destination) { return }
-    try require(
-      false, "\(name) overlaps the destination" + (mayBeSame ? " without being it" : "; use memory of its own"))
-  }
-
-  /// Whether two row sets with one row stride occupy different columns.
-  private func interleaved(_ a: TensorView, _ b: MutableTensor) -> Bool {
-    guard a.shape.rank == 2, b.shape.rank == 2, a.strides[0] == b.strides[0], a.strides[0] > 0 else { return false }
-    let distance = UnsafePointer(b.base) - a.base
-    let stride = a.strides[0]
-    let shift = ((distance % stride) + stride) % stride
-    return shift >= a.shape[1] && shift + b.shape[1] <= stride
-  }
-
-  /// A vector of `count` elements without gaps, or none.
-  func vector(_ tensor: Tensor?, _ name: String, count: Int) throws(QuernError) {
-    guard let tensor else { return }
-    try require(
-      tensor.shape == Shape(count) && tensor.isContiguous, "\(name) has shape \(tensor.shape); expected [\(count)]")
+  /// The backend that runs `operation` on operands of these types: this context's, or the first of its fallbacks that
+  /// reads them all, with each step recorded.
+  func runner(
+    _ operation: Operation, _ first: DataTypes, _ second: DataTypes = [], _ third: DataTypes = [],
+    _ fourth: DataTypes = [], _ fifth: DataTypes = []
+  ) -> any Backend {
+    let types = first.union(second).union(third).union(fourth).union(fifth)
+    var candidate = backend
+    while !candidate.dataTypes.isSuperset(of: types) { candidate = candidate.handOn(operation) }
+    return candidate
   }
 }

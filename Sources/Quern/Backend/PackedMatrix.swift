@@ -32,24 +32,27 @@ public final class PackedMatrix: Sendable {
     (self.outputs, self.inputs, self.layout, self.storage) = (outputs, inputs, layout, storage)
   }
 
-  /// Packs `weights` (`[outputs, inputs]`, any strides) in panels, in plain Swift.
+  /// Packs `weights` (`[outputs, inputs]`, any strides) in panels, in plain Swift; the elements keep their data type.
   public static func panels(of weights: TensorView, width: Int) throws -> PackedMatrix {
-    let (outputs, inputs) = (weights.shape[0], weights.shape[1])
+    let (outputs, inputs, size) = (weights.shape[0], weights.shape[1], weights.dataType.size)
     let panels = (outputs + width - 1) / width
-    let storage = try Tensor(shape: Shape(panels * width * inputs)) { packed in
+    let storage = try Tensor(shape: Shape(panels * width * inputs), dataType: weights.dataType) { packed in
+      guard let first = packed.baseAddress else { return }
       for output in 0..<outputs {
+        let target = first + (output / width * width * inputs + output % width) * size
+        let source = weights.address + output * weights.strides[0] * size
         for input in 0..<inputs {
-          packed[output / width * width * inputs + input * width + output % width] =
-            weights.base[output * weights.strides[0] + input * weights.strides[1]]
+          (target + input * width * size).copyMemory(from: source + input * weights.strides[1] * size, byteCount: size)
         }
       }
     }
     return PackedMatrix(outputs: outputs, inputs: inputs, layout: .panels(width: width), storage: storage)
   }
 
-  /// The elements of one output: element `i` at `base[i * stride]`. `nil` for an opaque layout.
-  public func row(_ output: Int) -> (base: UnsafePointer<Float>, stride: Int)? {
+  /// The elements of one output, by input. `nil` for an opaque layout.
+  public func row(_ output: Int) -> Elements? {
     guard case .panels(let width) = layout else { return nil }
-    return (storage.view.base + output / width * width * inputs + output % width, width)
+    let (view, first) = (storage.view, output / width * width * inputs + output % width)
+    return Elements(address: view.address + first * view.dataType.size, dataType: view.dataType, stride: width)
   }
 }

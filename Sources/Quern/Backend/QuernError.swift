@@ -30,9 +30,3 @@ public enum QuernError: Error, Sendable, Equatable, CustomStringConvertible {
     }
   }
 }
-
-/// The operations of the ``Backend`` protocol, as they appear in errors, traces and the coverage table.
-public enum Operation: String, Sendable, CaseIterable {
-  case pack, linear, matmul, attention, softmax, layerNorm, rmsNorm, activation, embedding
-  case add, multiply, scale, meanPool, l2Normalize
-}

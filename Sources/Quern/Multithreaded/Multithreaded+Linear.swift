@@ -8,14 +8,18 @@ extension MultithreadedBackend {
       return handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
     }
     var call = ck_gemm(m: x.shape[0], n: weights.outputs, k: weights.inputs, epilogue: epilogue)
-    (call.a, call.a_rs, call.a_cs) = (x.base, x.strides[0], 1)
+    (call.a, call.a_rs, call.a_cs, call.a_type) = (x.pointer, x.strides[0], 1, x.dataType.code)
+    call.b_type = weights.storage.dataType.code
     if width == 1 {
-      (call.b, call.b_rs, call.b_cs) = (weights.storage.view.base, 1, weights.inputs)
+      (call.b, call.b_rs, call.b_cs) = (weights.storage.view.pointer, 1, weights.inputs)
     } else {
-      call.packed = weights.storage.view.base
+      call.packed = weights.storage.view.pointer
     }
-    (call.c, call.c_rs) = (y.base, y.strides[0])
-    if let residual { (call.residual, call.residual_rs) = (residual.base, residual.strides[0]) }
+    (call.c, call.c_rs, call.c_type) = (y.pointer, y.strides[0], y.dataType.code)
+    if let residual {
+      (call.residual, call.residual_rs) = (residual.pointer, residual.strides[0])
+      call.residual_type = residual.dataType.code
+    }
     if ck_f32_gemm(table.pointer, &call, threads) != 0 {
       handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
     }
@@ -26,11 +30,13 @@ extension MultithreadedBackend {
   ) {
     var call = ck_gemm(m: c.shape[1], n: c.shape[2], k: a.shape[2], epilogue: epilogue)
     (call.batch, call.beta) = (c.shape[0], beta)
-    (call.a, call.a_bs, call.a_rs, call.a_cs) = (a.base, a.strides[0], a.strides[1], a.strides[2])
-    (call.b, call.b_bs, call.b_rs, call.b_cs) = (b.base, b.strides[0], b.strides[1], b.strides[2])
-    (call.c, call.c_bs, call.c_rs) = (c.base, c.strides[0], c.strides[1])
+    (call.a_type, call.b_type, call.c_type) = (a.dataType.code, b.dataType.code, c.dataType.code)
+    (call.a, call.a_bs, call.a_rs, call.a_cs) = (a.pointer, a.strides[0], a.strides[1], a.strides[2])
+    (call.b, call.b_bs, call.b_rs, call.b_cs) = (b.pointer, b.strides[0], b.strides[1], b.strides[2])
+    (call.c, call.c_bs, call.c_rs) = (c.pointer, c.strides[0], c.strides[1])
     if let residual {
-      (call.residual, call.residual_bs, call.residual_rs) = (residual.base, residual.strides[0], residual.strides[1])
+      (call.residual, call.residual_bs, call.residual_rs) = (residual.pointer, residual.strides[0], residual.strides[1])
+      call.residual_type = residual.dataType.code
     }
     if ck_f32_gemm(table.pointer, &call, threads) != 0 {
       handOn(.matmul).matmul(a, b, beta: beta, epilogue: epilogue, residual: residual, into: c)

@@ -11,6 +11,7 @@ public struct MultithreadedBackend: Backend {
   let table: KernelTable
 
   public var isa: ISA? { table.isa }
+  public var dataTypes: DataTypes { .all }
 
   /// - Throws: ``QuernError/invalidSetting(name:value:expected:)`` for options or variables out of range.
   public init(options: BackendOptions = BackendOptions()) throws(QuernError) {
@@ -20,6 +21,9 @@ public struct MultithreadedBackend: Backend {
 
   public func pack(_ weights: TensorView) throws -> PackedMatrix {
     let (outputs, inputs) = (weights.shape[0], weights.shape[1])
+    guard weights.dataType == .f32 else {
+      return try PackedMatrix.panels(of: weights, width: table.kernels.gemm_nr)
+    }
     let storage = try Tensor(shape: Shape(ck_f32_packed_size(table.pointer, outputs, inputs))) { packed in
       ck_f32_pack_b(
         table.pointer, outputs, inputs, weights.base, weights.strides[1], weights.strides[0], packed.baseAddress,
@@ -29,19 +33,22 @@ public struct MultithreadedBackend: Backend {
       outputs: outputs, inputs: inputs, layout: .panels(width: table.kernels.gemm_nr), storage: storage)
   }
 
-  /// Runs a row kernel of the table over the rows of `y`.
+  /// Runs a row kernel of the table over the rows of `y`; false, with nothing written, where memory for operands that are
+  /// not f32 cannot be had.
   func run(
     _ kernel: ck_rows_kernel?, _ x: TensorView, other: TensorView? = nil, into y: MutableTensor,
     configure: (inout ck_rows) -> Void = { _ in }
-  ) {
+  ) -> Bool {
     var call = ck_rows()
     (call.rows, call.n) = (y.shape[0], y.shape[1])
-    (call.x, call.x_rs) = (x.base, x.strides[0])
-    if let other { (call.other, call.other_rs) = (other.base, other.strides[0]) }
-    (call.y, call.y_rs) = (y.base, y.strides[0])
+    (call.x, call.x_rs, call.x_type) = (x.pointer, x.strides[0], x.dataType.code)
+    if let other {
+      (call.other, call.other_rs, call.other_type) = (other.pointer, other.strides[0], other.dataType.code)
+    }
+    (call.y, call.y_rs, call.y_type) = (y.pointer, y.strides[0], y.dataType.code)
     (call.scale, call.diagonal) = (1, noDiagonal)
     configure(&call)
-    _ = ck_rows_run(table.pointer, kernel, &call, threads)
+    return ck_rows_run(table.pointer, kernel, &call, threads) == 0
   }
 }
 

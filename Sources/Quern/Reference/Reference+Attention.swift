@@ -20,16 +20,15 @@ extension ReferenceBackend {
         for (i, query) in queryRows.enumerated() {
           let visible =
             mask.isCausal ? min(keyRows.count, max(0, i + 1 + keyRows.count - queryRows.count)) : keyRows.count
-          let q = queries.base + query * queries.strides[0] + head * queries.strides[1]
-          let target = o.base + query * o.strides[0] + head * o.strides[1]
+          let q = queries.line(query * queries.strides[0] + head * queries.strides[1])
 
           func score(_ j: Int) -> Double {
-            let k = keys.base + (keyRows.lowerBound + j) * keys.strides[0] + keyHead * keys.strides[1]
+            let k = keys.line((keyRows.lowerBound + j) * keys.strides[0] + keyHead * keys.strides[1])
             var sum = 0.0
-            for d in 0..<size { sum += Double(q[d]) * Double(k[d]) }
+            for d in 0..<size { sum += q[d] * k[d] }
             guard let additive else { return Double(scale) * sum }
             let offset = sequence * additive.sequence + head * additive.head + i * additive.row + j
-            return Double(scale) * sum + Double(additive.base[offset])
+            return Double(scale) * sum + Double(additive.base.load(offset))
           }
 
           // Two passes over the keys: the largest score, then the exponentials with the values they weigh.
@@ -40,11 +39,11 @@ extension ReferenceBackend {
             var total = 0.0
             for j in 0..<visible {
               let weight = weight(score(j), largest)
-              let v = values.base + (keyRows.lowerBound + j) * values.strides[0] + keyHead * values.strides[1]
+              let v = values.line((keyRows.lowerBound + j) * values.strides[0] + keyHead * values.strides[1])
               total += weight
-              for d in 0..<size { sums[d] += weight * Double(v[d]) }
+              for d in 0..<size { sums[d] += weight * v[d] }
             }
-            for d in 0..<size { target[d] = total == 0 ? 0 : Float(sums[d] / total) }
+            for d in 0..<size { o[query, head, d] = total == 0 ? 0 : sums[d] / total }
           }
         }
       }

@@ -7,11 +7,10 @@ extension ReferenceBackend {
         preconditionFailure("a backend that packs weights opaquely implements linear itself")
       }
       for i in 0..<x.shape[0] {
-        let row = x.base + i * x.strides[0]
+        let row = x.row(i)
         var sum = 0.0
-        for p in 0..<weights.inputs { sum += Double(row[p]) * Double(weight.base[p * weight.stride]) }
-        store(
-          sum, epilogue, residual.map { $0.base[i * $0.strides[0] + j] }, column: j, to: y.base + i * y.strides[0] + j)
+        for p in 0..<weights.inputs { sum += row[p] * weight[p] }
+        y[i, j] = epilogue.applied(to: sum, column: j) + (residual?[i, j] ?? 0)
       }
     }
   }
@@ -21,27 +20,22 @@ extension ReferenceBackend {
   ) {
     for z in 0..<c.shape[0] {
       for i in 0..<c.shape[1] {
+        let row = a.line(z * a.strides[0] + i * a.strides[1])
         for j in 0..<c.shape[2] {
-          let row = a.base + z * a.strides[0] + i * a.strides[1]
-          let column = b.base + z * b.strides[0] + j * b.strides[2]
+          let column = b.transposed().line(z * b.strides[0] + j * b.strides[2])
           var sum = 0.0
-          for p in 0..<a.shape[2] { sum += Double(row[p * a.strides[2]]) * Double(column[p * b.strides[1]]) }
-          let target = c.base + z * c.strides[0] + i * c.strides[1] + j
-          let held = beta == 0 ? 0 : Double(beta) * Double(target.pointee)
-          let added = residual.map { $0.base[z * $0.strides[0] + i * $0.strides[1] + j] }
-          store(sum, epilogue, added, column: j, held: held, to: target)
+          for p in 0..<a.shape[2] { sum += row[p] * column[p] }
+          let held = beta == 0 ? 0 : Double(beta) * c[z, i, j]
+          c[z, i, j] = epilogue.applied(to: sum, held: held, column: j) + (residual?[z, i, j] ?? 0)
         }
       }
     }
   }
+}
 
-  /// activation(scale sum + held + bias) + residual, rounded once.
-  private func store(
-    _ sum: Double, _ epilogue: Epilogue, _ residual: Float?, column: Int, held: Double = 0,
-    to target: UnsafeMutablePointer<Float>
-  ) {
-    let bias = epilogue.bias.map { Double($0.view.base[column]) } ?? 0
-    let value = epilogue.activation.exact(Double(epilogue.scale) * sum + held + bias)
-    target.pointee = Float(value + Double(residual ?? 0))
+extension Epilogue {
+  /// activation(scale sum + held + bias), in Double.
+  package func applied(to sum: Double, held: Double = 0, column: Int) -> Double {
+    activation.exact(Double(scale) * sum + held + (bias?.view[column] ?? 0))
   }
 }

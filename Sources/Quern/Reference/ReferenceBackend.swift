@@ -14,6 +14,8 @@ public struct ReferenceBackend: Backend {
 
   public init() {}
 
+  public var dataTypes: DataTypes { .all }
+
   public func pack(_ weights: TensorView) throws -> PackedMatrix { try PackedMatrix.panels(of: weights, width: 1) }
 }
 

@@ -4,11 +4,16 @@ public protocol Strided {
   var shape: Shape { get }
   /// The distance in elements between neighbours along each axis; 0 repeats one element.
   var strides: Shape { get }
+  /// How the elements are stored.
+  var dataType: DataType { get }
   /// The same memory, seen from `offset` elements further on with another shape and other strides.
   func reinterpreted(offset: Int, shape: Shape, strides: Shape) -> Self
 }
 
 extension Strided {
+  /// ``dataType``, as a set.
+  public var types: DataTypes { DataTypes(dataType) }
+
   /// Whether elements lie in row-major order with nothing between them.
   public var isContiguous: Bool {
     if shape.count == 0 { return true }
@@ -77,4 +82,9 @@ extension Strided {
     }
     return offset
   }
+}
+
+extension Optional where Wrapped: Strided {
+  /// The data type of an operand that may be absent, as a set.
+  public var types: DataTypes { self?.types ?? [] }
 }

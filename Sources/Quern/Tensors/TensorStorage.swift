@@ -6,7 +6,7 @@
   import Darwin
 #endif
 
-/// A 64-byte aligned block of floats that lives as long as anything refers to it.
+/// A 64-byte aligned block of elements that lives as long as anything refers to it.
 ///
 /// Tensors share blocks; ``Tensor`` promises not to write, ``MutableTensor`` is not `Sendable`.
 public final class TensorStorage: @unchecked Sendable {
@@ -14,15 +14,14 @@ public final class TensorStorage: @unchecked Sendable {
   public static let alignment = 64
   private static let hugePage = 2 << 20
 
-  let base: UnsafeMutablePointer<Float>
-  let count: Int
+  let base: UnsafeMutableRawPointer
 
   /// A block of zeros.
   ///
   /// - Throws: ``QuernError/outOfMemory(bytes:)`` where the system refuses the memory.
-  init(zeros count: Int) throws(QuernError) {
-    guard count >= 0, count <= (Int.max >> 1) / MemoryLayout<Float>.stride else { throw .outOfMemory(bytes: Int.max) }
-    let bytes = max(count * MemoryLayout<Float>.stride, Self.alignment)
+  init(zeros count: Int, of type: DataType) throws(QuernError) {
+    guard count >= 0, count <= (Int.max >> 1) / type.size else { throw .outOfMemory(bytes: Int.max) }
+    let bytes = max(count * type.size, Self.alignment)
     let large = bytes >= Self.hugePage
     var pointer: UnsafeMutableRawPointer?
     guard posix_memalign(&pointer, large ? Self.hugePage : Self.alignment, bytes) == 0, let pointer else {
@@ -33,8 +32,7 @@ public final class TensorStorage: @unchecked Sendable {
       if large { _ = madvise(pointer, bytes, MADV_HUGEPAGE) }
     #endif
     memset(pointer, 0, bytes)
-    base = pointer.bindMemory(to: Float.self, capacity: max(count, 1))
-    self.count = count
+    base = pointer
   }
 
   deinit { free(base) }

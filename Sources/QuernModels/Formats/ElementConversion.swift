@@ -1,3 +1,5 @@
+import Quern
+
 /// Little-endian elements of a file as `Float`.
 package enum FloatConversion {
   typealias Function = (UnsafeRawBufferPointer, UnsafeMutableBufferPointer<Float>) -> Void
@@ -5,7 +7,7 @@ package enum FloatConversion {
   /// The conversion for `dtype`, or nil when it has none.
   static func from(_ dtype: SafetensorsDType) -> Function? {
     switch dtype {
-    case .f16: { convert($0, $1, UInt16.self, float16) }
+    case .f16: { convert($0, $1, UInt16.self, DataType.widened) }
     case .bf16: { convert($0, $1, UInt16.self) { Float(bitPattern: UInt32($0) << 16) } }
     case .f64: { convert($0, $1, UInt64.self) { Float(Double(bitPattern: $0)) } }
     default: nil
@@ -20,15 +22,6 @@ package enum FloatConversion {
       let element = bytes.loadUnaligned(fromByteOffset: index &* MemoryLayout<T>.size, as: T.self)
       destination[index] = body(T(littleEndian: element))
     }
-  }
-
-  /// IEEE binary16 widened. The product rescales the exponent exactly, subnormals included.
-  @inline(__always)
-  package static func float16(_ half: UInt16) -> Float {
-    let magnitude = UInt32(half & 0x7FFF)
-    let rescaled = (Float(bitPattern: magnitude << 13) * 0x1p112).bitPattern
-    let bits = magnitude >= 0x7C00 ? 0x7F80_0000 | magnitude << 13 : rescaled
-    return Float(bitPattern: UInt32(half & 0x8000) << 16 | bits)
   }
 }
 

@@ -192,9 +192,9 @@ private func productBound(
     magnitudes(a, b, row: first / n, into: &row)
     for (column, products) in row.enumerated() {
       let position = first + column
-      let kept = beta == 0 ? 0 : abs(Double(beta) * Double(held.base[held.offset(of: position)]))
+      let kept = beta == 0 ? 0 : abs(Double(beta) * Double(held.load(held.offset(of: position))))
       let total = abs(Double(epilogue.scale)) * products + kept + abs(Double(epilogue.bias?.view.base[column] ?? 0))
-      let added = residual.map { Double($0.base[$0.offset(of: position)]) } ?? 0
+      let added = residual.map { Double($0.load($0.offset(of: position))) } ?? 0
       let value = Double(expected[position]) - added
       let through = activation.slope * factor * total + Double(k) * Rounding.smallest
       bounds.append(
@@ -210,21 +210,22 @@ private func magnitudes(_ a: TensorView, _ b: TensorView, row: Int, into sums: i
   let axes = a.shape.rank - 2  // without a batch, or with one
   let m = a.shape[axes]
   let batch = axes == 0 ? 0 : row / m
-  let left = a.base + (axes == 0 ? 0 : batch * a.strides[0]) + row % m * a.strides[axes]
-  let right = b.base + (axes == 0 || b.shape[0] == 1 ? 0 : batch * b.strides[0])
-  let (leftStep, depth, across) = (a.strides[axes + 1], b.strides[axes], b.strides[axes + 1])
+  let left = a.line((axes == 0 ? 0 : batch * a.strides[0]) + row % m * a.strides[axes])
+  let first = axes == 0 || b.shape[0] == 1 ? 0 : batch * b.strides[0]
+  let (depth, across) = (b.strides[axes], b.strides[axes + 1])
   let k = a.shape[axes + 1]
   sums.withUnsafeMutableBufferPointer { sums in
     if across <= depth {
       for j in 0..<sums.count { sums[j] = 0 }
       for p in 0..<k {
-        let value = abs(Double(left[p * leftStep]))
-        for j in 0..<sums.count { sums[j] += value * abs(Double(right[p * depth + j * across])) }
+        let (value, right) = (abs(left[p]), b.line(first + p * depth))
+        for j in 0..<sums.count { sums[j] += value * abs(right[j]) }
       }
     } else {
       for j in 0..<sums.count {
+        let right = b.transposed().line(first + j * across)
         var sum = 0.0
-        for p in 0..<k { sum += abs(Double(left[p * leftStep])) * abs(Double(right[p * depth + j * across])) }
+        for p in 0..<k { sum += abs(left[p]) * abs(right[p]) }
         sums[j] = sum
       }
     }
@@ -237,4 +238,98 @@ func absolute(_ view: TensorView) throws -> TensorView {
   return try Tensor(shape: view.shape) { target in
     for (position, value) in values.enumerated() { target[position] = abs(value) }
   }.view
+}
+
+extension Suite {
+  static let linear = Suite(tests: linearTests + matmulTests, benchmarks: linearBenchmarks + matmulBenchmarks)
+
+  /// Around the tile heights and widths of every instruction set, and primes.
+  private static let edges = [0, 1, 2, 3, 5, 6, 7, 12, 13, 16, 17, 31, 32, 33, 49]
+
+  private static let linearTests: [TestCases.Entry] = {
+    var shapes: [LinearShape] = []
+    for m in edges {
+      for n in [0, 1, 15, 16, 17, 33, 65] { shapes.append(LinearShape(m: m, n: n, k: 1 + (m * 7 + n) % 37)) }
+    }
+    for k in [0, 1, 2, 3, 4, 5, 8, 31, 257, 1031] { shapes.append(LinearShape(m: 7, n: 37, k: k, bias: true)) }
+    for activation in Activation.allCases {
+      for m in [1, 6, 19] {
+        shapes.append(LinearShape(m: m, n: 45, k: 64, activation: activation, bias: true, residual: true, scale: 0.5))
+      }
+    }
+    shapes += [
+      LinearShape(m: 150, n: 200, k: 700, bias: true, residual: true), LinearShape(m: 301, n: 67, k: 129),
+      LinearShape(m: 1, n: 1023, k: 511, activation: .silu),
+    ]
+    var random = SeededRandom()
+    for _ in 0..<20 {
+      shapes.append(
+        LinearShape(
+          m: .random(in: 0...90, using: &random), n: .random(in: 0...140, using: &random),
+          k: .random(in: 0...300, using: &random), activation: .allCases.randomElement(using: &random)!,
+          bias: .random(using: &random), residual: .random(using: &random)))
+    }
+    return shapes.map { shape in TestCases.Entry(.linear) { try .linear(shape, operands: $0) } }
+  }()
+
+  private static let matmulTests: [TestCases.Entry] = {
+    var shapes: [MatmulShape] = []
+    for transposesA in [false, true] {
+      for transposesB in [false, true] {
+        for (m, n, k) in [
+          (1, 1, 1), (5, 17, 9), (13, 33, 64), (40, 70, 130), (0, 3, 4), (3, 0, 4), (3, 4, 0), (97, 203, 401),
+        ] {
+          let shape = MatmulShape(batch: m % 2 == 0 ? 1 : 3, m: m, n: n, k: k)
+          shapes.append(shape.with { ($0.transposesA, $0.transposesB) = (transposesA, transposesB) })
+          shapes.append(
+            shape.with {
+              ($0.transposesA, $0.transposesB, $0.sharesB) = (transposesA, transposesB, true)
+              ($0.alpha, $0.beta, $0.hasBias) = (-2, 0.5, true)
+            })
+        }
+      }
+    }
+    let base = MatmulShape(batch: 2, m: 11, n: 29, k: 31)
+    shapes += [
+      base.with { $0.beta = 1 }, base.with { ($0.alpha, $0.beta, $0.hasResidual) = (0.25, -1, true) },
+      base.with { ($0.activation, $0.hasBias, $0.hasResidual) = (.gelu, true, true) },
+      MatmulShape(batch: 64, m: 4, n: 4, k: 4), MatmulShape(m: 600, n: 40, k: 300), MatmulShape(m: 40, n: 600, k: 300),
+    ]
+    return shapes.map { shape in TestCases.Entry(.matmul) { try .matmul(shape, operands: $0) } }
+  }()
+
+  private static let gemmKernels = ["f32_gemm_block", "f32_gemm_pack_a", "f32_gemm_pack_b"]
+
+  private static let linearBenchmarks: [BenchmarkCases.Entry] = [
+    ("MiniLM qkv 16", LinearShape(m: 16, n: 1152, k: 384, bias: true)),
+    ("MiniLM qkv 128", LinearShape(m: 128, n: 1152, k: 384, bias: true)),
+    ("MiniLM qkv 4096", LinearShape(m: 4096, n: 1152, k: 384, bias: true)),
+    ("MiniLM out 4096", LinearShape(m: 4096, n: 384, k: 384, bias: true, residual: true)),
+    ("MiniLM up+gelu 128", LinearShape(m: 128, n: 1536, k: 384, activation: .gelu, bias: true)),
+    ("MiniLM up+gelu 4096", LinearShape(m: 4096, n: 1536, k: 384, activation: .gelu, bias: true)),
+    ("MiniLM down 4096", LinearShape(m: 4096, n: 384, k: 1536, bias: true, residual: true)),
+    ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048)),
+    ("Llama-3.2-1B up 128", LinearShape(m: 128, n: 8192, k: 2048)),
+    ("Llama-3.2-1B down 128", LinearShape(m: 128, n: 2048, k: 8192)),
+    ("Qwen3-0.6B q 128", LinearShape(m: 128, n: 2048, k: 1024)),
+    ("Qwen3-0.6B gate+silu 128", LinearShape(m: 128, n: 3072, k: 1024, activation: .silu)),
+    ("SD-1.5 ff 1024", LinearShape(m: 1024, n: 2560, k: 640, bias: true)),
+  ].map { model, shape in
+    let kernels = gemmKernels + ["f32_epilogue"]
+    return BenchmarkCases.Entry(.linear, "\(model): \(shape)", kernels: kernels) {
+      try .linear(shape, name: $0, operands: $1)
+    }
+  }
+
+  private static let matmulBenchmarks: [BenchmarkCases.Entry] = [
+    ("square", MatmulShape(m: 256, n: 256, k: 256)), ("square", MatmulShape(m: 512, n: 512, k: 512)),
+    ("square", MatmulShape(m: 1024, n: 1024, k: 1024)),
+    ("square Bt", MatmulShape(m: 1024, n: 1024, k: 1024).with { $0.transposesB = true }),
+    ("SD-1.5 scores", MatmulShape(batch: 16, m: 1024, n: 77, k: 40).with { $0.transposesB = true }),
+    ("many small", MatmulShape(batch: 512, m: 16, n: 16, k: 32)),
+  ].map { model, shape in
+    BenchmarkCases.Entry(.matmul, "\(model): \(shape)", kernels: gemmKernels) {
+      try .matmul(shape, name: $0, operands: $1)
+    }
+  }
 }

@@ -1,3 +1,22 @@
+/// Scaled dot-product attention. See ``Backend`` for what every requirement may rely on.
+public protocol AttentionOperations {
+  /// `o = softmax(scale q kᵀ + mask) v` for each head of each sequence: queries `[tokens, heads, size]`, keys and
+  /// values `[tokens, kvHeads, size]`, unit stride along the last axis. A query that sees no key becomes zeros.
+  func attention(
+    queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout, mask: AttentionMask,
+    scale: Float, into o: MutableTensor)
+}
+
+extension Backend {
+  public func attention(
+    queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout, mask: AttentionMask,
+    scale: Float, into o: MutableTensor
+  ) {
+    handOn(.attention).attention(
+      queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, into: o)
+  }
+}
+
 extension Context {
   /// Scaled dot-product attention, `softmax(scale q kᵀ + mask) v`, for every head of every sequence
   /// (Vaswani et al., arXiv 1706.03762). `multithreaded` makes one pass with an online softmax and never stores the scores;
@@ -41,7 +60,7 @@ extension Context {
     try check.disjoint(queries, "queries", from: o)
     try check.disjoint(keys, "keys", from: o)
     try check.disjoint(values, "values", from: o)
-    backend.attention(
+    runner(.attention, queries.types, keys.types, values.types, o.types, mask.additive.types).attention(
       queries: queries, keys: keys, values: values, layout: layout, mask: mask,
       scale: scale ?? 1 / Float(max(size, 1)).squareRoot(), into: o)
   }
@@ -74,5 +93,48 @@ extension Check {
     try require(tensor.shape.rank == 3, "\(name) \(tensor.shape) need rank 3: [tokens, heads, size]")
     try require(
       tensor.shape[2] <= 1 || tensor.strides[2] == 1, "\(name) \(tensor.shape) need unit stride along their last axis")
+  }
+}
+
+/// Which rows of the packed queries and keys belong together.
+public struct AttentionLayout: Sendable {
+  public let queries: Segments
+  public let keys: Segments
+
+  /// Cross-attention: sequence s of the queries reads sequence s of the keys.
+  public init(queries: Segments, keys: Segments) { (self.queries, self.keys) = (queries, keys) }
+
+  /// Self-attention.
+  public init(_ segments: Segments) { self.init(queries: segments, keys: segments) }
+}
+
+/// What a query may see.
+public struct AttentionMask {
+  /// Query i of a sequence sees keys up to `i + (keys - queries)`.
+  public var isCausal: Bool
+  /// Added to the scores: `[queries, keys]`, `[sequences, queries, keys]` or `[sequences, heads, queries, keys]`, where an
+  /// extent of 1 serves all. Rows and columns count from the start of each sequence. Use `-infinity` to hide a key.
+  public var additive: TensorView?
+
+  public init(isCausal: Bool = false, additive: TensorView? = nil) {
+    (self.isCausal, self.additive) = (isCausal, additive)
+  }
+
+  public static var none: AttentionMask { AttentionMask() }
+  public static var causal: AttentionMask { AttentionMask(isCausal: true) }
+}
+
+extension AttentionMask {
+  /// The first element for a sequence and head, and the row stride, of a mask that ``Context`` has checked.
+  func addressing() -> (base: TensorView, sequence: Int, head: Int, row: Int)? {
+    guard let additive else { return nil }
+    func stride(fromLast position: Int) -> Int {
+      let axis = additive.shape.rank - 1 - position
+      return axis < 0 || additive.shape[axis] == 1 ? 0 : additive.strides[axis]
+    }
+    let headed = additive.shape.rank == 4
+    return (
+      additive, stride(fromLast: headed ? 3 : 2), headed ? stride(fromLast: 2) : 0, stride(fromLast: 1)
+    )
   }
 }

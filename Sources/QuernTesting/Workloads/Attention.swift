@@ -128,3 +128,38 @@ private func largestNorm(_ view: TensorView) -> Double {
   }
   return largest
 }
+
+extension Suite {
+  static let attention = Suite(tests: attentionTests, benchmarks: attentionBenchmarks)
+
+  private static let attentionTests: [TestCases.Entry] = {
+    var shapes: [AttentionShape] = []
+    for size in [1, 3, 8, 16, 31, 32, 40, 64, 80, 128] {
+      shapes.append(AttentionShape([size % 7 + 1], keys: [size + 5], heads: 2, size: size))
+    }
+    for mask in [AttentionShape.Mask.none, .causal, .additive, .padding, .causalAdditive] {
+      shapes += [
+        AttentionShape([5, 1, 17, 0, 33], heads: 2, size: 32, mask: mask),
+        AttentionShape([1, 4], keys: [50, 131], heads: 4, kvHeads: 2, size: 24, mask: mask),
+        AttentionShape([130], keys: [260], heads: 3, kvHeads: 1, size: 64, mask: mask),
+        AttentionShape([9], keys: [4], heads: 1, size: 16, mask: mask),
+        AttentionShape([200], heads: 1, size: 8, mask: mask),
+      ]
+    }
+    shapes += [AttentionShape([3, 2], keys: [0, 7], heads: 2, size: 16), AttentionShape([], heads: 1, size: 4)]
+    return shapes.map { shape in TestCases.Entry(.attention) { try .attention(shape, operands: $0) } }
+  }()
+
+  private static let attentionBenchmarks: [BenchmarkCases.Entry] = [
+    ("MiniLM 32x128", AttentionShape([Int](repeating: 128, count: 32), heads: 12, size: 32)),
+    ("MiniLM 1x16", AttentionShape([16], heads: 12, size: 32)),
+    ("Llama-3.2-1B causal", AttentionShape([512], heads: 32, kvHeads: 8, size: 64, mask: .causal)),
+    ("Qwen3-0.6B causal", AttentionShape([256], heads: 16, kvHeads: 8, size: 128, mask: .causal)),
+    ("SD-1.5 self", AttentionShape([1024], heads: 8, size: 40)),
+    ("SD-1.5 cross", AttentionShape([4096], keys: [77], heads: 8, size: 40)),
+  ].map { model, shape in
+    BenchmarkCases.Entry(.attention, "\(model): \(shape)", kernels: ["f32_attention_block"]) {
+      try .attention(shape, name: $0, operands: $1)
+    }
+  }
+}

@@ -1,14 +1,6 @@
 import Foundation
 import Quern
 
-/// Operations that work along rows: `rows` of `n` elements.
-public struct RowShape: Sendable, CustomStringConvertible {
-  public var rows, n: Int
-  public init(_ rows: Int, _ n: Int) { (self.rows, self.n) = (rows, n) }
-  public var description: String { "rows=\(rows) n=\(n)" }
-  var count: Double { Double(rows) * Double(n) }
-}
-
 public enum Norm: String, Sendable, CaseIterable { case layerNorm, rmsNorm, l2Normalize }
 
 extension Workload {
@@ -19,7 +11,7 @@ extension Workload {
     let x = try operands.make(Shape(shape.rows, shape.n), scale: 4)
     let mask = masked ? try operands.make(Shape(shape.rows, shape.n)) : nil
     if let mask, shape.rows > 0 {
-      for column in Swift.stride(from: 1, to: shape.n, by: 4) { mask.base[mask.offset(of: column)] = -.infinity }
+      for column in Swift.stride(from: 1, to: shape.n, by: 4) { mask.store(-.infinity, at: mask.offset(of: column)) }
     }
     let suffix =
       (scale == 1 ? "" : " scale=\(scale)") + (masked ? " mask" : "") + (diagonal.map { " diagonal=\($0)" } ?? "")
@@ -85,78 +77,6 @@ extension Workload {
           n: shape.n, epsilon: epsilon, expected: expected)
       })
   }
-
-  public static func activation(
-    _ activation: Activation, _ shape: RowShape, name: String? = nil, operands: Operands
-  ) throws -> Workload {
-    let x = try operands.make(Shape(shape.rows, shape.n), scale: 3)
-    return Workload(
-      .activation, name ?? "\(activation.rawValue) \(shape)", kernels: ["f32_activation"], flops: 10 * shape.count,
-      bytes: 8 * shape.count, isExactOnIntegers: activation == .relu || activation == .identity, operands: operands,
-      output: try operands.make(x.shape),
-      prepare: { context in { y in try context.activation(activation, x.view, into: y) } },
-      bound: { _, expected in
-        zip(x.view.values, expected).map { activation.error(at: Double($0), value: Double($1)) }
-      })
-  }
-
-  /// add and multiply.
-  public static func binary(
-    _ operation: Quern.Operation, _ shape: RowShape, oneRow: Bool = false, name: String? = nil, operands: Operands
-  ) throws -> Workload {
-    let a = try operands.make(Shape(shape.rows, shape.n))
-    let b = try operands.make(Shape(oneRow ? 1 : shape.rows, shape.n))
-    let adds = operation == .add
-    return Workload(
-      operation, name ?? "\(shape)" + (oneRow ? " one row" : ""), kernels: [adds ? "f32_add" : "f32_mul"],
-      flops: shape.count, bytes: 12 * shape.count, isExactOnIntegers: true, operands: operands,
-      output: try operands.make(a.shape),
-      prepare: { context in
-        { y in try adds ? context.add(a.view, b.view, into: y) : context.multiply(a.view, b.view, into: y) }
-      },
-      bound: { _, expected in expected.map { Rounding.unit * abs(Double($0)) } })
-  }
-
-  public static func scale(
-    _ shape: RowShape, by factor: Float, name: String? = nil, operands: Operands
-  ) throws -> Workload {
-    let x = try operands.make(Shape(shape.rows, shape.n))
-    return Workload(
-      .scale, name ?? "\(shape) by \(factor)", kernels: ["f32_scale"], flops: shape.count, bytes: 8 * shape.count,
-      isExactOnIntegers: true, operands: operands, output: try operands.make(x.shape),
-      prepare: { context in { y in try context.scale(x.view, by: factor, into: y) } },
-      bound: { _, expected in expected.map { Rounding.unit * abs(Double($0)) } })
-  }
-
-  public static func embedding(
-    _ shape: RowShape, table rows: Int, accumulate: Bool = false, name: String? = nil, operands: Operands
-  ) throws -> Workload {
-    let table = try operands.make(Shape(rows, shape.n))
-    let ids = operands.ids(shape.rows, below: rows)
-    return Workload(
-      .embedding, name ?? "\(shape) table=\(rows)" + (accumulate ? " accumulate" : ""), kernels: ["f32_gather"],
-      flops: accumulate ? shape.count : 0, bytes: (accumulate ? 12 : 8) * shape.count, isExactOnIntegers: true,
-      operands: operands, output: try operands.make(Shape(shape.rows, shape.n)),
-      prepare: { context in { y in try context.embedding(ids, table: table.view, accumulate: accumulate, into: y) } },
-      bound: { _, expected in expected.map { accumulate ? Rounding.unit * abs(Double($0)) : 0 } })
-  }
-
-  public static func meanPool(
-    _ lengths: [Int], n: Int, name: String? = nil, operands: Operands
-  ) throws -> Workload {
-    let segments = try Segments(lengths: lengths)
-    let x = try operands.make(Shape(segments.total, n))
-    return Workload(
-      .meanPool, name ?? "segments=\(lengths.count) rows=\(segments.total) n=\(n)", kernels: ["f32_mean_pool"],
-      flops: Double(x.shape.count), bytes: 4 * Double(x.shape.count + lengths.count * n), operands: operands,
-      output: try operands.make(Shape(lengths.count, n)),
-      prepare: { context in { y in try context.meanPool(x.view, segments: segments, into: y) } },
-      bound: { _, _ in
-        let magnitude = try MutableTensor(zeros: Shape(lengths.count, n))
-        try Context(backend: ReferenceBackend()).meanPool(try absolute(x.view), segments: segments, into: magnitude)
-        return magnitude.view.values.enumerated().map { Rounding.gamma(lengths[$0 / n] + 2) * Double($1) }
-      })
-  }
 }
 
 /// Errors of the sum, the mean, the deviation, the factor and the affine step, added up for each element.
@@ -189,4 +109,49 @@ private func normBound(
     }
   }
   return bounds
+}
+
+extension Suite {
+  static let norms = Suite(
+    tests: softmaxTests + normTests, benchmarks: normBenchmarks,
+    mutants: [
+      Mutant(.l2Normalize, "divides by the root mean square") {
+        try .norm(.l2Normalize, RowShape(3, 17), operands: $0)
+      } wrong: {
+        try .norm(.rmsNorm, RowShape(3, 17), affine: false, operands: $0)
+      }
+    ])
+
+  private static let softmaxTests: [TestCases.Entry] = RowShape.tests.flatMap { shape -> [TestCases.Entry] in
+    [
+      TestCases.Entry(.softmax) { try .softmax(shape, operands: $0) },
+      TestCases.Entry(.softmax) { try .softmax(shape, scale: 0.25, masked: shape.n > 1, operands: $0) },
+      TestCases.Entry(.softmax) { try .softmax(shape, scale: 2, diagonal: shape.rows % 3 - 1, operands: $0) },
+    ]
+  }
+
+  private static let normTests: [TestCases.Entry] = RowShape.tests.flatMap { shape in
+    Norm.allCases.flatMap { kind -> [TestCases.Entry] in
+      let operation: Quern.Operation = kind == .layerNorm ? .layerNorm : kind == .rmsNorm ? .rmsNorm : .l2Normalize
+      return [
+        TestCases.Entry(operation) { try .norm(kind, shape, operands: $0) },
+        TestCases.Entry(operation) { try .norm(kind, shape, residual: true, affine: false, operands: $0) },
+      ]
+    }
+  }
+
+  private static let normBenchmarks: [BenchmarkCases.Entry] = [
+    BenchmarkCases.Entry(.softmax, "Llama-3.2-1B scores: rows=2048 n=512", kernels: ["f32_softmax"]) {
+      try .softmax(RowShape(2048, 512), name: $0, operands: $1)
+    },
+    BenchmarkCases.Entry(.layerNorm, "MiniLM: rows=4096 n=384 residual", kernels: ["f32_layernorm"]) {
+      try .norm(.layerNorm, RowShape(4096, 384), residual: true, epsilon: 1e-12, name: $0, operands: $1)
+    },
+    BenchmarkCases.Entry(.rmsNorm, "Llama-3.2-1B: rows=512 n=2048", kernels: ["f32_rmsnorm"]) {
+      try .norm(.rmsNorm, RowShape(512, 2048), name: $0, operands: $1)
+    },
+    BenchmarkCases.Entry(.l2Normalize, "MiniLM: rows=4096 n=384", kernels: ["f32_l2norm"]) {
+      try .norm(.l2Normalize, RowShape(4096, 384), affine: false, epsilon: 1e-12, name: $0, operands: $1)
+    },
+  ]
 }

@@ -1,3 +1,35 @@
+/// Matrix products. See ``Backend`` for what every requirement may rely on.
+public protocol LinearOperations {
+  /// Lays out `weights` (`[outputs, inputs]`, any strides) for this backend's ``linear(_:weights:epilogue:residual:into:)``.
+  /// A backend whose layout is opaque implements linear itself: no fallback could read the weights.
+  func pack(_ weights: TensorView) throws -> PackedMatrix
+
+  /// `y = activation(scale x Wᵀ + bias) + residual`, with x `[m, inputs]` and y `[m, outputs]`. The residual may be y.
+  func linear(
+    _ x: TensorView, weights: PackedMatrix, epilogue: Epilogue, residual: TensorView?, into y: MutableTensor)
+
+  /// `c = activation(scale a b + beta c + bias) + residual` for every batch: a `[batch, m, k]`, b `[batch, k, n]`, any
+  /// strides (0 repeats a batch); c `[batch, m, n]` with unit stride along the last axis. The residual may be c.
+  func matmul(
+    _ a: TensorView, _ b: TensorView, beta: Float, epilogue: Epilogue, residual: TensorView?, into c: MutableTensor)
+}
+
+extension Backend {
+  public func pack(_ weights: TensorView) throws -> PackedMatrix { try handOn(.pack).pack(weights) }
+
+  public func linear(
+    _ x: TensorView, weights: PackedMatrix, epilogue: Epilogue, residual: TensorView?, into y: MutableTensor
+  ) {
+    handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
+  }
+
+  public func matmul(
+    _ a: TensorView, _ b: TensorView, beta: Float, epilogue: Epilogue, residual: TensorView?, into c: MutableTensor
+  ) {
+    handOn(.matmul).matmul(a, b, beta: beta, epilogue: epilogue, residual: residual, into: c)
+  }
+}
+
 extension Context {
   /// Lays out the weights of a linear layer for this context's backend.
   ///
@@ -6,7 +38,7 @@ extension Context {
   public func pack(_ weights: TensorView) throws -> PackedMatrix {
     try Check(operation: .pack).require(
       weights.shape.rank == 2, "weights \(weights.shape) need rank 2: [outputs, inputs]")
-    return try backend.pack(weights)
+    return try runner(.pack, weights.types).pack(weights)
   }
 
   /// `y = activation(scale x Wᵀ + bias) + residual`.
@@ -31,9 +63,6 @@ extension Context {
       x.shape[1] == weights.inputs, "x \(x.shape) does not fit weights [\(weights.outputs), \(weights.inputs)]")
     try check.same(y.shape, "y", Shape(x.shape[0], weights.outputs), "x Wᵀ")
     try check.vector(epilogue.bias, "bias", count: weights.outputs)
-    if case .opaque(let owner) = weights.layout, owner != type(of: backend).name {
-      throw .foreignPacking(operation: .linear, layout: "\(weights.layout)", backend: type(of: backend).name)
-    }
     try check.destination(y, "y")
     try check.disjoint(x, "x", from: y)
     var folded: TensorView?
@@ -43,7 +72,11 @@ extension Context {
       try check.disjoint(rows, "residual", from: y, mayBeSame: true)
       folded = rows
     }
-    backend.linear(x, weights: weights, epilogue: epilogue, residual: folded, into: y)
+    let runner = runner(.linear, x.types, weights.storage.types, y.types, residual.types)
+    if case .opaque(let owner) = weights.layout, owner != type(of: runner).name {
+      throw .foreignPacking(operation: .linear, layout: "\(weights.layout)", backend: type(of: runner).name)
+    }
+    runner.linear(x, weights: weights, epilogue: epilogue, residual: folded, into: y)
   }
 
   /// `c = activation(scale a b + beta c + bias) + residual`: GEMM, or a batch of them.
@@ -80,7 +113,8 @@ extension Context {
       try check.disjoint(r, "residual", from: c3, mayBeSame: true)
       residual3 = r
     }
-    backend.matmul(a3, b3, beta: beta, epilogue: epilogue, residual: residual3, into: c3)
+    runner(.matmul, a.types, b.types, c.types, residual.types).matmul(
+      a3, b3, beta: beta, epilogue: epilogue, residual: residual3, into: c3)
   }
 
   private func batched<T: Strided>(_ tensor: T, _ name: String, _ check: Check) throws(QuernError) -> T {

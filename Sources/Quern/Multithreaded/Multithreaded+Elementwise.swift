@@ -1,0 +1,23 @@
+import CKernels
+
+extension MultithreadedBackend {
+  public func activation(_ activation: Activation, _ x: TensorView, into y: MutableTensor) {
+    if !run(table.kernels.f32_activation, x, into: y, configure: { $0.activation = activation.code }) {
+      handOn(.activation).activation(activation, x, into: y)
+    }
+  }
+
+  public func add(_ a: TensorView, _ b: TensorView, into y: MutableTensor) {
+    if !run(table.kernels.f32_add, a, other: b, into: y) { handOn(.add).add(a, b, into: y) }
+  }
+
+  public func multiply(_ a: TensorView, _ b: TensorView, into y: MutableTensor) {
+    if !run(table.kernels.f32_mul, a, other: b, into: y) { handOn(.multiply).multiply(a, b, into: y) }
+  }
+
+  public func scale(_ x: TensorView, by factor: Float, into y: MutableTensor) {
+    if !run(table.kernels.f32_scale, x, into: y, configure: { $0.scale = factor }) {
+      handOn(.scale).scale(x, by: factor, into: y)
+    }
+  }
+}

@@ -1,0 +1,3 @@
+/// Convolution. See ``Backend`` for what every requirement may rely on.
+public protocol ConvolutionOperations {
+}

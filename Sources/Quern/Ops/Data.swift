@@ -1,0 +1,3 @@
+/// Copies, reductions and other movement of data. See ``Backend`` for what every requirement may rely on.
+public protocol DataOperations {
+}

@@ -1,0 +1,50 @@
+/// Rows picked and pooled. See ``Backend`` for what every requirement may rely on.
+public protocol GatherOperations {
+  /// `y[i] = table[ids[i]]`, added to what y holds where `accumulate` says so.
+  func embedding(_ ids: [Int32], table: TensorView, accumulate: Bool, into y: MutableTensor)
+
+  /// `y[s] = mean of the rows of segment s`; zeros for an empty segment.
+  func meanPool(_ x: TensorView, segments: Segments, into y: MutableTensor)
+}
+
+extension Backend {
+  public func embedding(_ ids: [Int32], table: TensorView, accumulate: Bool, into y: MutableTensor) {
+    handOn(.embedding).embedding(ids, table: table, accumulate: accumulate, into: y)
+  }
+
+  public func meanPool(_ x: TensorView, segments: Segments, into y: MutableTensor) {
+    handOn(.meanPool).meanPool(x, segments: segments, into: y)
+  }
+}
+
+extension Context {
+  /// `y[i] = table[ids[i]]`; with `accumulate`, added to what y holds.
+  ///
+  /// - Throws: ``QuernError/invalidOperand(operation:reason:)`` naming the first id outside the table.
+  public func embedding(
+    _ ids: [Int32], table: TensorView, accumulate: Bool = false, into y: MutableTensor
+  ) throws(QuernError) {
+    let check = Check(operation: .embedding)
+    let table = try check.rows(table, "table")
+    let y = try check.rows(y, "y")
+    try check.same(y.shape, "y", Shape(ids.count, table.shape[1]), "the gathered rows")
+    for (position, id) in ids.enumerated() where id < 0 || Int(id) >= table.shape[0] {
+      try check.require(false, "id \(id) at position \(position) is outside the table of \(table.shape[0]) rows")
+    }
+    try check.destination(y, "y")
+    try check.disjoint(table, "table", from: y)
+    runner(.embedding, table.types, y.types).embedding(ids, table: table, accumulate: accumulate, into: y)
+  }
+
+  /// `y[s] = mean of the rows of segment s`; zeros for an empty segment.
+  public func meanPool(_ x: TensorView, segments: Segments, into y: MutableTensor) throws(QuernError) {
+    let check = Check(operation: .meanPool)
+    let x = try check.rows(x, "x")
+    let y = try check.rows(y, "y")
+    try check.require(segments.total == x.shape[0], "segments hold \(segments.total) rows, x has \(x.shape[0])")
+    try check.same(y.shape, "y", Shape(segments.count, x.shape[1]), "the pooled rows")
+    try check.destination(y, "y")
+    try check.disjoint(x, "x", from: y)
+    runner(.meanPool, x.types, y.types).meanPool(x, segments: segments, into: y)
+  }
+}

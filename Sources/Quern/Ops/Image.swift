@@ -1,0 +1,3 @@
+/// Pooling, resampling and padding of images. See ``Backend`` for what every requirement may rely on.
+public protocol ImageOperations {
+}

@@ -1,0 +1,3 @@
+/// Counter-based random numbers. See ``Backend`` for what every requirement may rely on.
+public protocol RandomOperations {
+}

@@ -1,0 +1,5 @@
+import Quern
+
+extension Suite {
+  static let convolution = Suite()
+}

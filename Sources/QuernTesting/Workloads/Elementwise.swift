@@ -1,0 +1,118 @@
+import Quern
+
+/// Operations that work along rows: `rows` of `n` elements.
+public struct RowShape: Sendable, CustomStringConvertible {
+  public var rows, n: Int
+  public init(_ rows: Int, _ n: Int) { (self.rows, self.n) = (rows, n) }
+  public var description: String { "rows=\(rows) n=\(n)" }
+  var count: Double { Double(rows) * Double(n) }
+
+  /// Around vector widths, and empty ones.
+  static let tests: [RowShape] = [
+    RowShape(0, 5), RowShape(3, 0), RowShape(1, 1), RowShape(2, 7), RowShape(5, 8), RowShape(3, 15), RowShape(4, 16),
+    RowShape(7, 17), RowShape(2, 31), RowShape(3, 33), RowShape(5, 64), RowShape(4, 127), RowShape(9, 384),
+    RowShape(2, 1031),
+    RowShape(130, 61),
+  ]
+}
+
+extension Workload {
+  public static func activation(
+    _ activation: Activation, _ shape: RowShape, name: String? = nil, operands: Operands
+  ) throws -> Workload {
+    let x = try operands.make(Shape(shape.rows, shape.n), scale: 3)
+    return Workload(
+      .activation, name ?? "\(activation.rawValue) \(shape)", kernels: ["f32_activation"], flops: 10 * shape.count,
+      bytes: 8 * shape.count, isExactOnIntegers: activation == .relu || activation == .identity, operands: operands,
+      output: try operands.make(x.shape),
+      prepare: { context in { y in try context.activation(activation, x.view, into: y) } },
+      bound: { _, expected in
+        zip(x.view.values, expected).map { activation.error(at: Double($0), value: Double($1)) }
+      })
+  }
+
+  /// add and multiply.
+  public static func binary(
+    _ operation: Quern.Operation, _ shape: RowShape, oneRow: Bool = false, name: String? = nil, operands: Operands
+  ) throws -> Workload {
+    let a = try operands.make(Shape(shape.rows, shape.n))
+    let b = try operands.make(Shape(oneRow ? 1 : shape.rows, shape.n))
+    let adds = operation == .add
+    return Workload(
+      operation, name ?? "\(shape)" + (oneRow ? " one row" : ""), kernels: [adds ? "f32_add" : "f32_mul"],
+      flops: shape.count, bytes: 12 * shape.count, isExactOnIntegers: true, operands: operands,
+      output: try operands.make(a.shape),
+      prepare: { context in
+        { y in try adds ? context.add(a.view, b.view, into: y) : context.multiply(a.view, b.view, into: y) }
+      },
+      bound: { _, expected in expected.map { Rounding.unit * abs(Double($0)) } })
+  }
+
+  public static func scale(
+    _ shape: RowShape, by factor: Float, name: String? = nil, operands: Operands
+  ) throws -> Workload {
+    let x = try operands.make(Shape(shape.rows, shape.n))
+    return Workload(
+      .scale, name ?? "\(shape) by \(factor)", kernels: ["f32_scale"], flops: shape.count, bytes: 8 * shape.count,
+      isExactOnIntegers: true, operands: operands, output: try operands.make(x.shape),
+      prepare: { context in { y in try context.scale(x.view, by: factor, into: y) } },
+      bound: { _, expected in expected.map { Rounding.unit * abs(Double($0)) } })
+  }
+}
+
+extension Suite {
+  static let elementwise = Suite(
+    tests: elementwiseTests, benchmarks: elementwiseBenchmarks,
+    mutants: [
+      Mutant(.activation, "tanh for the sigmoid") {
+        try .activation(.sigmoid, RowShape(3, 17), operands: $0)
+      } wrong: {
+        try .activation(.tanh, RowShape(3, 17), operands: $0)
+      },
+      Mutant(.scale, "a factor off by 2^-18") {
+        try .scale(RowShape(3, 17), by: 1.5, operands: $0)
+      } wrong: {
+        try .scale(RowShape(3, 17), by: 1.5 + 0x1p-18, operands: $0)
+      },
+      Mutant(.add, "multiplies") {
+        try .binary(.add, RowShape(3, 17), operands: $0)
+      } wrong: {
+        try .binary(.multiply, RowShape(3, 17), operands: $0)
+      },
+      Mutant(.multiply, "adds") {
+        try .binary(.multiply, RowShape(3, 17), operands: $0)
+      } wrong: {
+        try .binary(.add, RowShape(3, 17), operands: $0)
+      },
+    ])
+
+  private static let elementwiseTests: [TestCases.Entry] = RowShape.tests.flatMap { shape -> [TestCases.Entry] in
+    Activation.allCases.map { activation in
+      TestCases.Entry(.activation) { try .activation(activation, shape, operands: $0) }
+    }
+      + [Quern.Operation.add, .multiply].flatMap { operation in
+        [false, true].map { oneRow in
+          TestCases.Entry(operation) { try .binary(operation, shape, oneRow: oneRow && shape.rows > 0, operands: $0) }
+        }
+      } + [TestCases.Entry(.scale) { try .scale(shape, by: -1.5, operands: $0) }]
+  }
+
+  private static let elementwiseBenchmarks: [BenchmarkCases.Entry] =
+    [
+      BenchmarkCases.Entry(.add, "MiniLM: rows=4096 n=384", kernels: ["f32_add"]) {
+        try .binary(.add, RowShape(4096, 384), name: $0, operands: $1)
+      },
+      BenchmarkCases.Entry(.multiply, "Llama-3.2-1B gate: rows=512 n=8192", kernels: ["f32_mul"]) {
+        try .binary(.multiply, RowShape(512, 8192), name: $0, operands: $1)
+      },
+      BenchmarkCases.Entry(.scale, "MiniLM: rows=4096 n=384", kernels: ["f32_scale"]) {
+        try .scale(RowShape(4096, 384), by: 0.125, name: $0, operands: $1)
+      },
+    ]
+    + Activation.allCases.filter { $0 != .identity }.map { activation in
+      BenchmarkCases.Entry(.activation, "MiniLM \(activation.rawValue): rows=4096 n=1536", kernels: ["f32_activation"])
+      {
+        try .activation(activation, RowShape(4096, 1536), name: $0, operands: $1)
+      }
+    }
+}
