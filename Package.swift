@@ -101,7 +101,7 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "QuernModelsTests",
-      dependencies: ["QuernModels", "QuernTesting", "quern", "AllocationProbe"],
+      dependencies: ["QuernModels", "QuernTesting", "quern", "benchmarks", "AllocationProbe"],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings
     ),
