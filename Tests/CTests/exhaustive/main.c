@@ -31,10 +31,11 @@ static inline double within(double ulps, double units, double y) {
   return MIN(ulps * ulp_of(y), units * U * fabs(y)) + below_normal(y);
 }
 
-static inline double within_gelu_tanh(double x, double y) {
-  const double w = gelu_tanh_argument(x), always = 3 * U * fabs(x) + below_normal(y);
+// x / (1 + e^-w); below w = -87 the kernels give 0, where the exact value is at most `least`.
+static inline double within_gate(double w, double least, double x, double y) {
+  const double always = 3 * U * fabs(x) + below_normal(y);
   if (x >= 0) return always;
-  return w > -87 ? MIN(always, (4 + 5 * fabs(w)) * U * fabs(y) + below_normal(y)) : 0x1p-122;
+  return w > -87 ? MIN(always, (4 + 5 * fabs(w)) * U * fabs(y) + below_normal(y)) : least;
 }
 
 // The largest errors so far: in ulp, in u |y| where y is normal, and as a share of the bound, with the input of the last.
