@@ -67,10 +67,11 @@ static void block_case(test *t, size_t q_rows, size_t kv_rows, size_t d, size_t 
   head h = {.q = q, .k = k, .v = v, .o = o, .q_rows = q_rows, .kv_rows = kv_rows, .d = d, .mask = mask, .mask_step = !one_row};
   h.scale = (float)(1 / sqrt((double)d));
   h.diagonal = diagonal ? (ptrdiff_t)kv_rows - (ptrdiff_t)q_rows + (ptrdiff_t)random_below(t, 3) - 1 : CK_NO_DIAGONAL;
-  const size_t scratch = ck_attention_scratch(t->table, q_rows, d);
-  ck_attention_block block = {.q_rows = q_rows, .kv_rows = kv_rows, .head_dim = d, .scale = (float)h.scale};
+  const size_t scratch = ck_attention_scratch(t->table, q_rows, 1, d, 0);
+  ck_attention_block block = {.rows = q_rows, .heads = 1, .kv_rows = kv_rows, .head_dim = d, .scale = (float)h.scale, .step = 1};
   block.q = floats(q), block.q_rs = q->rs, block.k = floats(k), block.k_rs = k->rs, block.v = floats(v), block.v_rs = v->rs;
-  block.o = floats(o), block.o_rs = o->rs, block.diagonal = h.diagonal;
+  block.o = floats(o), block.o_rs = o->rs, block.position = diagonal ? h.diagonal : 0;
+  block.before = CK_EVERY_KEY, block.after = diagonal ? 0 : CK_EVERY_KEY;
   block.mask = floats(mask), block.mask_rs = mask && !one_row ? mask->rs : 0;
   // Ends at a guard page, and is still aligned to 64 bytes.
   t->place = AT_END;
@@ -119,7 +120,8 @@ static void ragged_case(test *t, size_t q_heads, size_t kv_heads, size_t d, int 
     o->written = 1;
     const float scale = (float)(1 / sqrt((double)d));
     ck_attention call = {.sequences = SEQUENCES, .q_heads = q_heads, .kv_heads = kv_heads, .head_dim = d, .scale = scale};
-    call.q_offsets = q_offsets, call.kv_offsets = kv_offsets, call.causal = causal;
+    call.q_offsets = q_offsets, call.kv_offsets = kv_offsets;
+    call.before = CK_EVERY_KEY, call.after = causal ? 0 : CK_EVERY_KEY;
     call.q = floats(q), call.q_rs = q->rs, call.q_hs = d, call.k = floats(k), call.k_rs = k->rs, call.k_hs = d;
     call.v = floats(v), call.v_rs = v->rs, call.v_hs = d, call.o = floats(o), call.o_rs = o->rs, call.o_hs = d;
     if (mask) call.mask = floats(mask), call.mask_ss = most_q * mask->rs, call.mask_rs = mask->rs;
