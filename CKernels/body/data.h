@@ -55,8 +55,8 @@ void CK_NAME(f32_masked_copy)(const ck_rows *call, size_t first, size_t last) {
   for (size_t i = first; i < last; i++) {
     const float *x = call->x + i * call->x_rs, *mask = call->other + i * call->other_rs;  // [n]
     float *y = call->y + i * call->y_rs;
-#define STEP(j, lanes)                                                       \
-  const vm set = vf_lt(vf_zero(), vf_abs(row_load_(mask + j, lanes)));       \
+#define STEP(j, lanes)                                                 \
+  const vm set = vf_lt(vf_zero(), vf_abs(row_load_(mask + j, lanes))); \
   row_store_(y + j, vf_select(set, row_load_(x + j, lanes), row_load_(y + j, lanes)), lanes);
     ROW_COLUMNS_(call->n, STEP);
 #undef STEP
@@ -67,13 +67,13 @@ void CK_NAME(f32_masked_copy)(const ck_rows *call, size_t first, size_t last) {
 CK_INLINE void lerp_row_(const float *a, const float *b, float t, float *y, size_t n) {
   const vf near = vf_set1(fabsf(t) < 0.5f ? t : 1 - t);
   if (fabsf(t) < 0.5f) {
-#define STEP(j, lanes)                                               \
+#define STEP(j, lanes)                                                   \
   const vf from = row_load_(a + j, lanes), to = row_load_(b + j, lanes); \
   row_store_(y + j, vf_fma(near, vf_sub(to, from), from), lanes);
     ROW_COLUMNS_(n, STEP);
 #undef STEP
   } else {
-#define STEP(j, lanes)                                               \
+#define STEP(j, lanes)                                                   \
   const vf from = row_load_(a + j, lanes), to = row_load_(b + j, lanes); \
   row_store_(y + j, vf_fnma(near, vf_sub(to, from), to), lanes);
     ROW_COLUMNS_(n, STEP);

@@ -1,5 +1,5 @@
-// Spherical interpolation of rows, as diffusion code has it: y = sin((1 - t) w)/sin w x + sin(t w)/sin w other, w the angle between
-// them. Rows that are nearly parallel, |cos w| > SLERP_PARALLEL_, or zero, are interpolated in a straight line.
+// Spherical interpolation of rows, as diffusion code has it: y = sin((1 - t) w)/sin w x + sin(t w)/sin w other, w the angle
+// between them. Rows that are nearly parallel, |cos w| > SLERP_PARALLEL_, or zero, are interpolated in a straight line.
 #define SLERP_PARALLEL_ 0.9995
 
 void CK_NAME(f32_slerp)(const ck_rows *call, size_t first, size_t last) {

@@ -35,7 +35,7 @@ static ck_rows make_call(test *t, int32_t fields, ck_dtype type, size_t rows, si
   }
   const int one = fields & ONE_ROW && random_bits(t) & 1;
   c->x = matrix(t, type, x_rows, x_n, stride_for(t, x_n), 4);
-  c->other = maybe(t, fields, OTHER, MAYBE_OTHER, type, one ? 1 : rows, n);
+  c->other = maybe(t, fields, OTHER | MASK, MAYBE_OTHER, type, one ? 1 : rows, n);
   c->weight = maybe(t, fields, 0, MAYBE_WEIGHT, CK_F32, 1, n);
   c->bias = maybe(t, fields, 0, MAYBE_BIAS, CK_F32, 1, n);
   const int in_place = fields & IN_PLACE && random_bits(t) & 1;
@@ -43,11 +43,16 @@ static ck_rows make_call(test *t, int32_t fields, ck_dtype type, size_t rows, si
   c->z = fields & SECOND ? matrix(t, type, rows, n, stride_for(t, n), 2) : 0;
   c->y->written = 1;
   if (c->z) c->z->written = 1;
+  for (size_t i = 0; fields & MASK && i < c->other->rows; i++)
+    for (size_t j = 0; j < n; j++)
+      if ((i + j) % 3) set_element(c->other, i, j, (i + j) % 3 == 1 ? 0.0 : -0.0);
+  if (fields & VARIANT) call.variant = (int32_t)random_below(t, 4);
+  if (fields & LIMITS) call.low = (float)random_in(t, -3, 0), call.high = call.low + (float)random_in(t, 0, 3);
   if (fields & SCALE) call.scale = (float)random_in(t, -2, 2);
   if (fields & EPSILON) call.epsilon = random_bits(t) & 1 ? 1e-5f : 1e-12f;
   if (fields & ACTIVATION) call.activation = (ck_activation)random_below(t, CK_ACTIVATION_COUNT);
   if (fields & DIAGONAL && random_bits(t) & 1) call.diagonal = (ptrdiff_t)random_below(t, n + 4) - 3;
-  call.accumulate = fields & ACCUMULATE && random_bits(t) & 1;
+  call.accumulate = fields & ACCUMULATE && (fields & MASK || random_bits(t) & 1);
   call.index = c->index;
   call.x = floats(c->x), call.x_rs = c->x->rs;
   call.other = floats(c->other), call.other_rs = c->other && !one ? c->other->rs : 0;

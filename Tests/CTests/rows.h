@@ -31,6 +31,9 @@ enum {
   ACCUMULATE = 4096,  // adds to y
   SECOND = 8192,      // writes z
   TWICE = 16384,      // rows of x are 2 n long
+  VARIANT = 1 << 15,  // 0 to 3
+  LIMITS = 1 << 16,   // low and high
+  MASK = 1 << 17,     // other, two thirds of it 0; y is always read
 };
 
 typedef void (*row_definition)(const row *r);

@@ -9,4 +9,6 @@ public enum Operation: String, Sendable, CaseIterable {
   case embedding, meanPool
   case blockSparseLinear, groupedLinear, lowRankLinear
   case topK, scatterAdd, expertLinear
+  case copy, binary, clamp, select, lerp, slerp
+  case reduce, cumulativeSum, argmax
 }
