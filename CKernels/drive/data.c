@@ -22,8 +22,8 @@ typedef struct copy_job {
   const ck_copy *call;
   axis axes[RANK];  // outermost first by y's strides, neighbours merged, ones in front
   size_t row_pieces, column_pieces;  // of axes 2 and 3
-  size_t row_piece, column_piece;    // their sizes, at most TILE where `turns`
-  int turns;                         // axis 2 runs along x and axis 3 along y
+  size_t row_piece, column_piece;    // their sizes
+  int turns;                         // a transpose: x steps by one along axis 2, y along axis 3
 } copy_job;
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
