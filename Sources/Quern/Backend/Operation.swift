@@ -5,4 +5,5 @@ public enum Operation: String, Sendable, CaseIterable {
   case softmax, layerNorm, rmsNorm, l2Normalize
   case activation, add, multiply, scale
   case embedding, meanPool
+  case conv2d
 }
