@@ -127,7 +127,8 @@ static void gather_rows(const plan *g, size_t image, size_t p, size_t m, size_t 
       memset(to, 0, (low - from) * sizeof *to);
       if (high > low) {
         const ptrdiff_t first = iy * (ptrdiff_t)s->row + ix * (ptrdiff_t)s->pixel + (ptrdiff_t)low;
-        g->table->f32_widen(call->x_type, high - low, at(call->x, call->x_type, image * s->image + (size_t)first), to + low - from);
+        g->table->f32_widen(call->x_type, high - low, at(call->x, call->x_type, image * s->image + (size_t)first),
+                            to + low - from);
       }
       memset(to + high - from, 0, (end - high) * sizeof *to);
       to += end - from, left -= end - from;

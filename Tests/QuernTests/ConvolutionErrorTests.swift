@@ -10,7 +10,8 @@ import Testing
   }
 
   private func refuses(
-    _ operation: Quern.Operation, _ text: String, at location: SourceLocation = #_sourceLocation, _ body: () throws -> Void
+    _ operation: Quern.Operation, _ text: String, at location: SourceLocation = #_sourceLocation,
+    _ body: () throws -> Void
   ) {
     do {
       try body()

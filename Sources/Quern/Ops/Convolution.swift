@@ -50,11 +50,13 @@ extension Context {
       "padding \(c.padding) is negative or too large")
     try check.require(
       w.shape[0] % c.groups == 0, "\(c.groups) groups do not divide the first axis of weights \(weights.shape)")
-    try check.require(max(w.shape[2], w.shape[3]) <= Convolution.limit, "the kernel of weights \(weights.shape) is too large")
+    try check.require(
+      max(w.shape[2], w.shape[3]) <= Convolution.limit, "the kernel of weights \(weights.shape) is too large")
     let extra = c.outputPadding
     try check.require(
       extra == 0
-        || (c.isTransposed && within(0...c.stride.height - 1, extra.height) && within(0...c.stride.width - 1, extra.width)),
+        || (c.isTransposed && within(0...c.stride.height - 1, extra.height)
+          && within(0...c.stride.width - 1, extra.width)),
       "an output padding of \(extra) takes a transposed convolution and a stride above it, not \(c.stride)")
     return try runner(.pack, weights.types).packConvolution(w, convolution)
   }

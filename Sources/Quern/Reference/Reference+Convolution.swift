@@ -11,7 +11,8 @@ extension ReferenceBackend {
     let (each, through) = (weights.outputs / c.groups, weights.channels / c.groups)
     let rows = (0..<y.shape[layout.height]).map { i in
       c.inputs(
-        of: i, kernel: weights.kernel.height, stride: c.stride.height, dilation: c.dilation.height, before: c.padding.top,
+        of: i, kernel: weights.kernel.height, stride: c.stride.height, dilation: c.dilation.height,
+        before: c.padding.top,
         extent: x.shape[layout.height])
     }
     let columns = (0..<y.shape[layout.width]).map { j in

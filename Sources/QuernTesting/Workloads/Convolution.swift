@@ -231,10 +231,16 @@ extension Suite {
 
   private static let convolutionBenchmarks: [BenchmarkCases.Entry] = [
     ("SD-1.5 down", ConvolutionShape(320, 320, 64, 64, kernel: 3, Convolution(stride: 2, padding: 1))),
-    ("SD-1.5 res+time", ConvolutionShape(320, 640, 32, 32, kernel: 3, Convolution(padding: 1)).with { $0.hasAdd = true }),
+    (
+      "SD-1.5 res+time",
+      ConvolutionShape(320, 640, 32, 32, kernel: 3, Convolution(padding: 1)).with { $0.hasAdd = true }
+    ),
     ("SD-1.5 vae", ConvolutionShape(128, 128, 96, 96, kernel: 3, Convolution(padding: 1))),
     ("SD-1.5 proj", ConvolutionShape(640, 640, 32, 32, kernel: 1).with { $0.hasResidual = true }),
-    ("SD-1.5 in", ConvolutionShape(4, 320, 64, 64, kernel: 3, Convolution(padding: 1)).with { $0.layout = .channelsFirst }),
+    (
+      "SD-1.5 in",
+      ConvolutionShape(4, 320, 64, 64, kernel: 3, Convolution(padding: 1)).with { $0.layout = .channelsFirst }
+    ),
     ("MobileNet", ConvolutionShape(32, 32, 112, 112, kernel: 3, Convolution(padding: 1, groups: 32))),
   ].map { model, shape in
     let biased = shape.with { $0.hasBias = true }
