@@ -53,6 +53,9 @@ struct BenchmarksCommand: ParsableCommand {
   @Flag(help: "Time 64 tasks that call at once against the same calls in turn, instead of the cases.")
   var concurrency = false
 
+  @Flag(help: ArgumentHelp("Run cases as standard input asks for them, for `make peers`.", visibility: .hidden))
+  var serve = false
+
   func validate() throws {
     guard seconds > 0, seconds.isFinite else { throw ValidationError("--seconds takes a number above 0") }
   }
@@ -66,6 +69,10 @@ struct BenchmarksCommand: ParsableCommand {
     if conformance { return try ConformanceRun.run(threads: threads) }
     let options = BackendOptions(threads: threads, isa: isa)
     let backends = try chosenBackends(options)
+    if serve {
+      guard let backend = backends.last else { throw Failure("no backend is available") }
+      return try Serve(cases: cases, backend: backend, options: options).run()
+    }
     try ReleaseBuild.takeOverFromDebug()
     if concurrency {
       return try Concurrency.run(backends.filter { !($0 is ReferenceBackend) }, asJSON: format == .json)

@@ -66,15 +66,27 @@ final class Machine: CustomStringConvertible {
     }
   }
 
+  /// Bytes a second read and written by one copy between arrays in memory; with `streams` stores go past the caches.
+  func copyBytes(streams: Bool) -> Double {
+    let pieces = memory.shape.count / Self.pieceFloats / 2
+    let seconds = time(pieces) { job, first, last in
+      for piece in first..<last {
+        let to = job.floats + piece * Machine.pieceFloats
+        cpeak_copy(job.width, to, to + pieces * Machine.pieceFloats, Machine.pieceFloats, streams ? 1 : 0)
+      }
+    }
+    return Double(2 * pieces * Self.pieceFloats * MemoryLayout<Float>.stride) / seconds
+  }
+
   /// What the pieces of one trial share.
   private struct Job {
     let width: cpeak_width
-    let floats: UnsafePointer<Float>
+    let floats: UnsafeMutablePointer<Float>
     let task: (Job, Int, Int) -> Void
   }
 
   private func time(_ pieces: Int, _ task: @escaping (Job, Int, Int) -> Void) -> Double {
-    withUnsafePointer(to: Job(width: width, floats: UnsafePointer(memory.base), task: task)) { job in
+    withUnsafePointer(to: Job(width: width, floats: memory.base, task: task)) { job in
       Stopwatch.time {
         ck_parallel(
           pieces, 1, threads,

@@ -26,6 +26,14 @@
     float total = 0;                                                                               \
     for (int lane = 0; lane < lanes; lane++) total += sum[0][lane];                                \
     return total;                                                                                  \
+  }                                                                                                \
+  static void copy_##suffix(float *to, const float *from, size_t count, int streams) {             \
+    const vector_##suffix *x = (const vector_##suffix *)from;                                      \
+    vector_##suffix *y = (vector_##suffix *)to;                                                    \
+    if (streams)                                                                                   \
+      for (size_t i = 0; i < count / lanes; i++) __builtin_nontemporal_store(x[i], y + i);         \
+    else                                                                                           \
+      for (size_t i = 0; i < count / lanes; i++) y[i] = x[i];                                      \
   }
 
 #if defined(__aarch64__)
@@ -85,4 +93,22 @@ float cpeak_read(cpeak_width width, const float *floats, size_t count) {
     default:
       return read_baseline(floats, count);
   }
+}
+
+void cpeak_copy(cpeak_width width, float *to, const float *from, size_t count, int streams) {
+  switch (width) {
+#if defined(__x86_64__)
+    case CPEAK_AVX2:
+      copy_avx2(to, from, count, streams);
+      break;
+    case CPEAK_AVX512:
+      copy_avx512(to, from, count, streams);
+      break;
+#endif
+    default:
+      copy_baseline(to, from, count, streams);
+  }
+#if defined(__x86_64__)
+  if (streams) __builtin_ia32_sfence();
+#endif
 }

@@ -1,236 +1,63 @@
-"""Measures `quern forward` beside PyTorch's BertModel: same weights, same inputs, same cores, in turn, in one run.
+"""Measures Quern beside PyTorch on the same operands and cores, in turn, in one run: the encoder, and every operation.
 
-Each round times both sides on one case, the side that starts changing every round, and leaves out the first passes of
-either. PyTorch runs in its favour: eager f32 with its default attention, in inference mode, without the pooler, and
-without a mask where nothing is padded. The table goes to standard output, progress to standard error.
+The tables go to standard output, progress to standard error, and every figure to the file of --json, in which a part
+that does not run keeps the figures it has.
 """
 
 import argparse
 import json
 import os
-import platform
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
-SEED = 20240229
-WARMUP = 3  # passes left out at the start of each side's turn
-TURN_SECONDS = 0.6  # aim of one side's turn
+import common
+import tables
 
-
-def allowed_cores(wanted):
-    """The first cores this process may use; both sides are kept on them."""
-    cores = sorted(os.sched_getaffinity(0))
-    return cores[: max(1, min(wanted, len(cores)))]
+PARTS = ("encoder", "operations")
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quern", required=True, help="the built `quern` tool")
+    parser.add_argument("--benchmarks", required=True, help="the built `benchmarks` program")
     parser.add_argument("--model", required=True, help="a BERT-family model directory")
-    parser.add_argument("--json", help="also write the results to this file")
+    parser.add_argument("--json", help="also write the results to this file, unless --filter leaves cases out")
+    parser.add_argument("--part", choices=PARTS, help="only this part")
     parser.add_argument("--backend", default="multithreaded")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--filter", default="", help="only cases whose name contains this")
+    parser.add_argument("--rounds", type=int, help="rounds a case; 7 for the encoder, 4 for an operation by default")
+    parser.add_argument("--seconds", type=float, default=0.1, help="one side's turn at an operation")
+    parser.add_argument("--filter", default="", help="only cases whose operation and name contain this")
     return parser.parse_args()
 
 
-ARGS = arguments()
-CORES = allowed_cores(int(os.environ.get("PEER_THREADS", "2")))
-THREADS = len(CORES)
-os.sched_setaffinity(0, CORES)  # before torch starts threads; children inherit it
-os.environ["OMP_NUM_THREADS"] = os.environ["QUERN_NUM_THREADS"] = str(THREADS)
-os.environ["HF_HUB_OFFLINE"] = "1"
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import transformers  # noqa: E402
-from safetensors.numpy import load_file, save_file  # noqa: E402
-
-torch.set_num_threads(THREADS)
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
-
-
-def say(text):
-    print(f"peers: {text}", file=sys.stderr, flush=True)
-
-
-def batch(rng, lengths, width, vocabulary):
-    """Token ids of `lengths`, padded to `width` with 0, between the [CLS] and [SEP] of BERT's vocabulary."""
-    ids = np.zeros((len(lengths), width), dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for row, length in enumerate(lengths):
-        ids[row, :length] = rng.integers(1000, vocabulary, length)
-        ids[row, 0], ids[row, length - 1] = 101, 102
-        mask[row, :length] = 1
-    return ids, mask
-
-
-def cases(vocabulary):
-    rng = np.random.default_rng(SEED)
-    ragged = rng.permutation(np.linspace(8, 128, 32).round().astype(int))
-    named = [
-        ("1 x 16 tokens", [16], 16),
-        ("1 x 128 tokens", [128], 128),
-        ("32 x 128 tokens", [128] * 32, 128),
-        ("32 x 8...128 tokens", list(ragged), 128),
-    ]
-    return [(name, *batch(rng, lengths, width, vocabulary)) for name, lengths, width in named]
-
-
-class Torch:
-    name = "torch"
-
-    def __init__(self, model):
-        self.model = transformers.BertModel.from_pretrained(model, add_pooling_layer=False, dtype=torch.float32).eval()
-
-    def load(self, ids, mask):
-        self.inputs = {"input_ids": torch.from_numpy(ids)}
-        if not mask.all():
-            self.inputs["attention_mask"] = torch.from_numpy(mask)
-
-    def turn(self, passes):
-        seconds = []
-        with torch.inference_mode():
-            for _ in range(passes):
-                start = time.perf_counter()
-                self.output = self.model(**self.inputs).last_hidden_state
-                seconds.append(time.perf_counter() - start)
-        return seconds
-
-    def result(self):
-        return self.output.numpy()
-
-
-class Quern:
-    name = "quern"
-
-    def __init__(self, tool, model, backend, folder):
-        self.input, self.out = folder / "inputs.safetensors", folder / "outputs.safetensors"
-        self.command = [tool, "forward", "--model", model, "--backend", backend]
-        self.command += ["--inputs", str(self.input), "--outputs", str(self.out)]
-
-    def load(self, ids, mask):
-        save_file({"input_ids": ids, "attention_mask": mask}, self.input)
-
-    def turn(self, passes):
-        run = subprocess.run(self.command + ["--repeat", str(passes)], capture_output=True, text=True)
-        if run.returncode != 0:
-            sys.exit(f"peers: {' '.join(self.command)}: exit {run.returncode}: {run.stderr.strip()}")
-        seconds = json.loads(run.stdout)["seconds"]
-        if len(seconds) != passes:
-            sys.exit(f"peers: quern forward --repeat {passes} reported {len(seconds)} passes")
-        return seconds
-
-    def result(self):
-        return load_file(self.out)["last_hidden_state"]
-
-
-def measure(sides, name, ids, mask, rounds):
-    for side in sides:
-        side.load(ids, mask)
-    passes = {}
-    for side in sides:  # also warms both up
-        pace = min(side.turn(WARMUP + 2))
-        passes[side] = WARMUP + max(3, min(200, round(TURN_SECONDS / pace)))
-    # Compared once, outside the timing, over the positions that are not padding.
-    first, second = (side.result() for side in sides)
-    if first.shape != second.shape:
-        sys.exit(f"peers: {name}: shapes {first.shape} and {second.shape}")
-    difference = float(np.abs(first - second)[mask.astype(bool)].max())
-
-    seconds, ratios = {side: [] for side in sides}, []
-    for index in range(rounds):
-        medians = {}
-        for side in sides if index % 2 == 0 else sides[::-1]:
-            time.sleep(0.2)  # lets the other side's threads stop spinning
-            figures = side.turn(passes[side])[WARMUP:]
-            seconds[side] += figures
-            medians[side] = statistics.median(figures)
-        ratios.append(medians[sides[0]] / medians[sides[1]])
-        say(f"{name}: round {index + 1} of {rounds}: " + ", ".join(f"{s.name} {medians[s] * 1e3:.2f} ms" for s in sides))
-
-    row = {"case": name, "tokens": int(mask.sum()), "largest_difference": difference}
-    for side in sides:
-        tenths = np.percentile(seconds[side], [10, 50, 90])
-        row[side.name] = {"passes": len(seconds[side])}
-        row[side.name] |= {f"{key}_seconds": float(f"{x:.4g}") for key, x in zip(("p10", "median", "p90"), tenths)}
-    row["speedup"] = round(row["torch"]["median_seconds"] / row["quern"]["median_seconds"], 3)
-    row["speedup_by_round"] = [round(min(ratios), 3), round(max(ratios), 3)]
-    return row
-
-
-def busy_share():
-    """How much of the machine others use, over a second of our own idleness."""
-
-    def ticks():
-        with open("/proc/stat", encoding="utf-8") as stat:
-            figures = [int(x) for x in stat.readline().split()[1:9]]
-        return sum(figures), figures[3] + figures[4]
-
-    total, idle = ticks()
-    time.sleep(1)
-    later_total, later_idle = ticks()
-    return 1 - (later_idle - idle) / max(1, later_total - total)
-
-
-def processor():
-    with open("/proc/cpuinfo", encoding="utf-8") as info:
-        names = [line.split(":", 1)[1].strip() for line in info if line.startswith(("model name", "Model"))]
-    return names[0] if names else platform.machine()
-
-
-def table(report):
-    lines = [
-        f"{report['processor']}, {report['threads']} threads, torch {report['torch']}, "
-        f"backend {report['backend']}, f32, seconds are medians",
-        "",
-        "| case | torch, ms | quern, ms | speed-up | by round | tokens/s | largest difference |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for row in report["cases"]:
-        theirs, ours = (row[side]["median_seconds"] for side in ("torch", "quern"))
-        low, high = row["speedup_by_round"]
-        lines.append(
-            f"| {row['case']} | {theirs * 1e3:.2f} | {ours * 1e3:.2f} | {row['speedup']:.2f} | {low:.2f} to {high:.2f} "
-            f"| {row['tokens'] / ours:,.0f} | {row['largest_difference']:.1e} |"
-        )
-    return "\n".join(lines)
-
-
 def main():
-    config = json.loads((Path(ARGS.model) / "config.json").read_text(encoding="utf-8"))
-    busy = busy_share()
-    if busy > 0.1:
-        say(f"warning: others keep this machine {busy:.0%} busy; two threads that wait for each other suffer most")
-    say(f"{THREADS} threads on cores {CORES}; loading torch {torch.__version__}")
-    with tempfile.TemporaryDirectory() as folder:
-        sides = [Torch(ARGS.model), Quern(ARGS.quern, ARGS.model, ARGS.backend, Path(folder))]
-        rows = [
-            measure(sides, name, ids, mask, ARGS.rounds)
-            for name, ids, mask in cases(config["vocab_size"])
-            if ARGS.filter in name
-        ]
-    report = {
-        "command": "make peers",
-        "processor": processor(),
-        "threads": THREADS,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "backend": ARGS.backend,
-        "dtype": "f32",
-        "seed": SEED,
-        "busy_before": round(busy, 3),
-        "cases": rows,
-    }
-    print(table(report))
-    if ARGS.json and not ARGS.filter:
-        Path(ARGS.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        say(f"wrote {ARGS.json}")
+    options = arguments()
+    cores = common.take_cores()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import torch
+
+    torch.set_num_threads(len(cores))
+    common.say(f"{len(cores)} threads on cores {cores}; torch {torch.__version__}")
+    file = Path(options.json) if options.json else None
+    report = json.loads(file.read_text(encoding="utf-8")) if file and file.exists() else {}
+    succeeded = True
+    if options.part in (None, "encoder"):
+        import encoder
+
+        part = encoder.run(options, len(cores))
+        print(tables.encoder(part))
+        report = part | {"operations": report.get("operations")}
+    if options.part in (None, "operations"):
+        import beside
+
+        part = beside.run(options, len(cores))
+        print(tables.operations(part))
+        report["operations"] = part
+        succeeded = not part["wrong"]
+    if file and not options.filter:
+        file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        common.say(f"wrote {file}")
+    sys.exit(0 if succeeded else 1)
 
 
 main()

@@ -16,20 +16,6 @@ void CK_NAME(f32_conv_strips)(size_t m, size_t k, size_t p, size_t count, const 
   }
 }
 
-// Tiles of VL x VL, two by two, so that whole cache lines are read and written; the edges one element at a time.
-void CK_NAME(f32_transpose)(size_t m, size_t n, const float *x, size_t x_rs, float *y, size_t y_rs) {
-  const size_t whole_m = m / VL * VL, whole_n = n / VL * VL;
-  for (size_t i = 0; i < whole_m; i += 2 * VL)
-    for (size_t j = 0; j < whole_n; j += VL) {
-      vf_transpose(x + i * x_rs + j, x_rs, y + j * y_rs + i, y_rs);
-      if (i + VL < whole_m) vf_transpose(x + (i + VL) * x_rs + j, x_rs, y + j * y_rs + i + VL, y_rs);
-    }
-  for (size_t i = 0; i < whole_m; i++)
-    for (size_t j = whole_n; j < n; j++) y[j * y_rs + i] = x[i * x_rs + j];
-  for (size_t i = whole_m; i < m; i++)
-    for (size_t j = 0; j < n; j++) y[j * y_rs + i] = x[i * x_rs + j];
-}
-
 // Channels [c, c + lanes) of `pixels` pixels from q on, a constant; taps in order from zero.
 CK_INLINE void depthwise_step_(const ck_activation kind, const size_t pixels, const ck_depthwise_run *g, size_t q, size_t c,
                                const size_t lanes) {

@@ -37,7 +37,8 @@ typedef struct plan {
   axis h, w;
   size_t pixels, k, slice;
   size_t rows, columns;  // of a block
-  int in_place;          // x is read as A where it lies
+  int plane;             // the pixels of x lie at one distance, and each is one of y
+  int in_place;          // x is read as A where it lies, channels last
   int direct;            // f32_gemm_block writes y
   int merged;            // the taps of a row are one run of memory
   size_t first, n;       // output channels of this pass
@@ -141,22 +142,28 @@ static void gather_line(const plan *g, size_t image, size_t p, size_t m, size_t 
   const ck_conv *call = g->call;
   const size_t tap = k / call->channels, channel = k % call->channels;
   const ptrdiff_t move = g->w.move, width = (ptrdiff_t)call->w.input;
-  for (size_t left = m; left;) {
-    const size_t q = p % g->w.count, run = MIN(g->w.count - q, left);
-    const ptrdiff_t iy = g->h.start + (ptrdiff_t)(p / g->w.count) * g->h.move + (ptrdiff_t)(tap / g->w.taps) * g->h.tap;
-    const ptrdiff_t ix = g->w.start + (ptrdiff_t)q * move + (ptrdiff_t)(tap % g->w.taps) * g->w.tap;
+  if (g->plane) {
+    const size_t first = offset_of(&call->x_s, image, (size_t)g->h.start, (size_t)g->w.start + p * (size_t)move, channel);
+    widen_run(g->table, call->x_type, m, at(call->x, call->x_type, first), (size_t)move, raw, to);
+    return;
+  }
+  const ptrdiff_t x0 = g->w.start + (ptrdiff_t)(tap % g->w.taps) * g->w.tap;
+  ptrdiff_t iy = g->h.start + (ptrdiff_t)(p / g->w.count) * g->h.move + (ptrdiff_t)(tap / g->w.taps) * g->h.tap;
+  for (size_t left = m, q = p % g->w.count; left; q = 0, iy += g->h.move) {
+    const size_t run = MIN(g->w.count - q, left);
+    const ptrdiff_t ix = x0 + (ptrdiff_t)q * move;
     size_t low = run, high = run;
     if (iy >= 0 && iy < (ptrdiff_t)call->h.input) {
       low = ix >= 0 ? 0 : clamp((move - 1 - ix) / move, 0, run);
-      high = ix >= width ? low : clamp((width - ix + move - 1) / move, low, run);
+      high = ix >= width ? low : clamp(move == 1 ? width - ix : (width - ix + move - 1) / move, low, run);
     }
-    memset(to, 0, low * sizeof *to);
+    for (size_t i = 0; i < low; i++) to[i] = 0;
     if (high > low) {
       const size_t first = offset_of(&call->x_s, image, (size_t)iy, (size_t)(ix + (ptrdiff_t)low * move), channel);
       widen_run(g->table, call->x_type, high - low, at(call->x, call->x_type, first), (size_t)move, raw, to + low);
     }
-    memset(to + high, 0, (run - high) * sizeof *to);
-    to += run, p += run, left -= run;
+    for (size_t i = high; i < run; i++) to[i] = 0;
+    to += run, left -= run;
   }
 }
 
@@ -270,9 +277,9 @@ static void lay_out(plan *g, size_t threads) {
   g->direct = call->channels_last && call->y_type == CK_F32 && is_even(g, &call->y_s, 1, 1) && g->h.step * g->w.step == 1 &&
               !(call->residual && (overwritten || call->residual_type != CK_F32 || !is_even(g, &call->residual_s, 1, 1)));
   const size_t apart = (size_t)g->w.move * call->x_s.pixel;
-  g->in_place = call->channels_last && call->x_type == CK_F32 && g->h.taps == 1 && g->w.taps == 1 &&
-                is_even(g, &call->x_s, (size_t)g->h.move, (size_t)g->w.move) && is_inside(&g->h, call->h.input) &&
-                is_inside(&g->w, call->w.input) && apart % ALIASING_STRIDE && n <= MOST_COLUMNS_IN_PLACE;
+  g->plane = g->h.taps == 1 && g->w.taps == 1 && is_even(g, &call->x_s, (size_t)g->h.move, (size_t)g->w.move) &&
+             is_inside(&g->h, call->h.input) && is_inside(&g->w, call->w.input);
+  g->in_place = g->plane && call->channels_last && call->x_type == CK_F32 && apart % ALIASING_STRIDE && n <= MOST_COLUMNS_IN_PLACE;
   g->rows = balanced(g->pixels, g->table->gemm_mc, mr);
   g->columns = balanced(n, g->direct ? MOST_COLUMNS : MOST_COLUMNS_KEPT, nr);
   const size_t work = call->batch * g->pixels * n * g->k;

@@ -27,6 +27,8 @@ public final class Operands {
   private let padding: Int
   private var random: SeededRandom
   private var guarded: [GuardedBuffer] = []
+  /// Every operand so far, in order.
+  private(set) var made: [Made] = []
 
   /// - Parameter padding: floats between rows.
   public init(
@@ -45,15 +47,22 @@ public final class Operands {
     } else {
       for position in 0..<shape.count { tensor.store(value() * scale, at: tensor.offset(of: position)) }
     }
+    made.append(.tensor(tensor.view))
     return tensor
   }
 
   /// An immutable f32 vector, as epilogues and norms take.
-  public func vector(_ count: Int) throws -> Tensor { try Tensor((0..<count).map { _ in value() }) }
+  public func vector(_ count: Int) throws -> Tensor {
+    let vector = try Tensor((0..<count).map { _ in value() })
+    made.append(.tensor(vector.view))
+    return vector
+  }
 
   /// Token ids below `limit`.
   public func ids(_ count: Int, below limit: Int) -> [Int32] {
-    (0..<count).map { _ in Int32.random(in: 0..<Int32(limit), using: &random) }
+    let ids = (0..<count).map { _ in Int32.random(in: 0..<Int32(limit), using: &random) }
+    made.append(.integers(ids))
+    return ids
   }
 
   /// Whether nothing was written between rows or outside operands.

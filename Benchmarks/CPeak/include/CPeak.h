@@ -17,5 +17,8 @@ size_t cpeak_fma_flops(cpeak_width width);
 float cpeak_fma(cpeak_width width, size_t iterations);
 // Reads `count` floats once, a multiple of 128 at a 64-byte boundary. The result is a sum that keeps the loads alive.
 float cpeak_read(cpeak_width width, const float *floats, size_t count);
+// Copies `count` floats, a multiple of 128, between 64-byte boundaries. With `streams` stores go past the caches, which saves
+// reading the lines written; the compiler may make the other a call of memcpy.
+void cpeak_copy(cpeak_width width, float *to, const float *from, size_t count, int streams);
 
 #endif

@@ -39,9 +39,9 @@ public struct Convolution: Sendable, Hashable {
 
 /// How an image lies in a tensor of rank 4.
 public enum ImageLayout: String, Sendable, CaseIterable {
-  /// `[batch, height, width, channels]`, channels together.
+  /// `[batch, height, width, channels]`, channels together; also called NHWC.
   case channelsLast
-  /// `[batch, channels, height, width]`, pixels of a row together.
+  /// `[batch, channels, height, width]`, pixels of a row together; also called NCHW.
   case channelsFirst
 
   var height: Int { self == .channelsLast ? 1 : 2 }

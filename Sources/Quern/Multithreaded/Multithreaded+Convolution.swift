@@ -18,7 +18,7 @@ extension MultithreadedBackend {
     }
   }
 
-  /// One call for each group; false, with nothing written, where memory cannot be had: the first group's is enough for all.
+  /// One call for each group; false, with nothing written, where memory cannot be had.
   private func run(
     _ x: TensorView, _ weights: PackedConvolution, _ layout: ImageLayout, _ epilogue: Epilogue, _ add: TensorView?,
     _ residual: TensorView?, _ y: MutableTensor
