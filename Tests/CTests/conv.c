@@ -212,16 +212,16 @@ void check_conv(test *t) {
                                       {1, 4, 33, 9, 11, 4, 0}, {2, 7, 20, 10, 10, 1, 0}, {1, 512, 9, 5, 5, 1, 0},
                                       {1, 60, 12, 6, 7, 3, 0}, {1, 5, 70, 3, 40, 5, 0}};
   static const conv_shape large[] = {{1, 8, 600, 9, 9, 3, 0}, {2, 6, 24, 40, 33, 3, 0}};
-  check_shapes(t, shapes, COUNT(shapes), 60);
-  check_shapes(t, large, COUNT(large), 12);
+  check_shapes(t, shapes, COUNT(shapes), 30);
+  check_shapes(t, large, COUNT(large), 6);
 }
 
 void check_depthwise(test *t) {
   static const conv_shape shapes[] = {{0, 2, 2, 4, 4, 2, 1},    {1, 1, 1, 1, 1, 1, 1},   {2, 3, 6, 6, 7, 3, 1},
                                       {1, 33, 33, 9, 11, 4, 1}, {2, 20, 60, 5, 9, 5, 1}, {1, 130, 130, 6, 5, 3, 1}};
   static const conv_shape large[] = {{1, 40, 40, 40, 30, 3, 1}, {2, 70, 70, 30, 20, 5, 1}};
-  check_shapes(t, shapes, COUNT(shapes), 60);
-  check_shapes(t, large, COUNT(large), 12);
+  check_shapes(t, shapes, COUNT(shapes), 30);
+  check_shapes(t, large, COUNT(large), 6);
 }
 
 void check_conv_biases(test *t) {

@@ -88,7 +88,7 @@ static columns_case make_columns(test *t, size_t rows, size_t n) {
   columns_case c = {.x = matrix(t, any_type(t), rows, n, stride_for(t, n), 4), .y = matrix(t, any_type(t), 1, n, n, 1)};
   c.y->written = 1;
   c.call = (ck_rows){.rows = rows, .n = n, .x = floats(c.x), .x_rs = c.x->rs, .y = floats(c.y), .x_type = c.x->type};
-  c.call.y_type = c.y->type, c.call.variant = (int32_t)random_below(t, CK_LOG_SUM_EXP);
+  c.call.y_type = c.y->type, c.call.variant = (int32_t)random_below(t, CK_LOG_SUM_EXP + 1);
   return c;
 }
 

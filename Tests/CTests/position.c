@@ -129,7 +129,7 @@ static void append_case(test *t, const void *shape, size_t threads) {
 
 void check_cache_append(test *t) {
   const size_t shapes[][3] = {{1, 2, 8}, {3, 1, 1}, {5, 3, 33}, {9, 5, 120}, {200, 2, 64}};
-  for (size_t repeat = 0; repeat < 40; repeat++)
+  for (size_t repeat = 0; repeat < 15; repeat++)
     for (size_t k = 0; k < COUNT(shapes); k++) check_threads(t, append_case, shapes[k]);
   situation(t, AT_END, "no sequences");
   ck_cache_append(t->table, &(ck_append){.heads = 1, .size = 1}, 2);
