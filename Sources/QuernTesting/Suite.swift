@@ -11,6 +11,7 @@ public struct Suite: Sendable {
   /// Every family.
   public static let all: [Suite] = [
     linear, attention, norms, elementwise, gather, convolution, image, positions, sparse, routing, data, random,
+    streaming,
   ]
 
   init(
