@@ -5,10 +5,10 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 RELEASE := -c release
 
-.PHONY: help bootstrap benchmarks test test-minimal sanitize model peers plots format lint docs coverage clean ci
+.PHONY: help bootstrap benchmarks test test-minimal test-neon test-cpus test-exhaustive sanitize model peers plots format lint docs coverage clean ci
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 bootstrap: ## Install the system packages that are missing and check the Swift version
 	@scripts/bootstrap.sh
@@ -25,6 +25,15 @@ test: bootstrap ## Build and run every test in release; pass options in ARGS="--
 test-minimal: ## The same tests with neither OpenBLAS nor OpenMP: no system package is needed
 	@scripts/bootstrap.sh --swift-only
 	@swift test $(RELEASE) --disable-default-traits --scratch-path .build-minimal $(ARGS)
+
+test-neon: ## The C tests compiled for arm64, under QEMU
+	@scripts/test_c.sh neon
+
+test-cpus: ## The C tests at each instruction set of this machine, and on older processors under QEMU
+	@scripts/test_c.sh cpus
+
+test-exhaustive: ## The elementary functions at every one of the 2^32 f32 inputs, on each instruction set of this machine
+	@scripts/test_c.sh exhaustive $(ARGS)
 
 sanitize: bootstrap ## The tests under the address, undefined-behaviour and thread sanitizers
 	@scripts/sanitize.sh $(SANITIZERS)

@@ -19,7 +19,9 @@ let package = Package(
   ],
   traits: [
     .default(enabledTraits: ["OpenBLAS", "OpenMP"]),
-    .trait(name: "OpenBLAS", description: "The blas backend: GEMM through OpenBLAS (libopenblas-dev, liblapacke-dev)."),
+    .trait(
+      name: "OpenBLAS",
+      description: "The blas backend and LinearAlgebra: OpenBLAS and LAPACK (libopenblas-dev, liblapacke-dev)."),
     .trait(name: "OpenMP", description: "Threads from LLVM's OpenMP runtime (libomp-dev) instead of a pthread pool."),
   ],
   dependencies: [
@@ -70,6 +72,13 @@ let package = Package(
     .target(
       name: "CPeak", path: "Benchmarks/CPeak", cSettings: [.unsafeFlags(["-O3", "-std=c17", "-Wall", "-Wextra"])]),
     .executableTarget(name: "CSmoke", dependencies: ["CKernels"], path: "Tests/CSmoke"),
+    .executableTarget(
+      name: "CTests",
+      dependencies: ["CKernels"],
+      path: "Tests/CTests",
+      exclude: ["checks.inc", "exhaustive"],
+      cSettings: [.unsafeFlags(["-O2", "-std=c17", "-Wall", "-Wextra"])]
+    ),
     // Counts allocations and threads in a process of its own, for the tests.
     .target(
       name: "CAllocationCounter",
@@ -84,7 +93,8 @@ let package = Package(
       swiftSettings: swiftSettings
     ),
     .testTarget(
-      name: "CKernelsTests", dependencies: ["CKernels", "Quern", "QuernTesting", "CSmoke"], swiftSettings: swiftSettings
+      name: "CKernelsTests", dependencies: ["CKernels", "Quern", "QuernTesting", "CSmoke", "CTests"],
+      swiftSettings: swiftSettings
     ),
     .testTarget(
       name: "QuernTests", dependencies: ["Quern", "QuernTesting", "CKernels", "AllocationProbe"],

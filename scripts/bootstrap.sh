@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Checks for Swift and for the system packages, and installs the packages that are missing.
-#   scripts/bootstrap.sh [--swift-only]
+#   scripts/bootstrap.sh                 what a build needs
+#   scripts/bootstrap.sh --swift-only    no package at all
+#   scripts/bootstrap.sh --only NAME...  these packages: the tools of one target
 # As root, or where sudo works, it runs apt-get; otherwise it prints the command to run and exits 1.
 set -euo pipefail
 
 readonly minimum=6.2
 # pkg-config is how SwiftPM finds OpenBLAS; the other three are the libraries themselves.
-readonly packages=(libopenblas-dev liblapacke-dev libomp-dev pkg-config)
+packages=(libopenblas-dev liblapacke-dev libomp-dev pkg-config)
+remedy="or build without them: swift build --disable-default-traits"
 
 say() { echo "bootstrap: $*" >&2; }
 die() { say "$@"; exit 1; }
@@ -33,6 +36,9 @@ present() {
       liblapacke-dev) pkg-config --exists lapacke || pkg-config --exists openblas ;;
       libomp-dev) ldconfig -p | grep -q 'libomp[0-9]*\.so' ;;
       pkg-config) command -v pkg-config >/dev/null ;;
+      gcc-aarch64-linux-gnu | libc6-dev-arm64-cross) command -v aarch64-linux-gnu-gcc >/dev/null ;;
+      qemu-user-static) command -v qemu-aarch64-static >/dev/null ;;
+      *) return 1 ;;
     esac
   fi
 }
@@ -45,13 +51,12 @@ missing_packages() {
 install() {
   local as_root=()
   local by_hand="apt-get update && apt-get install --yes --no-install-recommends $*"
-  local minimal="or build without them: swift build --disable-default-traits"
-  command -v apt-get >/dev/null || die "missing: $*; install what your system calls these packages, $minimal"
+  command -v apt-get >/dev/null || die "missing: $*; install what your system calls these packages, $remedy"
   if [[ $(id -u) != 0 ]]; then
-    command -v sudo >/dev/null || die "missing: $*; run as root: $by_hand; $minimal"
+    command -v sudo >/dev/null || die "missing: $*; run as root: $by_hand; $remedy"
     as_root=(sudo)
     if ! sudo -n true 2>/dev/null && [[ ! -t 0 ]]; then
-      die "missing: $*; run: sudo sh -c '$by_hand'; $minimal"
+      die "missing: $*; run: sudo sh -c '$by_hand'; $remedy"
     fi
   fi
   local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120)
@@ -60,12 +65,15 @@ install() {
     if "${apt[@]}" update >&2 && "${apt[@]}" install --yes --no-install-recommends "$@" >&2 </dev/null; then return; fi
     [[ $attempt == 2 ]] || { say "apt-get failed; trying once more"; sleep 3; }
   done
-  die "apt-get could not install $*; run as root: $by_hand; $minimal"
+  die "apt-get could not install $*; run as root: $by_hand; $remedy"
 }
 
 main() {
   check_swift
-  [[ ${1:-} != --swift-only ]] || return 0
+  case ${1:-} in
+    --swift-only) return 0 ;;
+    --only) shift && packages=("$@") && remedy="nothing else needs them" ;;
+  esac
   local missing
   mapfile -t missing < <(missing_packages)
   [[ ${#missing[@]} -gt 0 ]] || return 0

@@ -4,8 +4,8 @@ swift_paths() {
   for path in Package.swift Sources Tests Benchmarks Examples; do [[ ! -e $path ]] || echo "$path"; done
 }
 
-# kernels.inc is a table laid out by hand.
-c_files() { git ls-files --cached --others --exclude-standard 'CKernels/*.[ch]' 'Tests/CSmoke/*.[ch]'; }
+# Tables (*.inc) are laid out by hand.
+c_files() { git ls-files --cached --others --exclude-standard 'CKernels/*.[ch]' 'Tests/CSmoke/*.[ch]' 'Tests/CTests/*.[ch]'; }
 
 clang_format() {
   scripts/venv.sh .venv-dev tools/requirements-dev.txt && .venv-dev/bin/clang-format "$@"

@@ -41,6 +41,10 @@ while IFS= read -r name; do
   finding "CKernels/kernels.inc: $name is registered twice"
 done < <(sed -nE 's/^CK_KERNEL\(([a-z0-9_]+),.*/\1/p' CKernels/kernels.inc | sort | uniq -d)
 
+while IFS= read -r name; do
+  grep -qE "^CHECK\($name, " Tests/CTests/checks.inc || finding "CKernels/include: $name has no CHECK in Tests/CTests/checks.inc"
+done < <(sed -nE 's/^(int32_t|void) (ck_[a-z0-9_]+)\(const ck_kernels \*.*/\2/p' CKernels/include/*.h)
+
 no "dead code" '^[[:space:]]*#[[:space:]]*if[[:space:]]+(0|false)([[:space:]]|$)' '*.[ch]' '*.inc' '*.swift'
 no "throw a typed error instead" '(^|[^A-Za-z0-9_])(fatalError\(|try!)' Sources
 no "a path of one machine" '(^|[^A-Za-z0-9_.])/(home|root|Users|work|tmp|opt)/[A-Za-z0-9]' ':!*.md' .

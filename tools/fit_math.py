@@ -1,4 +1,4 @@
-"""Fits the polynomial and rational coefficients of CKernels/body/math.h and prints them as C arrays.
+"""Fits the polynomial and rational coefficients of CKernels/body/math.h and random.h and prints them as C arrays.
 
 Run: python3 tools/fit_math.py        (needs numpy, scipy and mpmath; deterministic, no random numbers)
 
@@ -87,6 +87,48 @@ def fit_normal(top=5, bottom=5, limit=5.7):
     show("normal Q", denominator, error)
 
 
+def fit_log():
+    # log(1 + f) = f - f^2 / 2 + f^3 P(f), relative to the whole; f from sqrt(1/2) - 1 to sqrt(2) - 1.
+    f = grid(np.sqrt(0.5) - 1, np.sqrt(2) - 1, 2000)
+    target = np.array([float((mp.log1p(mp.mpf(x)) - mp.mpf(x) + mp.mpf(x) ** 2 / 2) / mp.mpf(x) ** 3) for x in f])
+    for degree in (6, 7, 8):
+        columns = np.stack([f**i for i in range(degree + 1)], axis=1)
+        show(f"log degree {degree + 3}", *rounded_fit(columns, target, f**3 / np.log1p(f)))
+
+
+def fit_turn():
+    # sin(2 pi t) = t P(t^2) and cos(2 pi t) = 1 + t^2 Q(t^2), |t| <= 1/8 of a turn.
+    t = grid(-0.12501, 0.12501, 2000)
+    sine = np.array([float(mp.sin(2 * mp.pi * mp.mpf(x)) / mp.mpf(x)) for x in t])
+    cosine = np.array([float((mp.cos(2 * mp.pi * mp.mpf(x)) - 1) / mp.mpf(x) ** 2) for x in t])
+    for terms in (4, 5):
+        columns = np.stack([t ** (2 * i) for i in range(terms)], axis=1)
+        show(f"sin {terms} terms", *rounded_fit(columns, sine, 1 / sine))
+        show(f"cos {terms} terms", *rounded_fit(columns, cosine, t**2))
+
+
+def fit_erf(split=1.0, limit=4.0):
+    # Below the split erf(a) = a + a p(a^2), relative to erf; above it 1 - e^-q(a): the error counted is that of erf.
+    a = grid(1e-4, split, 1500)
+    target = np.array([float(mp.erf(mp.mpf(x)) / mp.mpf(x) - 1) for x in a])
+    columns = np.stack([a ** (2 * i) for i in range(7)], axis=1)
+    show("erf below the split", *rounded_fit(columns, target, a / np.array([float(mp.erf(mp.mpf(x))) for x in a])))
+    a = grid(split, limit, 1500)
+    tail = np.array([float(mp.erfc(mp.mpf(x))) for x in a])
+    target = np.array([float(-mp.log(mp.erfc(mp.mpf(x)))) for x in a])
+    columns = np.stack([a**i for i in range(8)], axis=1)
+    show("-log erfc above it", *rounded_fit(columns, target, tail))
+
+
+def fit_log1p():
+    # log(1 + z) = d + d s R(s), d = 2 z / (2 + z), s = (d / 2)^2, for z in (0, 1].
+    d = grid(1e-3, 2 / 3, 1500)
+    s = (d / 2) ** 2
+    target = np.array([float((mp.atanh(mp.mpf(x) / 2) * 2 / mp.mpf(x) - 1) / (mp.mpf(x) / 2) ** 2) for x in d])
+    columns = np.stack([s**i for i in range(4)], axis=1)
+    show("log1p", *rounded_fit(columns, target, s))
+
+
 def fit_constants():
     log2 = mp.log(2)
     high = float(mp.floor(log2 * 2**15) / 2**15)  # 15 bits: n * high is exact for |n| < 2^9
@@ -104,3 +146,7 @@ if __name__ == "__main__":
     fit_exp()
     fit_expm1()
     fit_normal()
+    fit_log()
+    fit_turn()
+    fit_erf()
+    fit_log1p()

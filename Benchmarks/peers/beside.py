@@ -1,8 +1,9 @@
-"""The operations: every case of `benchmarks` beside what a PyTorch user writes for it (operations.py).
+"""The operations: every case of `benchmarks` beside what a PyTorch user writes for it (counterparts.py).
 
 Each round gives every side of a case one turn, and another side starts the next. Seconds are medians of all rounds.
 """
 
+import importlib
 import json
 import math
 import shutil
@@ -15,12 +16,13 @@ from pathlib import Path
 
 import torch
 from common import busy_share, processor, say
-from operations import COUNTERPARTS, Absent, Case
+from counterparts import COUNTERPARTS, Absent, Case
 from safetensors.torch import load_file
 
 OUT_OF_CACHE = 64 << 20  # bytes of operands and results from which a case is held against a copy in memory
 STREAMING = ("element-wise", "norms", "softmax")  # families whose cases are
 BAR = {"geometric_mean": 1.0, "family": 0.6, "share_of_copy": 0.85}
+THEMES = ("operations", "images", "structure", "data")  # modules of counterparts
 REST = 0.02  # seconds between turns, in which the other side's threads stop polling
 
 
@@ -69,7 +71,9 @@ def timed(call, seconds):
 
 
 def difference(ours, theirs):
-    """The largest difference as a share of the largest value."""
+    """The largest difference as a share of the largest value. Several results of theirs are one of ours, end to end."""
+    if isinstance(theirs, tuple):
+        theirs = torch.cat(theirs)
     if ours.numel() != theirs.numel():
         raise ValueError(f"ours has shape {list(ours.shape)}, theirs {list(theirs.shape)}")
     ours, theirs = ours.double(), theirs.double().reshape(ours.shape)
@@ -93,11 +97,13 @@ class Measured:
         self.bytes, self.result = answer["bytes"], tensors["result"]
         count = sum(name.startswith("operand.") for name in tensors)
         operands = [tensors[f"operand.{index}"] for index in range(count)]
+        case.initial = tensors["initial"]
         self.call = build(case, *operands)
+        case.initial = None  # a list of all cases goes on, and their memory with it
         sides = {"quern": lambda s: server.ask(**self.key, seconds=s)["seconds"]}
         sides["torch"] = lambda s: timed(self.call.run, s)
         if self.call.out:
-            self.destination = torch.zeros_like(self.result)
+            self.destination = tensors["initial"].to(self.call.dtype, copy=True)
             sides["out"] = lambda s: timed(lambda: self.call.out(self.destination), s)
         self.is_streaming = family in STREAMING and self.bytes >= OUT_OF_CACHE
         if self.is_streaming:
@@ -185,6 +191,8 @@ def memory_folder():
 def run(options, threads):
     """The report of this part."""
     busy, start = busy_share(), time.perf_counter()
+    for theme in THEMES:
+        importlib.import_module(theme)
     server = Server(options.benchmarks, options.backend)
     listing = server.ask(list=True)
     cases = [Case(entry["op"], entry["case"]) for entry in listing["cases"]]

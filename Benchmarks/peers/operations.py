@@ -1,90 +1,8 @@
-"""What a PyTorch user writes for each operation of `benchmarks`, built from the operands that it exported.
-
-A counterpart takes the case and its operands in the order the workload made them. `run` makes fresh outputs, as eager
-code does; `out` writes into a tensor that is there already, where PyTorch offers that.
-"""
-
-from dataclasses import dataclass
-from typing import Callable
+"""Counterparts of products, attention, norms, element-wise operations, gathers and routing (see counterparts.py)."""
 
 import torch
 import torch.nn.functional as F
-
-COUNTERPARTS = {}
-
-
-class Absent(Exception):
-    """PyTorch has nothing to put beside this case; says why."""
-
-
-@dataclass
-class Call:
-    run: Callable
-    out: Callable | None = None  # takes the destination
-    tolerance: float = 1e-5  # largest difference, as a share of the largest value
-    compare: Callable | None = None  # of the operands and our result to the difference, where values do not decide
-
-
-class Case:
-    """A case and what its name says: `words` and `name=number` after the colon, the layer's words before it."""
-
-    def __init__(self, operation, name):
-        self.operation, self.name = operation, name
-        title, _, shape = name.rpartition(": ")
-        self.title, self.words = title.split(), shape.split()
-        self.values = dict(word.split("=", 1) for word in self.words if "=" in word)
-
-    def has(self, word):
-        return word in self.words or word in self.title
-
-    def number(self, name, default=None):
-        """The number after `name=`; it has to be there unless a default is given."""
-        text = self.values.get(name)
-        if text is None:
-            if default is None:
-                raise KeyError(f"{self.operation} {self.name}: no {name}=")
-            return default
-        return float(text) if "." in text or "e" in text else int(text)
-
-    def activation(self):
-        return next((ACTIVATIONS[word] for word in self.title + self.words if word in ACTIVATIONS), None)
-
-
-def counterpart(family, *operations):
-    def register(function):
-        for operation in operations:
-            COUNTERPARTS[operation] = (family, function)
-        return function
-
-    return register
-
-
-aten = torch.ops.aten
-
-ACTIVATIONS = {
-    "relu": Call(F.relu, lambda x, y: torch.clamp_min(x, 0, out=y)),
-    "gelu": Call(F.gelu, lambda x, y: aten.gelu.out(x, out=y)),
-    "geluTanh": Call(
-        lambda x: F.gelu(x, approximate="tanh"), lambda x, y: aten.gelu.out(x, approximate="tanh", out=y)
-    ),
-    "silu": Call(F.silu, lambda x, y: aten.silu.out(x, out=y)),
-    "tanh": Call(torch.tanh, lambda x, y: torch.tanh(x, out=y)),
-    "sigmoid": Call(torch.sigmoid, lambda x, y: torch.sigmoid(x, out=y)),
-}
-
-
-def after_product(case, product, rest):
-    """Activation, then residual, on what `product` gives."""
-    activation, residual = case.activation(), rest[0] if case.has("residual") else None
-
-    def run():
-        y = product()
-        if activation:
-            y = activation.run(y)
-        return y if residual is None else y + residual
-
-    return run, activation is None and residual is None
-
+from counterparts import Absent, Call, after_product, aten, counterpart
 
 # Linear and matrix products.
 
@@ -119,19 +37,44 @@ def attention(case, q, k, v):
         count, _, length = text.rpartition("x")
         return int(count or 1), int(length)
 
-    batch, _ = sequences(case.values["q"])
+    if "cap" in case.values:
+        raise Absent("a soft cap: scaled_dot_product_attention has none")
+    if case.has("lse"):
+        raise Absent("the log-sum-exp: scaled_dot_product_attention keeps it to itself")
+    batch, queries = sequences(case.values["q"])
+    _, keys = sequences(case.values["kv"])
+    if case.values.get("cache") == "bf16":  # as a model with such a cache has it; f32 queries are refused beside it
+        q, k, v = q.bfloat16(), k.bfloat16(), v.bfloat16()
 
-    def split(x):  # [tokens, heads, d] as [batch, heads, tokens, d], without a copy, as layers hold it
-        return x.view(batch, -1, *x.shape[1:]).transpose(1, 2)
+    def split(x, length):  # [tokens, heads, d] as [batch, heads, tokens, d], without a copy, as layers hold it
+        return x.view(batch, -1, *x.shape[1:])[:, :length].transpose(1, 2)
 
-    q, k, v = split(q), split(k), split(v)
-    causal, grouped = case.has("causal"), q.shape[1] != k.shape[1]
+    q, k, v = split(q, queries), split(k, keys), split(v, keys)
+    grouped = q.shape[1] != k.shape[1]
+    mask = dense_mask(case, q.shape[1], queries, keys)
+    causal = case.has("causal") and mask is None
 
     def run():
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
         return y.transpose(1, 2)
 
-    return Call(run)
+    return Call(run, tolerance=1e-5 if q.dtype == torch.float32 else 2e-2)
+
+
+def dense_mask(case, heads, queries, keys):
+    """What `is_causal` does not say: windows, slopes, and causal queries that end where longer keys do."""
+    shifted_causal = case.has("causal") and queries != keys
+    if not (shifted_causal or case.has("alibi") or "before" in case.values or "after" in case.values):
+        return None
+    distance = torch.arange(keys) - (torch.arange(queries)[:, None] + keys - queries)
+    after = 0 if case.has("causal") else case.number("after", keys)
+    visible = (distance >= -case.number("before", keys + queries)) & (distance <= after)
+    if not case.has("alibi"):
+        return visible
+    if heads & (heads - 1):
+        raise Absent("the slopes of ALiBi for a number of heads that is no power of 2")
+    slopes = 2 ** (-8 / heads * torch.arange(1, heads + 1))
+    return torch.where(visible, -slopes[:, None, None] * distance.abs(), -torch.inf)
 
 
 # Softmax and norms.
@@ -146,25 +89,29 @@ def epsilon(case):
     return 1e-12 if case.title and case.title[0].startswith("MiniLM") else 1e-5
 
 
+def normalized(case, norm, x, rest):
+    """`norm` of x, or of its sum with a residual, which is a second result where the name asks for the sum."""
+    if not case.has("residual"):
+        return Call(lambda: norm(x, *rest))
+    residual, *rest = rest
+
+    def run():
+        z = x + residual
+        return (norm(z, *rest), z) if case.has("sum") else norm(z, *rest)
+
+    return Call(run)
+
+
 @counterpart("norms", "layerNorm")
 def layer_norm(case, x, *rest):
-    rest = list(rest)
-    residual = rest.pop(0) if case.has("residual") else None
-    weight, bias = rest or (None, None)
     size, eps = x.shape[-1:], epsilon(case)
-    if residual is not None:
-        return Call(lambda: F.layer_norm(x + residual, size, weight, bias, eps))
-    return Call(lambda: F.layer_norm(x, size, weight, bias, eps))
+    return normalized(case, lambda z, w=None, b=None: F.layer_norm(z, size, w, b, eps), x, rest)
 
 
 @counterpart("norms", "rmsNorm")
 def rms_norm(case, x, *rest):
-    rest = list(rest)
-    residual = rest.pop(0) if case.has("residual") else None
-    weight, eps = rest[0] if rest else None, epsilon(case)
-    if residual is not None:
-        return Call(lambda: F.rms_norm(x + residual, x.shape[-1:], weight, eps))
-    return Call(lambda: F.rms_norm(x, x.shape[-1:], weight, eps))
+    size, eps = x.shape[-1:], epsilon(case)
+    return normalized(case, lambda z, w=None: F.rms_norm(z, size, w, eps), x, rest)
 
 
 @counterpart("norms", "l2Normalize")
@@ -197,8 +144,69 @@ def scale(case, x):
     return Call(lambda: x * 0.125, lambda y: torch.mul(x, 0.125, out=y))
 
 
-# Gathers and pooling over sequences.
+FUNCTIONS = {
+    "exp": Call(torch.exp, lambda x, y: torch.exp(x, out=y)),
+    "erf": Call(torch.erf, lambda x, y: torch.erf(x, out=y)),
+    "softplus": Call(F.softplus, lambda x, y: aten.softplus.out(x, out=y)),
+}
 
+
+@counterpart("activations", "elementFunction")
+def element_function(case, x):
+    function = next(FUNCTIONS[word] for word in case.title + case.words if word in FUNCTIONS)
+    return Call(lambda: function.run(x), lambda y: function.out(x, y))
+
+
+@counterpart("activations", "repu")
+def repu(case, x):
+    if case.has("squared"):
+        return Call(lambda: F.relu(x).square(), lambda y: torch.clamp_min(x, 0, out=y).square_())
+    power = case.number("power")
+    return Call(lambda: F.relu(x).pow(power), lambda y: torch.clamp_min(x, 0, out=y).pow_(power))
+
+
+@counterpart("activations", "gated")
+def gated(case, both):
+    first, second = both.chunk(2, -1)
+    gate, value = (second, first) if case.has("value") else (first, second)
+    run = F.silu if case.has("SwiGLU") else case.activation().run
+    return Call(lambda: run(gate) * value, lambda y: torch.mul(run(gate), value, out=y))
+
+
+@counterpart("element-wise", "binary")
+def binary(case, a, b):
+    functions = {"subtract": torch.sub, "divide": torch.div, "maximum": torch.maximum, "minimum": torch.minimum}
+    function = next(functions[word] for word in case.title + case.words if word in functions)
+    return Call(lambda: function(a, b), lambda y: function(a, b, out=y))
+
+
+@counterpart("element-wise", "clamp")
+def clamp(case, x):
+    return Call(lambda: torch.clamp(x, -1, 1), lambda y: torch.clamp(x, -1, 1, out=y))
+
+
+@counterpart("element-wise", "lerp")
+def lerp(case, a, b):
+    return Call(lambda: torch.lerp(a, b, 0.3), lambda y: torch.lerp(a, b, 0.3, out=y))
+
+
+@counterpart("element-wise", "slerp")
+def slerp(case, a, b):
+    """As Diffusers' examples have it, for each row."""
+    fraction = 0.3
+
+    def run():
+        cosine = (a * b).sum(-1, keepdim=True) / (a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True))
+        if (cosine.abs() > 0.9995).any():
+            return torch.lerp(a, b, fraction)
+        angle = torch.acos(cosine)
+        sine = torch.sin(angle)
+        return torch.sin((1 - fraction) * angle) / sine * a + torch.sin(fraction * angle) / sine * b
+
+    return Call(run)
+
+
+# Gathers and pooling over sequences.
 
 @counterpart("gather and scatter", "embedding")
 def embedding(case, table, ids):

@@ -1,5 +1,5 @@
-// o = softmax(s) v, s = scale q k^T + mask over the keys a row sees: online softmax (Milakov and Gimelshein; FlashAttention).
-// Loop order: blocks of ATTENTION_KEYS keys, packed once each; groups of GEMM_MR rows; in a group
+// o = softmax(s) v over the keys a row sees: online softmax (Milakov and Gimelshein; FlashAttention).
+// Loop order: blocks of ATTENTION_KEYS keys, packed once each; heads that share them; groups of GEMM_MR rows; in a group
 //   S = q k^T;  m' = max(m, max S);  P = exp(S - m');  l' = l exp(m - m') + sum P;  o' = o exp(m - m') + P v;  at the end o / l.
 // Each element of S and of P v is one chain of FMAs from zero in key order, whatever rows share the call.
 #define ATTENTION_KEYS 128
@@ -7,40 +7,66 @@
 typedef struct attention_ {
   const ck_attention_block *call;
   size_t width;        // head_dim rounded up to whole panels
-  const float *keys;   // [ATTENTION_KEYS / NR] panels of [head_dim][NR]
+  const float *keys;   // panels of [head_dim][NR]
   const float *value;  // row p of panel j at value + p * value_rs + j * value_panel
   size_t value_rs, value_panel;
   float *score;        // [GEMM_MR, ATTENTION_KEYS]: S, then P
   float *product;      // [GEMM_MR, width]: P v of this block
-  float *top, *total;  // [q_rows]: m and l
+  float *query;        // [GEMM_MR, head_dim]: q widened, where it is not f32
+  float *bias;         // [ATTENTION_KEYS]: a row of the mask widened, where it is not f32
+  // Of the head at hand:
+  const char *q;       // [rows, head_dim]
+  char *o;             // [rows, head_dim]
+  float *sum;          // [rows, head_dim], sum_rs apart: o as f32
+  size_t sum_rs;
+  const float *slope;  // [rows] or NULL
+  const char *mask;    // [rows, kv_rows] or NULL
+  float *lse;          // [rows] or NULL
+  float *top, *total;  // [rows]: m and l
 } attention_;
 
-// C [m, panels NR] = A [m, k] B; m and wide constants, wide panels at a time.
-CK_INLINE void attention_tiles_(const size_t m, size_t panels, size_t k, const float *a, size_t a_rs, const float *b, size_t b_rs,
-                                size_t b_panel, float *c, size_t c_rs) {
-  const size_t wide = GEMM_PANELS_(m);
-  size_t j = 0;
-  for (; j + wide <= panels; j += wide) {
-    vf acc[GEMM_ACCUMULATORS_];
-    for (size_t t = 0; t < m * wide * GEMM_NRV; t++) acc[t] = vf_zero();
-    gemm_tile_(m, wide * GEMM_NRV, k, a, a_rs, 1, b + j * b_panel, b_rs, b_panel, acc);
-    for (size_t i = 0; i < m; i++)
-      for (size_t v = 0; v < wide * GEMM_NRV; v++) vf_store(c + i * c_rs + j * GEMM_NR + v * VL, acc[i * wide * GEMM_NRV + v]);
-  }
-  for (; wide > 1 && j < panels; j++) {
-    vf acc[GEMM_ACCUMULATORS_];
-    for (size_t t = 0; t < m * GEMM_NRV; t++) acc[t] = vf_zero();
-    gemm_tile_(m, GEMM_NRV, k, a, a_rs, 1, b + j * b_panel, b_rs, b_panel, acc);
-    for (size_t i = 0; i < m; i++)
-      for (size_t v = 0; v < GEMM_NRV; v++) vf_store(c + i * c_rs + j * GEMM_NR + v * VL, acc[i * GEMM_NRV + v]);
-  }
+// Keys [first, last) that a row sees. Both ends move on with the rows.
+typedef struct attention_range_ {
+  size_t first, last;
+} attention_range_;
+
+CK_INLINE size_t attention_clamp_(ptrdiff_t key, size_t keys) { return key <= 0 ? 0 : CK_MIN((size_t)key, keys); }
+
+CK_INLINE attention_range_ attention_seen_(const ck_attention_block *g, size_t i) {
+  const ptrdiff_t at = g->position + (ptrdiff_t)(i * g->step);
+  return (attention_range_){g->before == CK_EVERY_KEY ? 0 : attention_clamp_(at - (ptrdiff_t)g->before, g->kv_rows),
+                            g->after == CK_EVERY_KEY ? g->kv_rows : attention_clamp_(at + (ptrdiff_t)g->after + 1, g->kv_rows)};
 }
 
-static __attribute__((noinline)) void attention_multiply_(size_t m, size_t panels, size_t k, const float *a, size_t a_rs,
-                                                          const float *b, size_t b_rs, size_t b_panel, float *c, size_t c_rs) {
-#define CASE(rows)                                                         \
-  case rows:                                                               \
-    attention_tiles_(rows, panels, k, a, a_rs, b, b_rs, b_panel, c, c_rs); \
+// C [m, panels NR] = A [m, k] B, or C + A B; m, panels and the choice constants.
+CK_INLINE void attention_tile_(const size_t m, const size_t panels, const int more, size_t k, const float *a, size_t a_rs,
+                               const float *b, size_t b_rs, size_t b_panel, float *c, size_t c_rs) {
+  vf acc[GEMM_ACCUMULATORS_];
+  for (size_t i = 0; i < m; i++)
+    for (size_t v = 0; v < panels * GEMM_NRV; v++)
+      acc[i * panels * GEMM_NRV + v] = more ? vf_load(c + i * c_rs + v * VL) : vf_zero();
+  gemm_tile_(m, panels * GEMM_NRV, k, a, a_rs, 1, b, b_rs, b_panel, acc);
+  for (size_t i = 0; i < m; i++)
+    for (size_t v = 0; v < panels * GEMM_NRV; v++) vf_store(c + i * c_rs + v * VL, acc[i * panels * GEMM_NRV + v]);
+}
+
+CK_INLINE void attention_tiles_(const size_t m, int more, size_t panels, size_t k, const float *a, size_t a_rs, const float *b,
+                                size_t b_rs, size_t b_panel, float *c, size_t c_rs) {
+  const size_t wide = GEMM_PANELS_(m);
+  size_t j = 0;
+  for (; !more && j + wide <= panels; j += wide)
+    attention_tile_(m, wide, 0, k, a, a_rs, b + j * b_panel, b_rs, b_panel, c + j * GEMM_NR, c_rs);
+  for (; !more && wide > 1 && j < panels; j++)
+    attention_tile_(m, 1, 0, k, a, a_rs, b + j * b_panel, b_rs, b_panel, c + j * GEMM_NR, c_rs);
+  for (; more && j < panels; j++) attention_tile_(m, 1, 1, k, a, a_rs, b + j * b_panel, b_rs, b_panel, c + j * GEMM_NR, c_rs);
+}
+
+static __attribute__((noinline)) void attention_multiply_(size_t m, int more, size_t panels, size_t k, const float *a,
+                                                          size_t a_rs, const float *b, size_t b_rs, size_t b_panel, float *c,
+                                                          size_t c_rs) {
+#define CASE(rows)                                                               \
+  case rows:                                                                     \
+    attention_tiles_(rows, more, panels, k, a, a_rs, b, b_rs, b_panel, c, c_rs); \
     break;
   // clang-format off
   switch (m) {
@@ -58,19 +84,42 @@ static __attribute__((noinline)) void attention_multiply_(size_t m, size_t panel
 _Static_assert(GEMM_MR == 4 || GEMM_MR == 6 || GEMM_MR == 12, "attention_multiply_ names every row count");
 _Static_assert(ATTENTION_KEYS % GEMM_NR == 0 && GEMM_MR * GEMM_NR % 16 == 0, "the scratch of a block keeps 64-byte alignment");
 
-// One row of S becomes P over `seen` keys; returns the factor of the earlier o and l. `mask` NULL is a constant at one call.
-CK_INLINE float attention_softmax_(float scale, float *s, const float *mask, size_t seen, float *top, float *total) {
+// s = cap tanh(scale s / cap) - slope |key - position| in place; `distance` is that of s[0]. Whole vectors.
+static __attribute__((noinline)) void attention_bias_(float scale, float cap, float slope, ptrdiff_t distance, size_t n,
+                                                      float *s) {
+  static const float lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const vf by = vf_set1(cap != 0 ? scale / cap : scale);
+  for (size_t j = 0; j < n; j += VL) {
+    vf x = vf_mul(by, vf_load(s + j));
+    if (cap != 0) x = vf_mul(vf_set1(cap), vf_tanh_(x));
+    const vf away = vf_abs(vf_add(vf_load(lanes), vf_set1((float)(distance + (ptrdiff_t)j))));
+    if (slope != 0) x = vf_fnma(vf_set1(slope), away, x);
+    vf_store(s + j, x);
+  }
+}
+
+// One row of S becomes P over keys [hidden, seen), hidden < VL; returns the factor of the earlier o and l.
+// `mask` NULL is a constant at one call. P is 0 for hidden keys and for those that fill up the last vector.
+CK_INLINE float attention_softmax_(float scale, float *s, const float *mask, size_t hidden, size_t seen, float *top,
+                                   float *total) {
   const vf low = vf_set1(-INFINITY), by = vf_set1(scale);
   vf best[4] = {low, low, low, low}, sum[4];
   size_t j = 0;
 #define SCORE(at, lanes) (mask ? vf_fma(by, vf_load(s + (at)), row_load_(mask + (at), lanes)) : vf_mul(by, vf_load(s + (at))))
+  if (hidden) {
+    const size_t lanes = CK_MIN(seen, (size_t)VL);
+    const vf x = vf_select(vf_first(hidden), low, vf_select(vf_first(lanes), SCORE(0, lanes), low));
+    vf_store(s, x);
+    best[0] = x;
+    j = VL;
+  }
   for (; j + 4 * VL <= seen; j += 4 * VL)
     for (size_t v = 0; v < 4; v++) {
       const vf x = SCORE(j + v * VL, VL);
       vf_store(s + j + v * VL, x);
       best[v] = vf_max(best[v], x);
     }
-  for (; j < seen; j += VL) {  // the buffer is whole vectors: lanes past `seen` become -inf, so P is 0 there
+  for (; j < seen; j += VL) {
     const size_t lanes = CK_MIN(seen - j, (size_t)VL);
     const vf x = vf_select(vf_first(lanes), SCORE(j, lanes), low);
     vf_store(s + j, x);
@@ -99,85 +148,176 @@ CK_INLINE float attention_softmax_(float scale, float *s, const float *mask, siz
   return factor;
 }
 
-// o = product, or o factor + product; times r, which is 1 before a row's last block.
-CK_INLINE void attention_output_(float *o, const float *product, int fresh, float factor, float r, size_t n) {
-#define STEP(j, lanes)                                                 \
-  vf x = vf_load(product + j);                                         \
-  if (!fresh) x = vf_fma(row_load_(o + j, lanes), vf_set1(factor), x); \
-  row_store_(o + j, vf_mul(x, vf_set1(r)), lanes);
+// Row i of S, keys [from, to) of the block that begins at k0.
+CK_INLINE float attention_weigh_(const attention_ *t, size_t i, size_t k0, float *s, size_t from, size_t to) {
+  const ck_attention_block *g = t->call;
+  const float slope = t->slope ? t->slope[i * g->slope_rs] : 0;
+  const size_t start = from / VL * VL;
+  float scale = g->scale, *top = t->top + i, *total = t->total + i;
+  if (slope != 0 || g->cap != 0) {
+    const ptrdiff_t distance = (ptrdiff_t)(k0 + start) - g->position - (ptrdiff_t)(i * g->step);
+    attention_bias_(scale, g->cap, slope, distance, to - start, s + start);
+    scale = 1;
+  }
+  if (!t->mask) return attention_softmax_(scale, s + start, 0, from - start, to - start, top, total);
+  const size_t at = i * g->mask_rs + k0 + start;
+  const float *mask = (const float *)(t->mask + at * ck_dtype_size(g->mask_type));
+  if (g->mask_type != CK_F32) {
+    CK_NAME(f32_widen)(g->mask_type, to - start, mask, t->bias);
+    mask = t->bias;
+  }
+  return attention_softmax_(scale, s + start, mask, from - start, to - start, top, total);
+}
+
+// o = (sum factor + product) r; r is 1 before a row's last block. Without an earlier sum it is NULL.
+CK_INLINE void attention_output_(const ck_dtype type, void *o, const float *sum, const float *product, float factor, float r,
+                                 size_t n) {
+#define STEP(j, lanes)                                                \
+  vf x = vf_load(product + j);                                        \
+  if (sum) x = vf_fma(row_load_(sum + j, lanes), vf_set1(factor), x); \
+  row_store_as_(type, o, j, vf_mul(x, vf_set1(r)), lanes);
   ROW_COLUMNS_(n, STEP);
 #undef STEP
+}
+
+// product += P v over keys [from, to) of one row.
+CK_INLINE void attention_row_(const attention_ *t, const float *weight, size_t from, size_t to, float *product) {
+  for (size_t p = from; p < to; p++)
+    for (size_t j = 0; j < t->width; j += VL) {
+      const float *value = t->value + p * t->value_rs + j / GEMM_NR * t->value_panel + j % GEMM_NR;
+      vf_store(product + j, vf_fma(vf_set1(weight[p]), vf_load(value), vf_load(product + j)));
+    }
+}
+
+// A row has seen its last key.
+CK_INLINE void attention_finish_(const attention_ *t, size_t i, const float *sum, const float *product, float factor) {
+  const ck_attention_block *g = t->call;
+  const float total = t->total[i];
+  char *o = t->o + i * g->o_rs * ck_dtype_size(g->o_type);
+  if (t->lse) t->lse[i * g->lse_rs] = t->top[i] + logf(total);
+  if (total != 0)
+    CK_WITH_DTYPE(g->o_type, attention_output_, o, sum, product, factor, 1 / total, g->head_dim);
+  else  // every key masked: zeros, whatever the values are
+    memset(o, 0, g->head_dim * ck_dtype_size(g->o_type));
 }
 
 // Rows [i, i + m) against keys [k0, k0 + keys).
 CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, size_t k0, size_t keys) {
   const ck_attention_block *g = t->call;
-  size_t seen[GEMM_MR], whole[GEMM_MR];  // keys a row sees of this block, and of all
+  size_t from[GEMM_MR], to[GEMM_MR], last[GEMM_MR];  // keys a row sees of this block, and the end of all
   for (size_t r = 0; r < m; r++) {
-    whole[r] = row_seen_(i + r, g->diagonal, g->kv_rows);
-    seen[r] = whole[r] <= k0 ? 0 : CK_MIN(whole[r] - k0, keys);
+    const attention_range_ seen = attention_seen_(g, i + r);
+    from[r] = attention_clamp_((ptrdiff_t)seen.first - (ptrdiff_t)k0, keys);
+    to[r] = attention_clamp_((ptrdiff_t)seen.last - (ptrdiff_t)k0, keys);
+    last[r] = seen.last;
   }
-  if (!seen[m - 1]) return;  // rows see more keys as they go down
-  attention_multiply_(m, (seen[m - 1] + GEMM_NR - 1) / GEMM_NR, g->head_dim, g->q + i * g->q_rs, g->q_rs, t->keys, GEMM_NR,
-                      g->head_dim * GEMM_NR, t->score, ATTENTION_KEYS);
+  if (from[0] == keys || !to[m - 1]) return;
+  const float *q = (const float *)(t->q + i * g->q_rs * ck_dtype_size(g->q_type));
+  size_t q_rs = g->q_rs;
+  if (g->q_type != CK_F32) {
+    for (size_t r = 0; r < m; r++)
+      CK_NAME(f32_widen)(g->q_type, g->head_dim, (const uint16_t *)q + r * q_rs, t->query + r * g->head_dim);
+    q = t->query, q_rs = g->head_dim;
+  }
+  const size_t panel = from[0] / GEMM_NR;
+  attention_multiply_(m, 0, (to[m - 1] + GEMM_NR - 1) / GEMM_NR - panel, g->head_dim, q, q_rs,
+                      t->keys + panel * GEMM_NR * g->head_dim, GEMM_NR, g->head_dim * GEMM_NR, t->score + panel * GEMM_NR,
+                      ATTENTION_KEYS);
   float factor[GEMM_MR];
   int fresh[GEMM_MR];
   for (size_t r = 0; r < m; r++) {
-    if (!seen[r]) continue;
-    float *s = t->score + r * ATTENTION_KEYS;
+    if (from[r] == to[r]) continue;
     fresh[r] = t->top[i + r] == -INFINITY;  // nothing but masked keys so far: o holds nothing yet
-    float *top = t->top + i + r, *total = t->total + i + r;
-    factor[r] = g->mask ? attention_softmax_(g->scale, s, g->mask + (i + r) * g->mask_rs + k0, seen[r], top, total)
-                        : attention_softmax_(g->scale, s, 0, seen[r], top, total);
+    factor[r] = attention_weigh_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from[r], to[r]);
   }
-  // Keys every row sees, as tiles; then those of the diagonal, row by row, so that no value a row may not see is touched.
-  attention_multiply_(m, t->width / GEMM_NR, seen[0], t->score, ATTENTION_KEYS, t->value, t->value_rs, t->value_panel, t->product,
-                      t->width);
+  // Keys every row sees, as tiles; before and after them row by row, so that no value a row may not see is touched.
+  const size_t low = from[m - 1], high = to[0] < low ? low : to[0];
+  for (size_t r = 0; r < m && from[0] < low; r++) {
+    memset(t->product + r * t->width, 0, t->width * sizeof(float));
+    attention_row_(t, t->score + r * ATTENTION_KEYS, from[r], CK_MIN(to[r], low), t->product + r * t->width);
+  }
+  attention_multiply_(m, from[0] < low, t->width / GEMM_NR, high - low, t->score + low, ATTENTION_KEYS,
+                      t->value + low * t->value_rs, t->value_rs, t->value_panel, t->product, t->width);
   for (size_t r = 0; r < m; r++) {
-    if (!seen[r]) continue;
-    float *product = t->product + r * t->width;
-    for (size_t p = seen[0]; p < seen[r]; p++)
-      for (size_t j = 0; j < t->width; j += VL) {
-        const float *value = t->value + p * t->value_rs + j / GEMM_NR * t->value_panel + j % GEMM_NR;
-        vf_store(product + j, vf_fma(vf_set1(t->score[r * ATTENTION_KEYS + p]), vf_load(value), vf_load(product + j)));
-      }
-    const float total = t->total[i + r];
-    float *o = g->o + (i + r) * g->o_rs;
-    if (k0 + seen[r] < whole[r])
-      attention_output_(o, product, fresh[r], factor[r], 1, g->head_dim);
-    else if (total != 0)
-      attention_output_(o, product, fresh[r], factor[r], 1 / total, g->head_dim);
-    else  // every key masked: zeros, whatever the values are
-      for (size_t j = 0; j < g->head_dim; j++) o[j] = 0;
+    if (from[r] == to[r]) continue;
+    float *product = t->product + r * t->width, *sum = t->sum + (i + r) * t->sum_rs;
+    attention_row_(t, t->score + r * ATTENTION_KEYS, high, to[r], product);
+    if (k0 + to[r] < last[r])
+      attention_output_(CK_F32, sum, fresh[r] ? 0 : sum, product, factor[r], 1, g->head_dim);
+    else
+      attention_finish_(t, i + r, fresh[r] ? 0 : sum, product, factor[r]);
   }
+}
+
+// Rows before the first and after the last that see a key are zeros.
+CK_INLINE void attention_start_(const attention_ *t) {
+  const ck_attention_block *g = t->call;
+  for (size_t i = 0; i < g->rows; i++) {
+    const attention_range_ seen = attention_seen_(g, i);
+    t->top[i] = -INFINITY;
+    t->total[i] = 0;
+    if (seen.first == seen.last) attention_finish_(t, i, 0, 0, 0);
+  }
+}
+
+CK_INLINE void attention_head_(attention_ *t, float *sums, float *state, size_t h) {
+  const ck_attention_block *g = t->call;
+  t->q = (const char *)g->q + h * g->q_hs * ck_dtype_size(g->q_type);
+  t->o = (char *)g->o + h * g->o_hs * ck_dtype_size(g->o_type);
+  t->sum = g->o_type == CK_F32 ? (float *)t->o : sums + h * g->rows * t->width;
+  t->sum_rs = g->o_type == CK_F32 ? g->o_rs : t->width;
+  t->slope = g->slope ? g->slope + h * g->slope_hs : 0;
+  t->mask = g->mask ? (const char *)g->mask + h * g->mask_hs * ck_dtype_size(g->mask_type) : 0;
+  t->lse = g->lse ? g->lse + h * g->lse_hs : 0;
+  t->top = state + 2 * h * g->rows;
+  t->total = t->top + g->rows;
+}
+
+// Rows [0, n) of keys or values as f32: in place, or widened to `wide`, whose rows are head_dim apart.
+CK_INLINE const float *attention_wide_(ck_dtype type, const float *x, size_t *x_rs, size_t first, size_t n, size_t d,
+                                       float *wide) {
+  if (type == CK_F32) return x + first * *x_rs;
+  for (size_t p = 0; p < n; p++) CK_NAME(f32_widen)(type, d, (const uint16_t *)x + (first + p) * *x_rs, wide + p * d);
+  *x_rs = d;
+  return wide;
 }
 
 // Values are copied to panels when enough rows read them, or where a panel is not whole.
 #define ATTENTION_PACK_ROWS_ (4 * GEMM_MR)
 
 void CK_NAME(f32_attention_block)(const ck_attention_block *g) {
+  if (!g->rows) return;
   const size_t d = g->head_dim, width = (d + GEMM_NR - 1) / GEMM_NR * GEMM_NR;
   float *keys = g->scratch, *values = keys + ATTENTION_KEYS * width;
   attention_ t = {.call = g, .width = width, .keys = keys};
   t.score = values + ATTENTION_KEYS * width;
   t.product = t.score + GEMM_MR * ATTENTION_KEYS;
-  t.top = t.product + GEMM_MR * width;
-  t.total = t.top + g->q_rows;
-  for (size_t i = 0; i < g->q_rows; i++) {
-    t.top[i] = -INFINITY;
-    t.total[i] = 0;
-    if (row_seen_(i, g->diagonal, g->kv_rows) == 0)
-      for (size_t j = 0; j < d; j++) g->o[i * g->o_rs + j] = 0;
+  float *state = t.product + GEMM_MR * width;
+  // What only operands that are not f32 need lies behind.
+  float *wide = state + (2 * g->rows * g->heads + 15) / 16 * 16;
+  t.query = wide + ATTENTION_KEYS * width;
+  t.bias = t.query + GEMM_MR * width;
+  float *sums = t.bias + ATTENTION_KEYS;
+  for (size_t h = 0; h < g->heads; h++) {
+    attention_head_(&t, sums, state, h);
+    attention_start_(&t);
   }
-  const size_t most = g->q_rows ? row_seen_(g->q_rows - 1, g->diagonal, g->kv_rows) : 0;
-  const int pack = d != width || g->q_rows >= ATTENTION_PACK_ROWS_;
-  for (size_t k0 = 0; k0 < most; k0 += ATTENTION_KEYS) {
-    const size_t block = CK_MIN(most - k0, (size_t)ATTENTION_KEYS);
-    CK_NAME(f32_gemm_pack_b)(block, d, g->k + k0 * g->k_rs, 1, g->k_rs, keys);
-    if (pack) CK_NAME(f32_gemm_pack_b)(d, block, g->v + k0 * g->v_rs, g->v_rs, 1, values);
-    t.value = pack ? values : g->v + k0 * g->v_rs;
-    t.value_rs = pack ? GEMM_NR : g->v_rs;
+  const size_t first = attention_seen_(g, 0).first, last = attention_seen_(g, g->rows - 1).last;
+  const int pack = d != width || g->rows * g->heads >= ATTENTION_PACK_ROWS_;
+  for (size_t k = first / ATTENTION_KEYS * ATTENTION_KEYS; k < last; k += ATTENTION_KEYS) {
+    // Blocks begin at multiples of ATTENTION_KEYS, less the panels of the first that no row sees.
+    const size_t k0 = k < first ? first / GEMM_NR * GEMM_NR : k, block = CK_MIN(last, k + ATTENTION_KEYS) - k0;
+    size_t k_rs = g->k_rs, v_rs = g->v_rs;
+    const float *key = attention_wide_(g->k_type, g->k, &k_rs, k0, block, d, wide);
+    CK_NAME(f32_gemm_pack_b)(block, d, key, 1, k_rs, keys);
+    const float *value = attention_wide_(g->v_type, g->v, &v_rs, k0, block, d, wide);
+    if (pack) CK_NAME(f32_gemm_pack_b)(d, block, value, v_rs, 1, values);
+    t.value = pack ? values : value;
+    t.value_rs = pack ? GEMM_NR : v_rs;
     t.value_panel = pack ? block * GEMM_NR : GEMM_NR;
-    for (size_t i = 0; i < g->q_rows; i += GEMM_MR) attention_group_(&t, i, CK_MIN(g->q_rows - i, (size_t)GEMM_MR), k0, block);
+    for (size_t h = 0; h < g->heads; h++) {
+      attention_head_(&t, sums, state, h);
+      for (size_t i = 0; i < g->rows; i += GEMM_MR) attention_group_(&t, i, CK_MIN(g->rows - i, (size_t)GEMM_MR), k0, block);
+    }
   }
 }

@@ -2,12 +2,17 @@
 #ifndef CK_BODY_H
 #define CK_BODY_H
 
+// Every operation rounds, whatever the compiler fuses by default: random numbers have the same bits everywhere. Before the
+// intrinsics, which are functions of `*` and `+`.
+#pragma STDC FP_CONTRACT OFF
+
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "../include/ck_kernels.h"
+#include "../include/ck_parallel.h"
 
 #define CK_INLINE static inline __attribute__((always_inline))
 #define CK_MIN(a, b) ((a) < (b) ? (a) : (b))

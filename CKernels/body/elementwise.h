@@ -64,3 +64,54 @@ void CK_NAME(f32_scale)(const ck_rows *call, size_t first, size_t last) {
 #undef STEP
   }
 }
+
+// y = f(x) for functions that are no activation.
+CK_INLINE void function_rows_(vf (*const f)(vf), const ck_rows *call, size_t first, size_t last) {
+  for (size_t i = first; i < last; i++) {
+    const float *x = call->x + i * call->x_rs;  // [n]
+    float *y = call->y + i * call->y_rs;
+#define STEP(j, lanes) row_store_(y + j, f(row_load_(x + j, lanes)), lanes);
+    ROW_COLUMNS_(call->n, STEP);
+#undef STEP
+  }
+}
+void CK_NAME(f32_exp)(const ck_rows *call, size_t first, size_t last) { function_rows_(vf_exp_, call, first, last); }
+void CK_NAME(f32_erf)(const ck_rows *call, size_t first, size_t last) { function_rows_(vf_erf_, call, first, last); }
+void CK_NAME(f32_softplus)(const ck_rows *call, size_t first, size_t last) { function_rows_(vf_softplus_, call, first, last); }
+
+// x^power by squaring from the exponent's top bit: no partial power is farther from 1 than the result.
+CK_INLINE vf repu_(vf x, size_t power, size_t top) {
+  x = vf_relu_(x);
+  vf y = x;
+  for (size_t bit = top; bit; bit >>= 1) {
+    y = vf_mul(y, y);
+    if (power & bit) y = vf_mul(y, x);
+  }
+  return y;
+}
+void CK_NAME(f32_repu)(const ck_rows *call, size_t first, size_t last) {
+  const size_t power = call->power;
+  size_t top = 1;  // the bit below the exponent's highest
+  while (top <= power / 2) top *= 2;
+  top /= 2;
+  for (size_t i = first; i < last; i++) {
+    const float *x = call->x + i * call->x_rs;  // [n]
+    float *y = call->y + i * call->y_rs;
+#define STEP(j, lanes) row_store_(y + j, repu_(row_load_(x + j, lanes), power, top), lanes);
+    ROW_COLUMNS_(call->n, STEP);
+#undef STEP
+  }
+}
+
+CK_INLINE void gated_rows_(const ck_activation kind, const ck_rows *call, size_t first, size_t last) {
+  for (size_t i = first; i < last; i++) {
+    const float *x = call->x + i * call->x_rs, *other = call->other + i * call->other_rs;  // [n]
+    float *y = call->y + i * call->y_rs;
+#define STEP(j, lanes) row_store_(y + j, vf_mul(ck_activate_(row_load_(x + j, lanes), kind), row_load_(other + j, lanes)), lanes);
+    ROW_COLUMNS_(call->n, STEP);
+#undef STEP
+  }
+}
+void CK_NAME(f32_gated)(const ck_rows *call, size_t first, size_t last) {
+  CK_WITH_ACTIVATION(call->activation, gated_rows_, call, first, last);
+}

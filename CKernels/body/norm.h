@@ -1,5 +1,5 @@
 // Row norms. Loop order: rows; in a row one pass for each statistic, then one that writes, all from L1.
-//   layernorm  s = x + other, y = (s - mean) / sqrt(mean (s - mean)^2 + epsilon) weight + bias
+//   layernorm  s = x + other, left in z where there is one, y = (s - mean) / sqrt(mean (s - mean)^2 + epsilon) weight + bias
 //   rmsnorm    s = x + other, y = s / sqrt(mean s^2 + epsilon) weight;   l2norm  y = x / max(|x|, epsilon)
 // A sum keeps NORM_SUMS_ x VL partial sums, column j in sum j mod (NORM_SUMS_ VL), and adds them in a fixed tree.
 #define NORM_SUMS_ 4
@@ -13,8 +13,8 @@ CK_INLINE vf norm_term_of_(const enum norm_term_ term, vf sum, vf x, vf mean) {
   return vf_fma(x, x, sum);
 }
 
-// Sum of a term over x, or over x + other, which is then left in y.
-CK_INLINE float norm_sum_(const enum norm_term_ term, const float *x, const float *other, float *y, size_t n, vf mean) {
+// Sum of a term over x, or over x + other, which is then left in sums.
+CK_INLINE float norm_sum_(const enum norm_term_ term, const float *x, const float *other, float *sums, size_t n, vf mean) {
   vf sum[NORM_SUMS_];
   for (size_t v = 0; v < NORM_SUMS_; v++) sum[v] = vf_zero();
   size_t j = 0;
@@ -23,7 +23,7 @@ CK_INLINE float norm_sum_(const enum norm_term_ term, const float *x, const floa
       vf s = vf_load(x + j + v * VL);
       if (other) {
         s = vf_add(s, vf_load(other + j + v * VL));
-        vf_store(y + j + v * VL, s);
+        vf_store(sums + j + v * VL, s);
       }
       sum[v] = norm_term_of_(term, sum[v], s, mean);
     }
@@ -33,7 +33,7 @@ CK_INLINE float norm_sum_(const enum norm_term_ term, const float *x, const floa
     vf s = vf_load_n(x + at, lanes);
     if (other) {
       s = vf_add(s, vf_load_n(other + at, lanes));
-      vf_store_n(y + at, s, lanes);
+      vf_store_n(sums + at, s, lanes);
     }
     if (term == NORM_DEVIATION_) s = vf_select(vf_first(lanes), s, mean);  // lanes past the row add 0
     sum[v] = norm_term_of_(term, sum[v], s, mean);
@@ -42,8 +42,8 @@ CK_INLINE float norm_sum_(const enum norm_term_ term, const float *x, const floa
 }
 
 // The sum of a first pass: `other` decided once a row.
-CK_INLINE float norm_first_(const enum norm_term_ term, const float *x, const float *other, float *y, size_t n) {
-  return other ? norm_sum_(term, x, other, y, n, vf_zero()) : norm_sum_(term, x, 0, y, n, vf_zero());
+CK_INLINE float norm_first_(const enum norm_term_ term, const float *x, const float *other, float *sums, size_t n) {
+  return other ? norm_sum_(term, x, other, sums, n, vf_zero()) : norm_sum_(term, x, 0, sums, n, vf_zero());
 }
 
 CK_INLINE vf norm_reciprocal_(float sum, size_t n, float epsilon) {  // 1 / sqrt(sum / n + epsilon)
@@ -54,9 +54,9 @@ void CK_NAME(f32_layernorm)(const ck_rows *call, size_t first, size_t last) {
   const size_t n = call->n;
   for (size_t i = first; n && i < last; i++) {
     const float *x = call->x + i * call->x_rs, *other = call->other ? call->other + i * call->other_rs : 0;  // [n]
-    float *y = call->y + i * call->y_rs;
-    const vf mean = vf_div(vf_set1(norm_first_(NORM_VALUE_, x, other, y, n)), vf_set1((float)n));
-    if (other) x = y;
+    float *y = call->y + i * call->y_rs, *sums = call->z ? call->z + i * call->z_rs : y;
+    const vf mean = vf_div(vf_set1(norm_first_(NORM_VALUE_, x, other, sums, n)), vf_set1((float)n));
+    if (other) x = sums;
     const vf r = norm_reciprocal_(norm_sum_(NORM_DEVIATION_, x, 0, y, n, mean), n, call->epsilon);
 #define STEP(j, lanes)                                                 \
   vf t = vf_mul(vf_sub(row_load_(x + j, lanes), mean), r);             \
@@ -72,9 +72,9 @@ void CK_NAME(f32_rmsnorm)(const ck_rows *call, size_t first, size_t last) {
   const size_t n = call->n;
   for (size_t i = first; n && i < last; i++) {
     const float *x = call->x + i * call->x_rs, *other = call->other ? call->other + i * call->other_rs : 0;  // [n]
-    float *y = call->y + i * call->y_rs;
-    const vf r = norm_reciprocal_(norm_first_(NORM_SQUARE_, x, other, y, n), n, call->epsilon);
-    if (other) x = y;
+    float *y = call->y + i * call->y_rs, *sums = call->z ? call->z + i * call->z_rs : y;
+    const vf r = norm_reciprocal_(norm_first_(NORM_SQUARE_, x, other, sums, n), n, call->epsilon);
+    if (other) x = sums;
 #define STEP(j, lanes)                                                 \
   vf t = vf_mul(row_load_(x + j, lanes), r);                           \
   if (call->weight) t = vf_mul(t, row_load_(call->weight + j, lanes)); \

@@ -8,9 +8,7 @@
 
 #include "../include/ck_drive.h"
 #include "../include/ck_parallel.h"
-
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#include "staging.h"
 
 enum {
   MOST_COLUMNS = 2048,       // columns of one block: packing its A is then a small share of it
@@ -53,15 +51,6 @@ typedef struct region {
   size_t b_panel, b_ks;  // floats from panel to panel; row stride in place, 0 for packed panels
   float *pieces;         // scratch by participant
 } region;
-
-static size_t round_up(size_t x, size_t unit) { return (x + unit - 1) / unit * unit; }
-static size_t pieces_of(size_t x, size_t size) { return x ? (x - 1) / size + 1 : 0; }
-
-// x cut into the fewest equal pieces of at most `most`, as a multiple of `unit`.
-static size_t balanced(size_t x, size_t most, size_t unit) {
-  const size_t pieces = MAX(pieces_of(x, most), 1);
-  return MAX(round_up(pieces_of(x, pieces), unit), unit);
-}
 
 size_t ck_f32_packed_size(const ck_kernels *table, size_t n, size_t k) { return round_up(n, table->gemm_nr) * k; }
 

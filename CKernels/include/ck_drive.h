@@ -30,27 +30,10 @@ void ck_f32_pack_b(const ck_kernels *table, size_t n, size_t k, const float *b, 
 // 0, or -1 when scratch memory cannot be had (then C is untouched).
 int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads);
 
-// Scaled dot-product attention over ragged or uniform batches.
-typedef struct ck_attention {
-  size_t sequences, q_heads, kv_heads, head_dim;  // q_heads a multiple of kv_heads
-  const int32_t *q_offsets;                       // [sequences + 1] first query row of each sequence
-  const int32_t *kv_offsets;                      // [sequences + 1] first key row of each sequence
-  const float *q;                                 // row t, head h at q[t * q_rs + h * q_hs]
-  size_t q_rs, q_hs;
-  const float *k;
-  size_t k_rs, k_hs;
-  const float *v;
-  size_t v_rs, v_hs;
-  float *o;
-  size_t o_rs, o_hs;
-  float scale;
-  int32_t causal;     // query i of a sequence sees keys <= i + (keys - queries)
-  const float *mask;  // added to the scores: sequence s, head h, query i, key j at s * mask_ss + h * mask_hs + i * mask_rs + j
-  size_t mask_ss, mask_hs, mask_rs;
-} ck_attention;
-
-size_t ck_attention_scratch(const ck_kernels *table, size_t q_rows, size_t head_dim);
-int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size_t threads);
+// A product with a low-rank update: c = act(alpha a B + scale (a D) U + bias) + residual. `base` is the whole call with batch 1,
+// unit a_cs and beta 0; `down` [k, rank] and `up` [rank, n] state n, k and their B alone. Returns as ck_f32_gemm.
+int32_t ck_f32_low_rank(const ck_kernels *table, const ck_gemm *base, const ck_gemm *down, const ck_gemm *up, float scale,
+                        size_t threads);
 
 // Runs a row kernel of a table over call->rows rows. 0, or -1 when scratch memory for operands that are not f32 cannot be had
 // (then nothing is written).

@@ -3,6 +3,14 @@
 #define CK_KERNELS_H
 
 #include "ck_types.h"
+#include "ck_conv.h"
+#include "ck_data.h"
+#include "ck_random.h"
+#include "ck_attention.h"
+#include "ck_position.h"
+#include "ck_image.h"
+#include "ck_sparse.h"
+#include "ck_routing.h"
 
 struct ck_kernels {
   ck_isa isa;

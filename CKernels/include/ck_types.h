@@ -30,7 +30,8 @@ typedef enum ck_activation {
   CK_SILU = 4,       // x / (1 + exp(-x))
   CK_TANH = 5,
   CK_SIGMOID = 6,  // 1 / (1 + exp(-x))
-  CK_ACTIVATION_COUNT = 7
+  CK_QUICK_GELU = 7,  // x / (1 + exp(-1.702 x))
+  CK_ACTIVATION_COUNT = 8
 } ck_activation;
 
 // A `diagonal` that masks nothing: row i sees columns j with j <= i + diagonal.
@@ -57,7 +58,10 @@ typedef struct ck_rows {
   float epsilon;
   ptrdiff_t diagonal;      // softmax: row i of the call sees columns <= i + diagonal
   ck_activation activation;
-  int32_t accumulate;      // gather: add to y instead of overwriting it
+  int32_t accumulate;      // y is read too: gather adds to it, masked copy keeps some of it
+  int32_t variant;         // which of a kernel's functions, where it has several: ck_binary, ck_reduction
+  float low, high;         // clamp
+  size_t power;            // repu: the exponent, at least 1
   ck_dtype x_type, other_type, y_type, z_type;
 } ck_rows;
 
@@ -79,23 +83,5 @@ typedef struct ck_gemm_block {
   size_t residual_rs;
   ck_activation activation;
 } ck_gemm_block;
-
-// One head, one run of query rows against every key: o = softmax(scale q k^T + mask) v, one pass over the keys.
-typedef struct ck_attention_block {
-  size_t q_rows, kv_rows, head_dim;
-  const float *q;  // [q_rows, head_dim]
-  size_t q_rs;
-  const float *k;  // [kv_rows, head_dim]
-  size_t k_rs;
-  const float *v;  // [kv_rows, head_dim]
-  size_t v_rs;
-  float *o;        // [q_rows, head_dim]; a row whose keys are all masked becomes zeros
-  size_t o_rs;
-  float scale;
-  ptrdiff_t diagonal;  // row i sees keys <= i + diagonal
-  const float *mask;   // [q_rows, kv_rows] added to the scores, or NULL
-  size_t mask_rs;      // 0 broadcasts one row
-  float *scratch;      // ck_attention_scratch(table, q_rows, head_dim) elements, 64-byte aligned
-} ck_attention_block;
 
 #endif

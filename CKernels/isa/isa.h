@@ -15,7 +15,18 @@
 #include "../body/gemm.h"
 
 #include "../body/attention.h"
+#include "../body/conv.h"
+#include "../body/data.h"
 #include "../body/elementwise.h"
 #include "../body/gather.h"
 #include "../body/norm.h"
+#include "../body/random.h"
+#include "../body/reduce.h"
+#include "../body/slerp.h"
+#include "../body/position.h"
+
+#include "../body/groupnorm.h"
+#include "../body/image.h"
+#include "../body/routing.h"
 #include "../body/softmax.h"
+#include "../body/sparse.h"

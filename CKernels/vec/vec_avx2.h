@@ -4,6 +4,10 @@
 //   vf_min, vf_max   return the SECOND operand where either is NaN, as the x86 instructions do
 //   vf_scalef(x, e)  x * 2^e for integral e in [-252, 254], one rounding into the denormals at most
 //   vf_scalen(x, e)  the same for e in [-126, 127], in one multiplication
+//   vf_unzip, vf_zip the elements of a, b at even and at odd places, in order; and back
+//   vf_nan(x)        where x is NaN
+//   vf_load_2(p)     p[0], p[2], p[4], ...: reads 2 VL elements
+//   vf_gather(p, i)  p[i[0]], p[i[1]], ...: reads VL indices
 //   *_bf16, *_f16    the same from or to 16-bit elements; stores round to nearest even, NaN stays NaN
 #include <immintrin.h>
 
@@ -18,6 +22,13 @@ CK_INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
 CK_INLINE void vf_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
 CK_INLINE vf vf_load_n(const float *p, size_t n) { return _mm256_maskload_ps(p, vf_lanes_(n)); }
 CK_INLINE void vf_store_n(float *p, vf x, size_t n) { _mm256_maskstore_ps(p, vf_lanes_(n), x); }
+CK_INLINE vf vf_load_2(const float *p) {
+  const __m256 even = _mm256_shuffle_ps(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8), 0x88);
+  return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(even), 0xD8));
+}
+CK_INLINE vf vf_gather(const float *p, const int32_t *index) {
+  return _mm256_i32gather_ps(p, _mm256_loadu_si256((const __m256i *)index), 4);
+}
 CK_INLINE vf vf_set1(float x) { return _mm256_set1_ps(x); }
 CK_INLINE vf vf_broadcast(const float *p) { return _mm256_broadcast_ss(p); }
 CK_INLINE vf vf_zero(void) { return _mm256_setzero_ps(); }
@@ -34,7 +45,9 @@ CK_INLINE vf vf_round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_IN
 CK_INLINE vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 CK_INLINE vf vf_copysign(vf a, vf s) { return _mm256_or_ps(vf_abs(a), _mm256_and_ps(_mm256_set1_ps(-0.0f), s)); }
 CK_INLINE vm vf_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }  // false on NaN
+CK_INLINE vm vf_nan(vf a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
 CK_INLINE vm vf_first(size_t n) { return _mm256_castsi256_ps(vf_lanes_(n)); }
+CK_INLINE uint32_t vf_bits(vm m) { return (uint32_t)_mm256_movemask_ps(m); }  // bit i: lane i
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }  // m ? a : b
 CK_INLINE vf vf_pow2_(__m256i e) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23));
@@ -53,6 +66,14 @@ CK_INLINE float vf_reduce_max(vf a) {
   __m128 x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   x = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) {
+  const __m256d e = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88)), o = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0xDD));
+  *even = _mm256_castpd_ps(_mm256_permute4x64_pd(e, 0xD8)), *odd = _mm256_castpd_ps(_mm256_permute4x64_pd(o, 0xD8));
+}
+CK_INLINE void vf_zip(vf even, vf odd, vf *a, vf *b) {
+  const vf low = _mm256_unpacklo_ps(even, odd), high = _mm256_unpackhi_ps(even, odd);
+  *a = _mm256_permute2f128_ps(low, high, 0x20), *b = _mm256_permute2f128_ps(low, high, 0x31);
 }
 CK_INLINE __m128i vf_load16_n_(const uint16_t *p, size_t n) {
   uint16_t t[8] = {0};

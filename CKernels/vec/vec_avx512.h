@@ -10,6 +10,11 @@ CK_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 CK_INLINE void vf_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
 CK_INLINE vf vf_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_ps(vf_first(n), p); }
 CK_INLINE void vf_store_n(float *p, vf x, size_t n) { _mm512_mask_storeu_ps(p, vf_first(n), x); }
+CK_INLINE vf vf_load_2(const float *p) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return _mm512_permutex2var_ps(_mm512_loadu_ps(p), even, _mm512_loadu_ps(p + 16));
+}
+CK_INLINE vf vf_gather(const float *p, const int32_t *index) { return _mm512_i32gather_ps(_mm512_loadu_si512(index), p, 4); }
 CK_INLINE vf vf_set1(float x) { return _mm512_set1_ps(x); }
 CK_INLINE vf vf_broadcast(const float *p) { return _mm512_set1_ps(*p); }
 CK_INLINE vf vf_zero(void) { return _mm512_setzero_ps(); }
@@ -26,11 +31,23 @@ CK_INLINE vf vf_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEARE
 CK_INLINE vf vf_abs(vf a) { return _mm512_abs_ps(a); }
 CK_INLINE vf vf_copysign(vf a, vf s) { return _mm512_or_ps(vf_abs(a), _mm512_and_ps(_mm512_set1_ps(-0.0f), s)); }
 CK_INLINE vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+CK_INLINE vm vf_nan(vf a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
+CK_INLINE uint32_t vf_bits(vm m) { return m; }
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
 CK_INLINE vf vf_scalef(vf x, vf e) { return _mm512_scalef_ps(x, e); }
 CK_INLINE vf vf_scalen(vf x, vf e) { return _mm512_scalef_ps(x, e); }
 CK_INLINE float vf_reduce_add(vf a) { return _mm512_reduce_add_ps(a); }
 CK_INLINE float vf_reduce_max(vf a) { return _mm512_reduce_max_ps(a); }
+CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) {
+  const __m512i e = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  *even = _mm512_permutex2var_ps(a, e, b);
+  *odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(e, _mm512_set1_epi32(1)), b);
+}
+CK_INLINE void vf_zip(vf even, vf odd, vf *a, vf *b) {
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  *a = _mm512_permutex2var_ps(even, low, odd);
+  *b = _mm512_permutex2var_ps(even, _mm512_add_epi32(low, _mm512_set1_epi32(8)), odd);
+}
 CK_INLINE vf vf_from_bf16_(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
 CK_INLINE __m256i vf_to_bf16_(vf x) {
   const __m512i bits = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));

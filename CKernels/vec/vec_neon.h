@@ -21,6 +21,11 @@ CK_INLINE void vf_store_n(float *p, vf x, size_t n) {
   vst1q_f32(t, x);
   for (size_t i = 0; i < n; i++) p[i] = t[i];
 }
+CK_INLINE vf vf_load_2(const float *p) { return vuzp1q_f32(vld1q_f32(p), vld1q_f32(p + 4)); }
+CK_INLINE vf vf_gather(const float *p, const int32_t *index) {
+  const float t[4] = {p[index[0]], p[index[1]], p[index[2]], p[index[3]]};
+  return vld1q_f32(t);
+}
 CK_INLINE vf vf_set1(float x) { return vdupq_n_f32(x); }
 CK_INLINE vf vf_broadcast(const float *p) { return vld1q_dup_f32(p); }
 CK_INLINE vf vf_zero(void) { return vdupq_n_f32(0); }
@@ -31,6 +36,11 @@ CK_INLINE vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
 CK_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 CK_INLINE vf vf_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
 CK_INLINE vm vf_lt(vf a, vf b) { return vcltq_f32(a, b); }
+CK_INLINE vm vf_nan(vf a) { return vmvnq_u32(vceqq_f32(a, a)); }
+CK_INLINE uint32_t vf_bits(vm m) {
+  const uint32_t bits[4] = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32(m, vld1q_u32(bits)));
+}
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return vbslq_f32(m, a, b); }
 CK_INLINE vf vf_min(vf a, vf b) { return vf_select(vf_lt(a, b), a, b); }
 CK_INLINE vf vf_max(vf a, vf b) { return vf_select(vf_lt(b, a), a, b); }
@@ -46,6 +56,8 @@ CK_INLINE vf vf_scalef(vf x, vf e) {
 CK_INLINE vf vf_scalen(vf x, vf e) { return vf_mul(x, vf_pow2_(vcvtnq_s32_f32(e))); }
 CK_INLINE float vf_reduce_add(vf a) { return vaddvq_f32(a); }
 CK_INLINE float vf_reduce_max(vf a) { return vmaxvq_f32(a); }
+CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) { *even = vuzp1q_f32(a, b), *odd = vuzp2q_f32(a, b); }
+CK_INLINE void vf_zip(vf even, vf odd, vf *a, vf *b) { *a = vzip1q_f32(even, odd), *b = vzip2q_f32(even, odd); }
 CK_INLINE uint16x4_t vf_load16_n_(const uint16_t *p, size_t n) {
   uint16_t t[4] = {0};
   memcpy(t, p, n * sizeof *t);

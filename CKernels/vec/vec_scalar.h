@@ -13,6 +13,8 @@ CK_INLINE vf vf_load_n(const float *p, size_t n) { return n ? *p : 0; }
 CK_INLINE void vf_store_n(float *p, vf x, size_t n) {
   if (n) *p = x;
 }
+CK_INLINE vf vf_load_2(const float *p) { return *p; }
+CK_INLINE vf vf_gather(const float *p, const int32_t *index) { return p[*index]; }
 CK_INLINE vf vf_set1(float x) { return x; }
 CK_INLINE vf vf_broadcast(const float *p) { return *p; }
 CK_INLINE vf vf_zero(void) { return 0; }
@@ -29,6 +31,8 @@ CK_INLINE vf vf_round(vf a) { return rintf(a); }
 CK_INLINE vf vf_abs(vf a) { return fabsf(a); }
 CK_INLINE vf vf_copysign(vf a, vf s) { return copysignf(a, s); }
 CK_INLINE vm vf_lt(vf a, vf b) { return a < b; }
+CK_INLINE vm vf_nan(vf a) { return a != a; }
+CK_INLINE uint32_t vf_bits(vm m) { return (uint32_t)m; }
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return m ? a : b; }
 CK_INLINE vf vf_pow2_(int32_t e) {
   uint32_t bits = (uint32_t)(e + 127) << 23;
@@ -45,6 +49,8 @@ CK_INLINE vf vf_scalef(vf x, vf e) {
 CK_INLINE vf vf_scalen(vf x, vf e) { return x * vf_pow2_(vf_integer_(e)); }
 CK_INLINE float vf_reduce_add(vf a) { return a; }
 CK_INLINE float vf_reduce_max(vf a) { return a; }
+CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) { *even = a, *odd = b; }
+CK_INLINE void vf_zip(vf even, vf odd, vf *a, vf *b) { *a = even, *b = odd; }
 CK_INLINE uint32_t vf_bits_(float x) {
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);

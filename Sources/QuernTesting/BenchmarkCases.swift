@@ -26,7 +26,7 @@ public enum BenchmarkCases {
     }
   }
 
-  private static let models = ["MiniLM", "Llama-3.2-1B", "Qwen3-0.6B", "SD-1.5"]
+  private static let models = ["MiniLM", "Llama-3.2-1B", "Qwen3-0.6B", "SD-1.5", "MobileNetV2"]
 
   /// Every case, family by family.
   public static let all: [Entry] = Suite.all.flatMap(\.benchmarks)

@@ -37,7 +37,7 @@ extension Activation {
   var slope: Double {
     switch self {
     case .gelu, .geluTanh: 1.13
-    case .silu: 1.1
+    case .silu, .quickGelu: 1.1
     case .sigmoid: 0.25
     default: 1
     }
@@ -58,6 +58,8 @@ extension Activation {
       let argument = 2 * 0.7978845608028654 * (abs(x) + 0.044715 * abs(x * x * x))
       // Far out the kernel returns 0 for a result below 2^-122.
       return min((4 + 5 * argument) * unit * abs(value), 3 * unit * abs(x)) + 0x1p-122
+    case .quickGelu:
+      return min((4 + 5 * 1.702 * abs(x)) * unit * abs(value), 3 * unit * abs(x)) + 0x1p-118
     case .gelu: return 4.5 * unit * abs(x)
     }
   }

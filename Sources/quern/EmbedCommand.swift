@@ -12,11 +12,12 @@ struct EmbedCommand: ParsableCommand {
   @Option(help: "A sentence-transformers directory.") var model: String
   @Option(help: "text: one vector a line. json: one object a line, with the text and the vector.")
   var format = OutputFormat.text
+  @Option(help: "How matrices and hidden states are stored; arithmetic is in f32.") var precision = DataType.f32
   @OptionGroup var backend: BackendArguments
   @Argument(help: "The texts (default: lines of standard input).") var texts: [String] = []
 
   func run() throws {
-    let embedder = try SentenceEmbedder(directory: model, context: backend.context())
+    let embedder = try SentenceEmbedder(directory: model, context: backend.context(), precision: precision)
     let texts = texts.isEmpty ? try linesOfStandardInput() : texts
     let progress = Progress(total: texts.count, unit: "texts")
     let vectors = try embedder.embed(texts) { progress.update($0) }

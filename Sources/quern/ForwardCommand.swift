@@ -9,12 +9,10 @@ struct ForwardCommand: ParsableCommand {
     discussion: "Reads input_ids and, optionally, attention_mask and token_type_ids ([batch, length]); writes "
       + "last_hidden_state, zeros where the mask hides a token.")
 
-  enum Precision: String, ExpressibleByArgument, CaseIterable { case f32 }
-
   @Option(help: "A Hugging Face model directory.") var model: String
   @Option(help: "A safetensors file with the inputs.") var inputs: String
   @Option(help: "The safetensors file to write.") var outputs: String
-  @Option(help: "The precision of weights and activations.") var precision = Precision.f32
+  @Option(help: "How matrices and hidden states are stored; arithmetic is in f32.") var precision = DataType.f32
   @Option(name: .customLong("repeat"), help: "Run this many times and print the seconds of each pass as JSON.")
   var repetitions: Int?
   @OptionGroup var backend: BackendArguments
@@ -24,7 +22,7 @@ struct ForwardCommand: ParsableCommand {
   }
 
   func run() throws {
-    let forward = try NamedForward(directory: model, context: backend.context())
+    let forward = try NamedForward(directory: model, context: backend.context(), precision: precision)
     let values = try forward.inputs(from: Safetensors(path: inputs), file: inputs)
     var seconds: [Double] = []
     var output = try forward.lastHiddenState(values)

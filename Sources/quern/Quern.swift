@@ -48,4 +48,6 @@ struct BackendArguments: ParsableArguments {
   func context() throws -> Context { try Context(backend, options: BackendOptions(threads: threads)) }
 }
 
+extension DataType: ExpressibleByArgument {}
+
 enum OutputFormat: String, ExpressibleByArgument, CaseIterable { case text, json }

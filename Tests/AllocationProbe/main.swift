@@ -35,6 +35,18 @@ struct Probe {
     return try count { _ = try model.forward(batch, workspace: workspace) }
   }
 
+  /// Sparse, grouped and routed products, top-k, scatter-add and random numbers, added up.
+  func structured() throws -> Int64 {
+    let sparse = BlockSparseShape(m: 64, n: 200, k: 96, block: (16, 16), finishes: true)
+    return try operation(.blockSparse(sparse, operands: Operands(seed: 8)))
+      + operation(.grouped(3, m: 64, n: 40, k: 96, finishes: true, operands: Operands(seed: 9)))
+      + operation(.lowRank(m: 64, n: 200, k: 96, rank: 8, finishes: true, operands: Operands(seed: 10)))
+      + operation(.expert([40, 0, 24], n: 200, k: 96, finishes: true, operands: Operands(seed: 11)))
+      + operation(.topK(RowShape(80, 3000), k: 8, onlyValues: true, operands: Operands(seed: 12)))
+      + operation(.scatterAdd(RowShape(80, 3000), destinations: 9, weighted: true, operands: Operands(seed: 13)))
+      + operation(.random(.normal, RowShape(80, 3000), operands: Operands(seed: 14)))
+  }
+
   /// One operation at a shape of its own.
   func operation(_ workload: Workload) throws -> Int64 {
     let call = try workload.ready(on: context)
@@ -103,6 +115,7 @@ func countAllocations(on name: String, traces: Bool) throws {
     ),
     ("matmul", try probe.operation(.matmul(MatmulShape(batch: 3, m: 64, n: 70, k: 96), operands: Operands(seed: 5)))),
     ("meanPool", try probe.operation(.meanPool([40, 3, 64], n: 96, operands: Operands(seed: 6)))),
+    ("structured", try probe.structured()),
     ("l2Normalize", try probe.operation(.norm(.l2Normalize, RowShape(9, 96), operands: Operands(seed: 7)))),
   ]
   let fields = counts.map { "\"\($0.0)\": \($0.1)" }.joined(separator: ", ")

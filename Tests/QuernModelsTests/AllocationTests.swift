@@ -8,7 +8,7 @@ import Testing
   /// What the probe prints.
   struct Counts: Decodable {
     let works: Bool
-    let forward, linear, attention, softmax, layerNorm, matmul, meanPool, l2Normalize: Int?
+    let forward, linear, attention, softmax, layerNorm, matmul, meanPool, l2Normalize, structured: Int?
   }
 
   /// Why nothing can be counted here.
@@ -25,7 +25,7 @@ import Testing
     guard counts.works else { return print("not run: allocations of \(backend): this C library cannot be counted") }
     let found = [
       counts.forward, counts.linear, counts.attention, counts.softmax, counts.layerNorm, counts.matmul, counts.meanPool,
-      counts.l2Normalize,
+      counts.l2Normalize, counts.structured,
     ]
     let whole = "\(output.standardOutput): `AllocationProbe \(backend) --trace` shows where"
     #expect(found == [Int?](repeating: 0, count: found.count), "\(whole)")

@@ -30,6 +30,22 @@ struct EmbeddingTests {
     #expect(largest < 2e-6)
   }
 
+  /// Each of some 30 roundings of a hidden state to bf16 moves a unit vector by about 2^-9 / sqrt(3).
+  @Test(arguments: [(DataType.bf16, 0.03), (.f16, 0.004)]) func narrowStorageStaysClose(
+    _ precision: DataType, _ bound: Double
+  ) throws {
+    let embedder = try SentenceEmbedder(directory: #require(Fixture.miniLM), context: Context(), precision: precision)
+    let rows = try Self.rows()
+    let vectors = try embedder.embed(rows.map(\.text))
+    var largest = 0.0
+    for (vector, row) in zip(vectors, rows) {
+      let squares = zip(vector, row.embedding).reduce(0) { $0 + (Double($1.0) - $1.1) * (Double($1.0) - $1.1) }
+      largest = max(largest, squares.squareRoot())
+    }
+    print("\(precision): largest distance from PyTorch's f64 vectors \(largest)")
+    #expect(largest < bound && largest > 0)
+  }
+
   @Test func batchesDoNotChangeAVector() throws {
     let embedder = try SentenceEmbedder(directory: #require(Fixture.miniLM), context: Context())
     let texts = (0..<40).map { index in "sentence \(index) " + String(repeating: "of words ", count: index % 9) }

@@ -73,7 +73,7 @@ import Testing
 
     func attention(
       queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout, mask: AttentionMask,
-      scale: Float, into o: MutableTensor
+      scale: Float, softCap: Float, logSumExp: MutableTensor?, into o: MutableTensor
     ) {
       var (keys, values, mask) = (keys, values, mask)
       if fault == .ignoresCausal { mask.isCausal = false }
@@ -90,10 +90,11 @@ import Testing
         let layout = AttentionLayout(queries: layout.queries, keys: fewer)
         return good.attention(
           queries: queries, keys: keys.rows(0..<fewer.total), values: values.rows(0..<fewer.total), layout: layout,
-          mask: mask, scale: scale, into: o)
+          mask: mask, scale: scale, softCap: softCap, logSumExp: logSumExp, into: o)
       }
       good.attention(
-        queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, into: o)
+        queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, softCap: softCap,
+        logSumExp: logSumExp, into: o)
     }
 
     func softmax(_ x: TensorView, scale: Float, mask: TensorView?, diagonal: Int?, into y: MutableTensor) {
@@ -107,22 +108,26 @@ import Testing
     }
 
     func layerNorm(
-      _ x: TensorView, residual: TensorView?, weight: Tensor?, bias: Tensor?, epsilon: Float, into y: MutableTensor
+      _ x: TensorView, residual: TensorView?, sum: MutableTensor?, weight: Tensor?, bias: Tensor?, epsilon: Float,
+      into y: MutableTensor
     ) {
       let residual = fault == .normForgetsResidual ? nil : residual
       let epsilon = fault == .normForgetsEpsilon ? 0 : epsilon
-      good.layerNorm(x, residual: residual, weight: weight, bias: bias, epsilon: epsilon, into: y)
+      good.layerNorm(x, residual: residual, sum: sum, weight: weight, bias: bias, epsilon: epsilon, into: y)
       if fault == .normSampleVariance, y.shape[1] > 1, bias == nil {
         let factor = (1 - 1 / Float(y.shape[1])).squareRoot()
         good.scale(y.view, by: factor, into: y)
       }
     }
 
-    func rmsNorm(_ x: TensorView, residual: TensorView?, weight: Tensor?, epsilon: Float, into y: MutableTensor) {
+    func rmsNorm(
+      _ x: TensorView, residual: TensorView?, sum: MutableTensor?, weight: Tensor?, epsilon: Float,
+      into y: MutableTensor
+    ) {
       if fault == .rmsSubtractsMean {
-        return good.layerNorm(x, residual: residual, weight: weight, bias: nil, epsilon: epsilon, into: y)
+        return good.layerNorm(x, residual: residual, sum: sum, weight: weight, bias: nil, epsilon: epsilon, into: y)
       }
-      good.rmsNorm(x, residual: residual, weight: weight, epsilon: epsilon, into: y)
+      good.rmsNorm(x, residual: residual, sum: sum, weight: weight, epsilon: epsilon, into: y)
     }
 
     func meanPool(_ x: TensorView, segments: Segments, into y: MutableTensor) {

@@ -5,18 +5,21 @@
   extension BLASBackend {
     public func attention(
       queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout, mask: AttentionMask,
-      scale: Float, into o: MutableTensor
+      scale: Float, softCap: Float, logSumExp: MutableTensor?, into o: MutableTensor
     ) {
-      let scoreCount = HeadTask.block * layout.keys.maximumLength
-      guard let scratch = ck_scratch(Int(CK_SCRATCH_CALLER), threads * scoreCount) else {
+      let scoreCount = HeadTask.block * layout.longestKeys
+      guard mask.isPlain, softCap == 0, logSumExp == nil,
+        let scratch = ck_scratch(Int(CK_SCRATCH_CALLER), threads * scoreCount)
+      else {
         return handOn(.attention).attention(
-          queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, into: o)
+          queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, softCap: softCap,
+          logSumExp: logSumExp, into: o)
       }
       let heads = HeadTask(
         queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, o: o,
         kernels: rest.table.kernels, scratch: scratch)
       let count = layout.queries.count * queries.shape[1]
-      let work = layout.queries.total * layout.keys.maximumLength * queries.shape[1] * queries.shape[2]
+      let work = layout.queries.total * layout.longestKeys * queries.shape[1] * queries.shape[2]
       withUnsafePointer(to: heads) { call in
         ck_parallel(
           count, work < 1 << 17 ? max(count, 1) : 1, threads,
@@ -44,11 +47,11 @@
     func run(_ index: Int) {
       let (heads, size) = (queries.shape[1], queries.shape[2])
       let (sequence, head) = (index / heads, index % heads)
-      let (queryRows, keyRows) = (layout.queries[sequence], layout.keys[sequence])
+      let (queryRows, keyRows) = (layout.queries[sequence], layout.keyRows(sequence))
       let keyHead = head / (heads / keys.shape[1])
       let k = keys.base + keyRows.lowerBound * keys.strides[0] + keyHead * keys.strides[1]
       let v = values.base + keyRows.lowerBound * values.strides[0] + keyHead * values.strides[1]
-      let scores = scratch + ck_participant() * Self.block * layout.keys.maximumLength
+      let scores = scratch + ck_participant() * Self.block * layout.longestKeys
       for start in stride(from: 0, to: queryRows.count, by: Self.block) {
         let m = min(Self.block, queryRows.count - start)
         let row = queryRows.lowerBound + start

@@ -27,6 +27,8 @@ public enum Activation: String, Sendable, CaseIterable {
   case geluTanh
   /// `x / (1 + exp(-x))`, also called swish.
   case silu
+  /// `x / (1 + exp(-1.702 x))`, the sigmoid approximation of `gelu` (arXiv 1606.08415, section 2).
+  case quickGelu
   case tanh
   /// `1 / (1 + exp(-x))`.
   case sigmoid

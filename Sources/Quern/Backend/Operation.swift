@@ -2,7 +2,13 @@
 public enum Operation: String, Sendable, CaseIterable {
   case pack, linear, matmul
   case attention
-  case softmax, layerNorm, rmsNorm, l2Normalize
-  case activation, add, multiply, scale
+  case rope, appendToCache
+  case softmax, layerNorm, rmsNorm, l2Normalize, groupNorm
+  case activation, add, multiply, scale, elementFunction, repu, gated
+  case averagePool, maxPool, resize, pad
   case embedding, meanPool
+  case conv2d
+  case blockSparseLinear, groupedLinear, lowRankLinear
+  case topK, scatterAdd, expertLinear
+  case random
 }

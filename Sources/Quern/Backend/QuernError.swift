@@ -12,6 +12,10 @@ public enum QuernError: Error, Sendable, Equatable, CustomStringConvertible {
   case invalidSetting(name: String, value: String, expected: String)
   /// A weight packed for a backend that this one cannot read.
   case foreignPacking(operation: Operation, layout: String, backend: String)
+  /// New rows of a sequence that its cache has no room for.
+  case cacheFull(sequence: Int, held: Int, new: Int, capacity: Int)
+  /// A function of ``LinearAlgebra`` that has no result for its operands.
+  case linearAlgebra(function: String, failure: LinearAlgebra.Failure)
   /// Memory the system would not give.
   case outOfMemory(bytes: Int)
 
@@ -26,6 +30,9 @@ public enum QuernError: Error, Sendable, Equatable, CustomStringConvertible {
     case .invalidSetting(let name, let value, let expected): "\(name)=\(value): expected \(expected)"
     case .foreignPacking(let operation, let layout, let backend):
       "\(operation.rawValue): weights packed as \(layout) cannot be read by \(backend); pack them with this backend"
+    case .cacheFull(let sequence, let held, let new, let capacity):
+      "appendToCache: sequence \(sequence) holds \(held) rows and \(new) more do not fit its \(capacity)"
+    case .linearAlgebra(let function, let failure): "\(function): \(failure)"
     case .outOfMemory(let bytes): "out of memory: \(bytes) bytes could not be allocated"
     }
   }

@@ -4,17 +4,12 @@ extension MultithreadedBackend {
   public func linear(
     _ x: TensorView, weights: PackedMatrix, epilogue: Epilogue, residual: TensorView?, into y: MutableTensor
   ) {
-    guard case .panels(let width) = weights.layout, width == 1 || width == table.kernels.gemm_nr else {
+    guard var call = ck_gemm(weights, table) else {
       return handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
     }
-    var call = ck_gemm(m: x.shape[0], n: weights.outputs, k: weights.inputs, epilogue: epilogue)
+    (call.m, call.alpha, call.activation) = (x.shape[0], epilogue.scale, epilogue.activation.code)
+    call.bias = epilogue.bias?.view.base
     (call.a, call.a_rs, call.a_cs, call.a_type) = (x.pointer, x.strides[0], 1, x.dataType.code)
-    call.b_type = weights.storage.dataType.code
-    if width == 1 {
-      (call.b, call.b_rs, call.b_cs) = (weights.storage.view.pointer, 1, weights.inputs)
-    } else {
-      call.packed = weights.storage.view.pointer
-    }
     (call.c, call.c_rs, call.c_type) = (y.pointer, y.strides[0], y.dataType.code)
     if let residual {
       (call.residual, call.residual_rs) = (residual.pointer, residual.strides[0])
@@ -45,6 +40,18 @@ extension MultithreadedBackend {
 }
 
 extension ck_gemm {
+  /// One product with these weights and everything else to be filled in; `nil` where they are packed for another tile.
+  init?(_ weights: PackedMatrix, _ table: KernelTable) {
+    guard case .panels(let width) = weights.layout, width == 1 || width == table.kernels.gemm_nr else { return nil }
+    self.init()
+    (batch, n, k, b_type) = (1, weights.outputs, weights.inputs, weights.storage.dataType.code)
+    if width == 1 {
+      (b, b_rs, b_cs) = (weights.storage.view.pointer, 1, weights.inputs)
+    } else {
+      packed = weights.storage.view.pointer
+    }
+  }
+
   /// A single product with this epilogue; the operands are the caller's to fill in.
   fileprivate init(m: Int, n: Int, k: Int, epilogue: Epilogue) {
     self.init()

@@ -64,6 +64,7 @@ extension Activation {
     case .gelu: CK_GELU_ERF
     case .geluTanh: CK_GELU_TANH
     case .silu: CK_SILU
+    case .quickGelu: CK_QUICK_GELU
     case .tanh: CK_TANH
     case .sigmoid: CK_SIGMOID
     }

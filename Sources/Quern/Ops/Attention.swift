@@ -1,39 +1,50 @@
 /// Scaled dot-product attention. See ``Backend`` for what every requirement may rely on.
 public protocol AttentionOperations {
-  /// `o = softmax(scale q kᵀ + mask) v` for each head of each sequence: queries `[tokens, heads, size]`, keys and
+  /// `o = softmax(s) v`, `s = scale q kᵀ + mask`, for each head of each sequence: queries `[tokens, heads, size]`, keys and
   /// values `[tokens, kvHeads, size]`, unit stride along the last axis. A query that sees no key becomes zeros.
+  ///
+  /// - Parameters:
+  ///   - softCap: scores become `softCap tanh(scale q kᵀ / softCap)` before the mask is added; 0 leaves them alone.
+  ///   - logSumExp: `[tokens, heads]`, f32: `log Σ exp(s)`, and `-infinity` for a query that sees no key.
   func attention(
     queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout, mask: AttentionMask,
-    scale: Float, into o: MutableTensor)
+    scale: Float, softCap: Float, logSumExp: MutableTensor?, into o: MutableTensor)
 }
 
 extension Backend {
   public func attention(
     queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout, mask: AttentionMask,
-    scale: Float, into o: MutableTensor
+    scale: Float, softCap: Float, logSumExp: MutableTensor?, into o: MutableTensor
   ) {
     handOn(.attention).attention(
-      queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, into: o)
+      queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, softCap: softCap,
+      logSumExp: logSumExp, into: o)
   }
 }
 
 extension Context {
   /// Scaled dot-product attention, `softmax(scale q kᵀ + mask) v`, for every head of every sequence
-  /// (Vaswani et al., arXiv 1706.03762). `multithreaded` makes one pass with an online softmax and never stores the scores;
-  /// `blas` holds those of 128 queries at a time.
+  /// (Vaswani et al., arXiv 1706.03762). `multithreaded` makes one pass with an online softmax, never stores the scores and
+  /// skips blocks of keys that no query sees; `blas` holds the scores of 128 queries at a time, and hands on windows, ALiBi,
+  /// `softCap` and `logSumExp`.
   ///
   /// - Parameters:
   ///   - queries: `[tokens, heads, size]`, sequences end to end; unit stride along the last axis.
   ///   - keys: `[tokens, kvHeads, size]`; heads is a multiple of kvHeads, and query head h reads
   ///     `h / (heads / kvHeads)`: multi-head, grouped-query and multi-query attention.
   ///   - values: the shape of the keys.
-  ///   - layout: which rows form a sequence.
-  ///   - mask: causal, additive, or both.
+  ///   - layout: which rows form a sequence, and how many keys of a cache are in use.
+  ///   - mask: causal, a window, ALiBi, additive, or several of them.
   ///   - scale: `1/√size` where none is given.
+  ///   - softCap: keeps scores within it, `softCap tanh(scale q kᵀ / softCap)`, before the mask is added (Gemma 2,
+  ///     arXiv 2408.00118); 0 for none.
+  ///   - logSumExp: `[tokens, heads]`, f32: becomes the logarithm of each query's sum of exponentials, by which parts of an
+  ///     attention over different keys can be put together; `-infinity` for a query that sees no key.
   ///   - o: `[tokens, heads, size]`; overlaps no input. A query that sees no key becomes zeros.
   public func attention(
     queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout,
-    mask: AttentionMask = .none, scale: Float? = nil, into o: MutableTensor
+    mask: AttentionMask = .none, scale: Float? = nil, softCap: Float = 0, logSumExp: MutableTensor? = nil,
+    into o: MutableTensor
   ) throws(QuernError) {
     let check = Check(operation: .attention)
     try check.heads(queries, "queries")
@@ -56,20 +67,35 @@ extension Context {
       try requireMask(additive, layout, heads: heads, check)
       try check.disjoint(additive, "mask", from: o)
     }
+    try check.require(softCap >= 0 && softCap.isFinite, "softCap is \(softCap); it is 0 or positive")
+    try check.require(
+      mask.before ?? 0 >= 0 && mask.after ?? 0 >= 0 && max(mask.before ?? 0, mask.after ?? 0) <= Int(Int32.max),
+      "the window reaches \(mask.before ?? 0) keys back and \(mask.after ?? 0) ahead; neither is negative")
+    try check.vector(mask.slopes, "slopes", count: heads)
+    if let logSumExp {
+      try check.same(logSumExp.shape, "logSumExp", Shape(queries.shape[0], heads), "tokens and heads")
+      try check.require(logSumExp.dataType == .f32, "logSumExp is \(logSumExp.dataType.rawValue); it is f32")
+      try check.destination(logSumExp, "logSumExp")
+      try check.disjoint(logSumExp.view, "logSumExp", from: o)
+      try check.disjoint(queries, "queries", from: logSumExp)
+      try check.disjoint(keys, "keys", from: logSumExp)
+      try check.disjoint(values, "values", from: logSumExp)
+      try check.disjoint(mask.additive, "mask", from: logSumExp)
+    }
     try check.destination(o, "o")
     try check.disjoint(queries, "queries", from: o)
     try check.disjoint(keys, "keys", from: o)
     try check.disjoint(values, "values", from: o)
     runner(.attention, queries.types, keys.types, values.types, o.types, mask.additive.types).attention(
       queries: queries, keys: keys, values: values, layout: layout, mask: mask,
-      scale: scale ?? 1 / Float(max(size, 1)).squareRoot(), into: o)
+      scale: scale ?? 1 / Float(max(size, 1)).squareRoot(), softCap: softCap, logSumExp: logSumExp, into: o)
   }
 
   private func requireMask(
     _ mask: TensorView, _ layout: AttentionLayout, heads: Int, _ check: Check
   ) throws(QuernError) {
     let rank = mask.shape.rank
-    let (sequences, queries, keys) = (layout.queries.count, layout.queries.maximumLength, layout.keys.maximumLength)
+    let (sequences, queries, keys) = (layout.queries.count, layout.queries.maximumLength, layout.longestKeys)
     try check.require((2...4).contains(rank), "mask \(mask.shape) needs rank 2, 3 or 4")
     try check.require(
       mask.shape[rank - 1] >= keys && (mask.shape.last <= 1 || mask.strides[rank - 1] == 1),
@@ -89,7 +115,7 @@ extension Context {
 
 extension Check {
   /// `[tokens, heads, size]` with unit stride along the last axis.
-  fileprivate func heads(_ tensor: some Strided, _ name: String) throws(QuernError) {
+  func heads(_ tensor: some Strided, _ name: String) throws(QuernError) {
     try require(tensor.shape.rank == 3, "\(name) \(tensor.shape) need rank 3: [tokens, heads, size]")
     try require(
       tensor.shape[2] <= 1 || tensor.strides[2] == 1, "\(name) \(tensor.shape) need unit stride along their last axis")
@@ -99,32 +125,90 @@ extension Check {
 /// Which rows of the packed queries and keys belong together.
 public struct AttentionLayout: Sendable {
   public let queries: Segments
+  /// Where the keys and values of each sequence lie.
   public let keys: Segments
+  /// How many of them are in use, from the first on; `nil` for all.
+  public let keyCounts: [Int32]?
+  /// The most keys of a sequence.
+  public let longestKeys: Int
 
   /// Cross-attention: sequence s of the queries reads sequence s of the keys.
-  public init(queries: Segments, keys: Segments) { (self.queries, self.keys) = (queries, keys) }
+  public init(queries: Segments, keys: Segments) {
+    (self.queries, self.keys, keyCounts, longestKeys) = (queries, keys, nil, keys.maximumLength)
+  }
 
   /// Self-attention.
   public init(_ segments: Segments) { self.init(queries: segments, keys: segments) }
+
+  /// Attention over a cache with room to spare: sequence s reads the first `counts[s]` of its rows.
+  ///
+  /// - Parameters:
+  ///   - cache: the rows that belong to each sequence, those not in use included.
+  ///   - counts: rows in use, those of the queries' own keys included.
+  /// - Throws: ``QuernError/invalidShape(_:)`` where a count is negative or more than the sequence's rows.
+  public init(queries: Segments, cache: Segments, counts: [Int]) throws(QuernError) {
+    guard counts.count == cache.count else {
+      throw .invalidShape("\(counts.count) counts of keys for a cache of \(cache.count) sequences")
+    }
+    for (sequence, count) in counts.enumerated() where count < 0 || count > cache[sequence].count {
+      throw .invalidShape("\(count) keys in use of sequence \(sequence), whose cache has \(cache[sequence].count) rows")
+    }
+    (self.queries, keys, keyCounts) = (queries, cache, counts.map(Int32.init))
+    longestKeys = counts.max() ?? 0
+  }
+
+  /// The rows of the keys that sequence s reads.
+  public func keyRows(_ sequence: Int) -> Range<Int> {
+    let rows = keys[sequence]
+    guard let keyCounts else { return rows }
+    return rows.lowerBound..<rows.lowerBound + Int(keyCounts[sequence])
+  }
 }
 
-/// What a query may see.
+/// What a query may see. Query i of a sequence stands at position `i + (keys - queries)`.
 public struct AttentionMask {
-  /// Query i of a sequence sees keys up to `i + (keys - queries)`.
+  /// A query sees no key after its position.
   public var isCausal: Bool
+  /// Keys before its position that a query sees; `nil` for all.
+  public var before: Int?
+  /// Keys after its position that a query sees; `nil` for all. With `isCausal` there are none.
+  public var after: Int?
+  /// ALiBi (Press et al., arXiv 2108.12409): `slopes[head] |key - position|` is subtracted from the scores. f32, `[heads]`;
+  /// ``Tensor/alibiSlopes(heads:)`` makes those of the paper.
+  public var slopes: Tensor?
   /// Added to the scores: `[queries, keys]`, `[sequences, queries, keys]` or `[sequences, heads, queries, keys]`, where an
   /// extent of 1 serves all. Rows and columns count from the start of each sequence. Use `-infinity` to hide a key.
   public var additive: TensorView?
 
-  public init(isCausal: Bool = false, additive: TensorView? = nil) {
-    (self.isCausal, self.additive) = (isCausal, additive)
+  public init(
+    isCausal: Bool = false, before: Int? = nil, after: Int? = nil, slopes: Tensor? = nil, additive: TensorView? = nil
+  ) {
+    (self.isCausal, self.before, self.after) = (isCausal, before, after)
+    (self.slopes, self.additive) = (slopes, additive)
   }
 
   public static var none: AttentionMask { AttentionMask() }
   public static var causal: AttentionMask { AttentionMask(isCausal: true) }
+  /// Causal, and only the latest `window` keys, the query's own among them: the sliding window of Mistral and Gemma.
+  public static func slidingWindow(_ window: Int) -> AttentionMask {
+    AttentionMask(isCausal: true, before: window - 1)
+  }
+  /// Keys up to `reach` positions away on either side: the local layers of ModernBERT, with half its `local_attention`.
+  public static func symmetricWindow(_ reach: Int) -> AttentionMask { AttentionMask(before: reach, after: reach) }
 }
 
 extension AttentionMask {
+  /// The keys that query i of a sequence sees.
+  func visible(_ i: Int, queries: Int, keys: Int) -> Range<Int> {
+    let position = i + keys - queries
+    let first = before.map { min(max(position - $0, 0), keys) } ?? 0
+    let last = (isCausal ? 0 : after).map { min(max(position + 1 + $0, 0), keys) } ?? keys
+    return first..<last
+  }
+
+  /// Whether causal and additive masks are all there is.
+  var isPlain: Bool { before == nil && slopes == nil && (isCausal || after == nil) }
+
   /// The first element for a sequence and head, and the row stride, of a mask that ``Context`` has checked.
   func addressing() -> (base: TensorView, sequence: Int, head: Int, row: Int)? {
     guard let additive else { return nil }

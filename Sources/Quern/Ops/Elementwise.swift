@@ -9,11 +9,42 @@ public protocol ElementwiseOperations {
   /// `y = a b`, element by element; b may have one row for all. y may be a or b.
   func multiply(_ a: TensorView, _ b: TensorView, into y: MutableTensor)
 
+  /// `y = function(x)`. y may be x.
+  func elementFunction(_ function: ElementFunction, _ x: TensorView, into y: MutableTensor)
+
+  /// `y = max(x, 0)^power`, power at least 1. y may be x.
+  func repu(_ x: TensorView, power: Int, into y: MutableTensor)
+
+  /// `y = activation(gate) value`. y may be gate or value.
+  func gated(_ activation: Activation, gate: TensorView, value: TensorView, into y: MutableTensor)
+
   /// `y = factor x`. y may be x.
   func scale(_ x: TensorView, by factor: Float, into y: MutableTensor)
 }
 
+/// Element-wise functions that are no activation of an epilogue.
+public enum ElementFunction: String, Sendable, CaseIterable {
+  /// `e^x`.
+  case exp
+  /// The error function.
+  case erf
+  /// `log(1 + e^x)`, exact for large x.
+  case softplus
+}
+
 extension Backend {
+  public func elementFunction(_ function: ElementFunction, _ x: TensorView, into y: MutableTensor) {
+    handOn(.elementFunction).elementFunction(function, x, into: y)
+  }
+
+  public func repu(_ x: TensorView, power: Int, into y: MutableTensor) {
+    handOn(.repu).repu(x, power: power, into: y)
+  }
+
+  public func gated(_ activation: Activation, gate: TensorView, value: TensorView, into y: MutableTensor) {
+    handOn(.gated).gated(activation, gate: gate, value: value, into: y)
+  }
+
   public func activation(_ activation: Activation, _ x: TensorView, into y: MutableTensor) {
     handOn(.activation).activation(activation, x, into: y)
   }
@@ -30,6 +61,40 @@ extension Backend {
 }
 
 extension Context {
+  /// `y = function(x)`, element by element. y may be x.
+  public func elementFunction(
+    _ function: ElementFunction, _ x: TensorView, into y: MutableTensor
+  ) throws(QuernError) {
+    let (x, y) = try Check(operation: .elementFunction).pair(x, y)
+    runner(.elementFunction, x.types, y.types).elementFunction(function, x, into: y)
+  }
+
+  /// `y = max(x, 0)^power`, element by element (RePU: Li, Tang and Yu, arXiv 1903.05858). y may be x.
+  ///
+  /// - Parameter power: at least 1, which is ReLU.
+  public func repu(_ x: TensorView, power: Int, into y: MutableTensor) throws(QuernError) {
+    let check = Check(operation: .repu)
+    let (x, y) = try check.pair(x, y)
+    try check.require(power >= 1, "power is \(power); it is at least 1")
+    runner(.repu, x.types, y.types).repu(x, power: power, into: y)
+  }
+
+  /// `y = activation(gate) value`, element by element (Shazeer, arXiv 2002.05202): GLU with the sigmoid, SwiGLU with SiLU,
+  /// GEGLU with GELU, ReGLU with ReLU.
+  ///
+  /// Gate and value may be column ranges of one tensor, in either order: PyTorch's `glu` has the value first, Llama the
+  /// gate. y may be either.
+  public func gated(
+    _ activation: Activation, gate: TensorView, value: TensorView, into y: MutableTensor
+  ) throws(QuernError) {
+    let check = Check(operation: .gated)
+    try check.same(y.shape, "y", gate.shape, "gate")
+    try check.same(y.shape, "y", value.shape, "value")
+    let (gate, y) = try check.pair(gate, y)
+    let operand = try check.second(value, "value", of: y, repeats: false, mayBeSame: true)
+    runner(.gated, gate.types, operand.types, y.types).gated(activation, gate: gate, value: operand, into: y)
+  }
+
   /// `y = activation(x)`, element by element. y may be x.
   public func activation(_ activation: Activation, _ x: TensorView, into y: MutableTensor) throws(QuernError) {
     let (x, y) = try Check(operation: .activation).pair(x, y)

@@ -57,26 +57,11 @@ extension Context {
     into y: MutableTensor
   ) throws(QuernError) {
     let check = Check(operation: .linear)
-    let x = try check.rows(x, "x")
-    let y = try check.rows(y, "y")
-    try check.require(
-      x.shape[1] == weights.inputs, "x \(x.shape) does not fit weights [\(weights.outputs), \(weights.inputs)]")
-    try check.same(y.shape, "y", Shape(x.shape[0], weights.outputs), "x Wᵀ")
-    try check.vector(epilogue.bias, "bias", count: weights.outputs)
-    try check.destination(y, "y")
-    try check.disjoint(x, "x", from: y)
-    var folded: TensorView?
-    if let residual {
-      let rows = try check.rows(residual, "residual")
-      try check.same(rows.shape, "residual", y.shape, "y")
-      try check.disjoint(rows, "residual", from: y, mayBeSame: true)
-      folded = rows
-    }
+    let (x, y, residual) = try check.product(
+      x, inputs: weights.inputs, outputs: weights.outputs, bias: epilogue.bias, residual: residual, into: y)
     let runner = runner(.linear, x.types, weights.storage.types, y.types, residual.types)
-    if case .opaque(let owner) = weights.layout, owner != type(of: runner).name {
-      throw .foreignPacking(operation: .linear, layout: "\(weights.layout)", backend: type(of: runner).name)
-    }
-    runner.linear(x, weights: weights, epilogue: epilogue, residual: folded, into: y)
+    try check.readable(weights, by: runner)
+    runner.linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
   }
 
   /// `c = activation(scale a b + beta c + bias) + residual`: GEMM, or a batch of them.

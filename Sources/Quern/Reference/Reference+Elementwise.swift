@@ -1,4 +1,34 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
 extension ReferenceBackend {
+  public func elementFunction(_ function: ElementFunction, _ x: TensorView, into y: MutableTensor) {
+    forEach(y) { i, j in
+      let value = x[i, j]
+      return switch function {
+      case .exp: exp(value)
+      case .erf: erf(value)
+      case .softplus: value.isNaN ? value : max(value, 0) + log1p(exp(-abs(value)))
+      }
+    }
+  }
+
+  public func repu(_ x: TensorView, power: Int, into y: MutableTensor) {
+    forEach(y) { i, j in
+      let value = x[i, j]
+      return value.isNaN ? value : pow(max(value, 0), Double(power))
+    }
+  }
+
+  public func gated(_ activation: Activation, gate: TensorView, value: TensorView, into y: MutableTensor) {
+    forEach(y) { i, j in activation.exact(gate[i, j]) * value[i, j] }
+  }
+
   public func activation(_ activation: Activation, _ x: TensorView, into y: MutableTensor) {
     forEach(y) { i, j in activation.exact(x[i, j]) }
   }

@@ -28,6 +28,7 @@ extension Activation {
     case .gelu: x * 0.5 * erfc(-x * 0.5.squareRoot())
     case .geluTanh: x * Activation.sigmoid.exact(2 * (2 / Double.pi).squareRoot() * (x + 0.044715 * x * x * x))
     case .silu: x * Activation.sigmoid.exact(x)
+    case .quickGelu: x * Activation.sigmoid.exact(1.702 * x)
     case .tanh: hyperbolicTangent(x)
     case .sigmoid: x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x))
     }

@@ -30,6 +30,8 @@ public struct EncoderBatch: Sendable {
 public final class BertModel: Sendable {
   public let configuration: BertConfiguration
   public let context: Context
+  /// How matrices and hidden states are stored; norms and biases are f32.
+  public let precision: DataType
   private let words, positions, types: Tensor
   private let embeddingNorm: LayerNorm
   private let layers: [Layer]
@@ -50,17 +52,19 @@ public final class BertModel: Sendable {
       (hidden, sum, qkv, mixed, up) = (empty, empty, empty, empty, empty)
     }
 
-    fileprivate func reserve(_ tokens: Int, _ configuration: BertConfiguration) throws(QuernError) {
+    fileprivate func reserve(
+      _ tokens: Int, _ configuration: BertConfiguration, _ precision: DataType
+    ) throws(QuernError) {
       guard
         tokens > capacity || hidden.shape[1] != configuration.hiddenSize
-          || up.shape[1] != configuration.intermediateSize
+          || up.shape[1] != configuration.intermediateSize || hidden.dataType != precision
       else { return }
       let width = configuration.hiddenSize
-      hidden = try MutableTensor(zeros: Shape(tokens, width))
-      sum = try MutableTensor(zeros: Shape(tokens, width))
-      qkv = try MutableTensor(zeros: Shape(tokens, 3 * width))
-      mixed = try MutableTensor(zeros: Shape(tokens, width))
-      up = try MutableTensor(zeros: Shape(tokens, configuration.intermediateSize))
+      hidden = try MutableTensor(zeros: Shape(tokens, width), dataType: precision)
+      sum = try MutableTensor(zeros: Shape(tokens, width), dataType: precision)
+      qkv = try MutableTensor(zeros: Shape(tokens, 3 * width), dataType: precision)
+      mixed = try MutableTensor(zeros: Shape(tokens, width), dataType: precision)
+      up = try MutableTensor(zeros: Shape(tokens, configuration.intermediateSize), dataType: precision)
       capacity = tokens
     }
   }
@@ -68,22 +72,30 @@ public final class BertModel: Sendable {
   /// - Parameters:
   ///   - directory: a Hugging Face model directory: `config.json` and safetensors weights.
   ///   - context: packs the weights and runs the model.
+  ///   - precision: the storage of matrices and hidden states.
   /// - Throws: ``ModelError`` naming file, field and offset; ``QuernError`` for memory that cannot be had.
-  public convenience init(directory: String, context: Context) throws {
+  public convenience init(directory: String, context: Context, precision: DataType = .f32) throws {
     let configuration = try BertConfiguration(HubConfig(directory: directory))
-    try self.init(configuration, source: SafetensorsDirectory(path: directory), file: directory, context: context)
+    try self.init(
+      configuration, source: SafetensorsDirectory(path: directory), file: directory, context: context,
+      precision: precision)
   }
 
   /// - Parameter source: weights named as in the `transformers` package, with or without the `bert.` prefix.
-  public init(_ configuration: BertConfiguration, source: any TensorSource, file: String, context: Context) throws {
+  public init(
+    _ configuration: BertConfiguration, source: any TensorSource, file: String, context: Context,
+    precision: DataType = .f32
+  ) throws {
     let weights = try Weights(
       source, file: file, prefixes: ["", "bert."], probe: "embeddings.word_embeddings.weight")
     let width = configuration.hiddenSize
-    (self.configuration, self.context) = (configuration, context)
-    words = try weights.tensor("embeddings.word_embeddings.weight", Shape(configuration.vocabSize, width))
-    positions = try weights.tensor(
-      "embeddings.position_embeddings.weight", Shape(configuration.maxPositionEmbeddings, width))
-    types = try weights.tensor("embeddings.token_type_embeddings.weight", Shape(configuration.typeVocabSize, width))
+    (self.configuration, self.context, self.precision) = (configuration, context, precision)
+    func table(_ name: String, _ rows: Int) throws -> Tensor {
+      try weights.tensor("embeddings.\(name)_embeddings.weight", Shape(rows, width), as: precision)
+    }
+    words = try table("word", configuration.vocabSize)
+    positions = try table("position", configuration.maxPositionEmbeddings)
+    types = try table("token_type", configuration.typeVocabSize)
 
     func norm(_ name: String) throws -> LayerNorm {
       LayerNorm(
@@ -94,7 +106,7 @@ public final class BertModel: Sendable {
     func linear(_ names: [String], _ outputs: Int, _ inputs: Int, _ activation: Activation = .identity) throws -> Linear
     {
       try Linear(
-        weights.stacked(names.map { "\($0).weight" }, Shape(outputs, inputs)),
+        weights.stacked(names.map { "\($0).weight" }, Shape(outputs, inputs), as: precision),
         bias: weights.stacked(names.map { "\($0).bias" }, Shape(outputs)), activation: activation, context: context)
     }
     embeddingNorm = try norm("embeddings.LayerNorm")
@@ -117,7 +129,7 @@ public final class BertModel: Sendable {
   public func forward(_ batch: EncoderBatch, workspace: Workspace) throws(QuernError) -> MutableTensor {
     let rows = 0..<batch.ids.count
     let width = configuration.hiddenSize
-    try workspace.reserve(rows.count, configuration)
+    try workspace.reserve(rows.count, configuration, precision)
     let (hidden, sum) = (workspace.hidden.rows(rows), workspace.sum.rows(rows))
     let (qkv, mixed, up) = (workspace.qkv.rows(rows), workspace.mixed.rows(rows), workspace.up.rows(rows))
     let layout = AttentionLayout(batch.segments)

@@ -6,8 +6,8 @@ public final class NamedForward {
   private let workspace: BertModel.Workspace
 
   /// - Throws: ``ModelError``, also for a `model_type` that is not supported.
-  public init(directory: String, context: Context) throws {
-    model = try BertModel(directory: directory, context: context)
+  public init(directory: String, context: Context, precision: DataType = .f32) throws {
+    model = try BertModel(directory: directory, context: context, precision: precision)
     workspace = try BertModel.Workspace()
   }
 
@@ -56,15 +56,14 @@ public final class NamedForward {
     }
     let hidden = try model.forward(
       EncoderBatch(sequences, typeIDs: types, positions: positions), workspace: workspace)
-    let output = try MutableTensor(zeros: Shape(inputs.rows, inputs.columns, width))
+    let output = try MutableTensor(zeros: Shape(inputs.rows * inputs.columns, width))
     var token = 0
     for (row, columns) in positions.enumerated() {
       for column in columns {
-        (output.base + (row * inputs.columns + Int(column)) * width)
-          .update(from: hidden.base + token * width, count: width)
+        for element in 0..<width { output[row * inputs.columns + Int(column), element] = hidden[token, element] }
         token += 1
       }
     }
-    return output
+    return output.reshaped(Shape(inputs.rows, inputs.columns, width))
   }
 }

@@ -23,10 +23,11 @@ public final class SentenceEmbedder: Sendable {
   /// - Parameters:
   ///   - directory: as sentence-transformers saves it. Without `modules.json`: mean pooling, no normalisation.
   ///   - context: packs the weights and runs the model.
+  ///   - precision: the storage of matrices and hidden states; vectors are f32 always.
   /// - Throws: ``ModelError`` naming file, field and offset, also for modules and pooling modes that are not supported.
-  public init(directory: String, context: Context) throws {
+  public init(directory: String, context: Context, precision: DataType = .f32) throws {
     let modules = try SentenceModules(directory: directory)
-    model = try BertModel(directory: directory, context: context)
+    model = try BertModel(directory: directory, context: context, precision: precision)
     tokenizer = try TokenizerFile.load(directory: directory)
     (pooling, normalizes) = (modules.pooling, modules.normalizes)
     maximumLength = min(

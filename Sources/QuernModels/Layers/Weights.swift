@@ -17,23 +17,23 @@ struct Weights {
     prefix = found
   }
 
-  /// The tensor `name`, which must have this shape.
-  func tensor(_ name: String, _ shape: Shape) throws -> Tensor {
-    try require(name, shape)
-    return try Tensor(shape: shape) { try source.readFloat32(prefix + name, into: $0) }
+  /// The tensor `name`, which must have this shape, stored as `type`.
+  func tensor(_ name: String, _ shape: Shape, as type: DataType = .f32) throws -> Tensor {
+    try stacked([name], shape, as: type)
   }
 
   /// Several tensors stacked along the first axis, as a joint projection takes them.
-  func stacked(_ names: [String], _ shape: Shape) throws -> Tensor {
+  func stacked(_ names: [String], _ shape: Shape, as type: DataType = .f32) throws -> Tensor {
     for name in names { try require(name, shape) }
     var whole = shape
     whole[0] *= names.count
-    return try Tensor(shape: whole) { buffer in
+    let tensor = try Tensor(shape: whole) { buffer in
       for (index, name) in names.enumerated() {
         let part = UnsafeMutableBufferPointer(rebasing: buffer[index * shape.count..<(index + 1) * shape.count])
         try source.readFloat32(prefix + name, into: part)
       }
     }
+    return type == .f32 ? tensor : try tensor.converted(to: type)
   }
 
   private func require(_ name: String, _ shape: Shape) throws(ModelError) {

@@ -31,6 +31,58 @@ extension Workload {
       })
   }
 
+  public static func elementFunction(
+    _ function: ElementFunction, _ shape: RowShape, name: String? = nil, operands: Operands
+  ) throws -> Workload {
+    let x = try operands.make(Shape(shape.rows, shape.n), scale: 3)
+    // The bounds of the table at the head of `CKernels/body/math.h`.
+    let units: Double = function == .softplus ? 5 : 2
+    return Workload(
+      .elementFunction, name ?? "\(function.rawValue) \(shape)", kernels: ["f32_\(function.rawValue)"],
+      flops: 15 * shape.count, bytes: 8 * shape.count, operands: operands, output: try operands.make(x.shape),
+      prepare: { context in { y in try context.elementFunction(function, x.view, into: y) } },
+      bound: { _, expected in expected.map { units * Rounding.unit * abs(Double($0)) + Rounding.smallest } })
+  }
+
+  public static func repu(
+    _ shape: RowShape, power: Int, name: String? = nil, operands: Operands
+  ) throws -> Workload {
+    let x = try operands.make(Shape(shape.rows, shape.n))
+    return Workload(
+      .repu, name ?? "\(shape) power=\(power)", kernels: ["f32_repu"], flops: Double(power) * shape.count,
+      bytes: 8 * shape.count, isExactOnIntegers: power <= 8, operands: operands, output: try operands.make(x.shape),
+      prepare: { context in { y in try context.repu(x.view, power: power, into: y) } },
+      // A power is a product of p factors, however it is bracketed: p - 1 roundings.
+      bound: { _, expected in
+        expected.map { Rounding.gamma(power - 1) * abs(Double($0)) + Double(power) * Rounding.smallest }
+      })
+  }
+
+  /// Gate and value are the two halves of one tensor, in either order.
+  public static func gated(
+    _ activation: Activation, _ shape: RowShape, gateFirst: Bool = true, name: String? = nil, operands: Operands
+  ) throws -> Workload {
+    let both = try operands.make(Shape(shape.rows, 2 * shape.n), scale: 2)
+    let (first, second) = (both.columns(0..<shape.n), both.columns(shape.n..<2 * shape.n))
+    let (gate, value) = gateFirst ? (first, second) : (second, first)
+    return Workload(
+      .gated, name ?? "\(activation.rawValue) \(shape)" + (gateFirst ? "" : " value first"), kernels: ["f32_gated"],
+      flops: 11 * shape.count, bytes: 12 * shape.count,
+      isExactOnIntegers: activation == .relu || activation == .identity, operands: operands,
+      output: try operands.make(Shape(shape.rows, shape.n)),
+      prepare: { context in
+        { y in try context.gated(activation, gate: gate.view, value: value.view, into: y) }
+      },
+      bound: { _, expected in
+        // The activation's error, magnified by the value, and the product's rounding.
+        zip(zip(gate.view.values, value.view.values), expected).map { operands, result in
+          let (gate, value) = (Double(operands.0), Double(operands.1))
+          let error = activation.error(at: gate, value: activation.exact(gate))
+          return abs(value) * error * (1 + Rounding.unit) + Rounding.unit * abs(Double(result)) + Rounding.smallest
+        }
+      })
+  }
+
   /// add and multiply.
   public static func binary(
     _ operation: Quern.Operation, _ shape: RowShape, oneRow: Bool = false, name: String? = nil, operands: Operands
@@ -69,6 +121,26 @@ extension Suite {
       } wrong: {
         try .activation(.tanh, RowShape(3, 17), operands: $0)
       },
+      Mutant(.elementFunction, "exp for softplus") {
+        try .elementFunction(.softplus, RowShape(3, 17), operands: $0)
+      } wrong: {
+        try .elementFunction(.exp, RowShape(3, 17), operands: $0)
+      },
+      Mutant(.repu, "a power too high") {
+        try .repu(RowShape(3, 17), power: 4, operands: $0)
+      } wrong: {
+        try .repu(RowShape(3, 17), power: 5, operands: $0)
+      },
+      Mutant(.gated, "the halves exchanged") {
+        try .gated(.silu, RowShape(3, 17), operands: $0)
+      } wrong: {
+        try .gated(.silu, RowShape(3, 17), gateFirst: false, operands: $0)
+      },
+      Mutant(.gated, "quick-GELU for GELU") {
+        try .gated(.gelu, RowShape(3, 17), operands: $0)
+      } wrong: {
+        try .gated(.quickGelu, RowShape(3, 17), operands: $0)
+      },
       Mutant(.scale, "a factor off by 2^-18") {
         try .scale(RowShape(3, 17), by: 1.5, operands: $0)
       } wrong: {
@@ -90,6 +162,14 @@ extension Suite {
     Activation.allCases.map { activation in
       TestCases.Entry(.activation) { try .activation(activation, shape, operands: $0) }
     }
+      + ElementFunction.allCases.map { function in
+        TestCases.Entry(.elementFunction) { try .elementFunction(function, shape, operands: $0) }
+      } + [1, 2, 3, 6, 11].map { power in TestCases.Entry(.repu) { try .repu(shape, power: power, operands: $0) } }
+      + [Activation.sigmoid, .silu, .gelu, .relu].map { activation in
+        TestCases.Entry(.gated) {
+          try .gated(activation, shape, gateFirst: activation != .sigmoid, operands: $0)
+        }
+      }
       + [Quern.Operation.add, .multiply].flatMap { operation in
         [false, true].map { oneRow in
           TestCases.Entry(operation) { try .binary(operation, shape, oneRow: oneRow && shape.rows > 0, operands: $0) }
@@ -105,10 +185,23 @@ extension Suite {
       BenchmarkCases.Entry(.multiply, "Llama-3.2-1B gate: rows=512 n=8192", kernels: ["f32_mul"]) {
         try .binary(.multiply, RowShape(512, 8192), name: $0, operands: $1)
       },
+      BenchmarkCases.Entry(.gated, "Llama-3.2-1B SwiGLU: rows=512 n=8192", kernels: ["f32_gated"]) {
+        try .gated(.silu, RowShape(512, 8192), name: $0, operands: $1)
+      },
+      BenchmarkCases.Entry(.repu, "squared ReLU: rows=4096 n=1536", kernels: ["f32_repu"]) {
+        try .repu(RowShape(4096, 1536), power: 2, name: $0, operands: $1)
+      },
       BenchmarkCases.Entry(.scale, "MiniLM: rows=4096 n=384", kernels: ["f32_scale"]) {
         try .scale(RowShape(4096, 384), by: 0.125, name: $0, operands: $1)
       },
     ]
+    + ElementFunction.allCases.map { function in
+      BenchmarkCases.Entry(
+        .elementFunction, "MiniLM \(function.rawValue): rows=4096 n=1536", kernels: ["f32_\(function.rawValue)"]
+      ) {
+        try .elementFunction(function, RowShape(4096, 1536), name: $0, operands: $1)
+      }
+    }
     + Activation.allCases.filter { $0 != .identity }.map { activation in
       BenchmarkCases.Entry(.activation, "MiniLM \(activation.rawValue): rows=4096 n=1536", kernels: ["f32_activation"])
       {

@@ -34,6 +34,38 @@ extension Workload {
       })
   }
 
+  /// `sum` of a norm beside its result: the rows of the output are those of y, then those of z.
+  public static func residualNorm(
+    _ kind: Norm, _ shape: RowShape, addsResidual: Bool = true, name: String? = nil, operands: Operands
+  ) throws -> Workload {
+    let extents = Shape(shape.rows, shape.n)
+    let (x, residual) = (try operands.make(extents), try operands.make(extents))
+    let weight = try operands.vector(shape.n)
+    let zeros = try MutableTensor(zeros: extents, dataType: operands.dataType)
+    let added = addsResidual ? residual : zeros
+    let layer = kind == .layerNorm
+    return Workload(
+      layer ? .layerNorm : .rmsNorm, name ?? "\(shape) residual sum",
+      kernels: [layer ? "f32_layernorm" : "f32_rmsnorm"], flops: 8 * shape.count, bytes: 16 * shape.count,
+      operands: operands, output: try operands.make(Shape(2 * shape.rows, shape.n)),
+      prepare: { context in
+        { output in
+          let (y, sum) = (output.rows(0..<shape.rows), output.rows(shape.rows..<2 * shape.rows))
+          if layer {
+            try context.layerNorm(x.view, residual: added.view, sum: sum, weight: weight, into: y)
+          } else {
+            try context.rmsNorm(x.view, residual: added.view, sum: sum, weight: weight, epsilon: 1e-5, into: y)
+          }
+        }
+      },
+      bound: { _, expected in
+        let count = shape.rows * shape.n
+        return normBound(
+          kind, x.view.values, residual.view.values, weight.elements, nil, n: shape.n, epsilon: 1e-5,
+          expected: Array(expected[..<count])) + expected[count...].map { Rounding.unit * abs(Double($0)) }
+      })
+  }
+
   public static func norm(
     _ kind: Norm, _ shape: RowShape, residual: Bool = false, affine: Bool = true, epsilon: Float = 1e-5,
     name: String? = nil, operands: Operands
@@ -113,13 +145,23 @@ private func normBound(
 
 extension Suite {
   static let norms = Suite(
-    tests: softmaxTests + normTests, benchmarks: normBenchmarks,
+    tests: softmaxTests + normTests + groupNormTests, benchmarks: normBenchmarks + groupNormBenchmarks,
     mutants: [
+      Mutant(.rmsNorm, "forgets the residual in the sum") {
+        try .residualNorm(.rmsNorm, RowShape(3, 17), operands: $0)
+      } wrong: {
+        try .residualNorm(.rmsNorm, RowShape(3, 17), addsResidual: false, operands: $0)
+      },
+      Mutant(.groupNorm, "groups twice as wide") {
+        try .groupNorm(GroupNormShape(2, 5, 3, 12, groups: 4), .channelsLast, operands: $0)
+      } wrong: {
+        try .groupNorm(GroupNormShape(2, 5, 3, 12, groups: 2), .channelsLast, operands: $0)
+      },
       Mutant(.l2Normalize, "divides by the root mean square") {
         try .norm(.l2Normalize, RowShape(3, 17), operands: $0)
       } wrong: {
         try .norm(.rmsNorm, RowShape(3, 17), affine: false, operands: $0)
-      }
+      },
     ])
 
   private static let softmaxTests: [TestCases.Entry] = RowShape.tests.flatMap { shape -> [TestCases.Entry] in
@@ -137,6 +179,8 @@ extension Suite {
         TestCases.Entry(operation) { try .norm(kind, shape, operands: $0) },
         TestCases.Entry(operation) { try .norm(kind, shape, residual: true, affine: false, operands: $0) },
       ]
+        + (kind == .l2Normalize
+          ? [] : [TestCases.Entry(operation) { try .residualNorm(kind, shape, operands: $0) }])
     }
   }
 

@@ -1,0 +1,134 @@
+// One product for each group of rows (experts) or columns: every group's blocks are shared out together, so that small groups
+// leave no thread waiting. The arithmetic of an element is that of ck_f32_gemm.
+#include "../include/ck_drive.h"
+#include "../include/ck_parallel.h"
+#include "staging.h"
+
+enum {
+  MOST_COLUMNS = 2048,    // of a block
+  MOST_COLUMNS_KEPT = 512,  // and where B or C is kept as floats
+  CALLER_WORK = 1 << 19,  // multiply-adds worth handing to another thread
+  BLOCK_WORK = 1 << 18,   // and the least worth cutting a block for
+  BLOCKS_A_THREAD = 4,
+  FEWEST_ROWS_TO_PACK = 24,  // rows, and columns of a block, that repay packing A
+  FEWEST_COLUMNS_TO_PACK = 96,
+};
+
+typedef struct plan {
+  const ck_kernels *table;
+  const ck_grouped *call;
+  size_t slice;          // depth of a K slice
+  size_t rows, columns;  // of a block
+  size_t across;         // blocks of a row
+  // Floats of scratch: a slice of x as floats, the same packed, a slice of B, y and the residual of a block; 0 if not needed.
+  size_t staged_a, packed_a, staged_b, staged_c, staged_residual;
+  size_t piece;
+  float *scratch;
+} plan;
+
+// Block `index` of x's rows: its group and first row, or 0 past the last group.
+static size_t rows_of(const ck_grouped *call, size_t group, size_t *first) {
+  *first = call->offsets ? (size_t)call->offsets[group] : 0;
+  return call->offsets ? (size_t)call->offsets[group + 1] - *first : call->m;
+}
+
+static size_t row_blocks(const ck_grouped *call, size_t rows) {
+  size_t blocks = 0, first;
+  for (size_t g = 0; g < call->groups; g++) blocks += pieces_of(rows_of(call, g, &first), rows);
+  return blocks;
+}
+
+// Steps [k, k + depth) of `panels` panels of B as floats, panels depth * nr apart.
+static void widen_panels(const plan *p, const void *packed, size_t panels, size_t panel, size_t k, size_t depth, float *to) {
+  const size_t nr = p->table->gemm_nr;
+  for (size_t q = 0; q < panels; q++)
+    staging_in(p->table, p->call->b_type, packed, panel, q, k * nr, 1, depth * nr, to + q * depth * nr, 0);
+}
+
+static void run_block(const plan *p, size_t index) {
+  const ck_grouped *call = p->call;
+  const size_t nr = p->table->gemm_nr, j = index % p->across * p->columns;
+  size_t g = 0, first, above = index / p->across, count = rows_of(call, g, &first);
+  for (; above >= pieces_of(count, p->rows); count = rows_of(call, ++g, &first)) above -= pieces_of(count, p->rows);
+  const size_t i = first + above * p->rows;
+  ck_gemm_block block = {
+      .m = MIN(p->rows, first + count - i),
+      .n = MIN(p->columns, call->n - j),
+      .alpha = call->k ? call->alpha : 0,
+  };
+  float *staged_a = p->scratch + ck_participant() * p->piece, *packed_a = staged_a + p->staged_a;
+  float *staged_b = packed_a + p->packed_a, *staged_c = staged_b + p->staged_b, *staged_residual = staged_c + p->staged_c;
+  block.c = p->staged_c ? staged_c : (float *)call->y + g * call->y_gs + i * call->y_rs + j;
+  block.c_rs = p->staged_c ? block.n : call->y_rs;
+  const float *residual = staged_residual;
+  size_t residual_rs = block.n;
+  if (p->staged_residual)
+    staging_in(p->table, call->residual_type, call->residual, call->residual_rs, i, g * call->residual_gs + j, block.m, block.n,
+               staged_residual, block.n);
+  else if (call->residual)
+    residual = (const float *)call->residual + g * call->residual_gs + i * call->residual_rs + j, residual_rs = call->residual_rs;
+  block.a_packed = p->packed_a && block.m >= FEWEST_ROWS_TO_PACK;
+  for (size_t k = 0; k == 0 || k < call->k; k += p->slice) {
+    block.k = MIN(p->slice, call->k - k);
+    const void *panels = staging_at(call->b_type, call->packed[g], call->k, j, 0);  // panels are nr * k apart, j in whole ones
+    if (p->staged_b) {
+      widen_panels(p, panels, pieces_of(block.n, nr), nr * call->k, k, block.k, staged_b);
+      block.b = staged_b, block.b_panel = nr * block.k;
+    } else {
+      block.b = (const float *)panels + k * nr, block.b_panel = nr * call->k;
+    }
+    if (p->staged_a) {
+      staging_in(p->table, call->x_type, call->x, call->x_rs, i, g * call->x_gs + k, block.m, block.k, staged_a, p->slice);
+      block.a = staged_a, block.a_rs = p->slice;
+    } else {
+      block.a = (const float *)call->x + g * call->x_gs + i * call->x_rs + k, block.a_rs = call->x_rs;
+    }
+    if (block.a_packed) {
+      p->table->f32_gemm_pack_a(block.m, block.k, block.a, block.a_rs, 1, packed_a);
+      block.a = packed_a;
+    }
+    if (k + block.k == call->k) {
+      block.bias = call->bias ? call->bias + g * call->bias_gs + j : 0, block.activation = call->activation;
+      block.residual = call->residual ? residual : 0, block.residual_rs = residual_rs;
+    }
+    p->table->f32_gemm_block(&block);
+    block.beta = 1;
+  }
+  if (p->staged_c)
+    staging_out(p->table, call->y_type, staged_c, block.n, block.m, block.n, call->y, call->y_rs, i, g * call->y_gs + j);
+}
+
+static void run_blocks(const void *context, size_t first, size_t last) {
+  for (size_t index = first; index < last; index++) run_block(context, index);
+}
+
+int32_t ck_f32_grouped(const ck_kernels *table, const ck_grouped *call, size_t threads) {
+  size_t longest = 0, work = 0;
+  for (size_t g = 0, first; g < call->groups; g++) {
+    const size_t m = rows_of(call, g, &first);
+    if (!m) continue;
+    longest = MAX(longest, m), work += MAX(m, 4) * call->n * call->k;  // a few rows cost what reading B costs
+  }
+  if (!longest || !call->n) return 0;
+  if (work < CALLER_WORK) threads = 1;
+  plan p = {.table = table, .call = call, .slice = balanced(call->k, table->gemm_kc, 4)};
+  p.rows = balanced(longest, table->gemm_mc, table->gemm_mr);
+  const int kept = call->b_type != CK_F32 || call->y_type != CK_F32;
+  p.columns = balanced(call->n, kept ? MOST_COLUMNS_KEPT : MOST_COLUMNS, table->gemm_nr);
+  const size_t wanted = threads > 1 ? MIN(threads * BLOCKS_A_THREAD, work / BLOCK_WORK) : 1;
+  while (p.columns > table->gemm_nr && row_blocks(call, p.rows) * pieces_of(call->n, p.columns) < wanted)
+    p.columns = round_up(p.columns / 2, table->gemm_nr);
+  p.across = pieces_of(call->n, p.columns);
+
+  const int typed_residual = call->residual && call->residual_type != CK_F32;
+  if (call->x_type != CK_F32) p.staged_a = round_up(p.rows * p.slice, 16);
+  if (longest >= FEWEST_ROWS_TO_PACK && p.columns >= FEWEST_COLUMNS_TO_PACK) p.packed_a = round_up(p.rows, 16) * p.slice;
+  if (call->b_type != CK_F32) p.staged_b = p.columns * p.slice;
+  if (call->y_type != CK_F32) p.staged_c = round_up(p.rows * p.columns, 16);
+  if (typed_residual || (call->residual == call->y && call->k > p.slice)) p.staged_residual = round_up(p.rows * p.columns, 16);
+  p.piece = p.staged_a + p.packed_a + p.staged_b + p.staged_c + p.staged_residual;
+  const size_t blocks = row_blocks(call, p.rows) * p.across;
+  if (p.piece && !(p.scratch = ck_scratch(CK_SCRATCH_OPERATION, p.piece * MAX(MIN(threads, blocks), 1)))) return -1;
+  ck_parallel(blocks, 1, threads, run_blocks, &p);
+  return 0;
+}

@@ -1,0 +1,66 @@
+// Scaled dot-product attention: o = softmax(s) v with
+//   s = cap tanh(scale q k^T / cap) - slope |key - position| + mask
+// over the keys a query sees: those from position - before up to position + after.
+#ifndef CK_ATTENTION_H
+#define CK_ATTENTION_H
+
+#include "ck_types.h"
+
+// A `before` or `after` that hides nothing. Any other value is below 2^31.
+#define CK_EVERY_KEY ((size_t)PTRDIFF_MAX)
+
+// Query rows of one or more heads that read the same keys and values, in one pass over the keys.
+// "rows" below are rows of a head: successive queries (step 1), or, for a single query, the heads themselves (step 0).
+typedef struct ck_attention_block {
+  size_t rows, heads, kv_rows, head_dim;
+  const float *q;  // [heads, rows, head_dim]: head h, row i at h * q_hs + i * q_rs
+  size_t q_rs, q_hs;
+  const float *k;  // [kv_rows, head_dim]
+  size_t k_rs;
+  const float *v;  // [kv_rows, head_dim]
+  size_t v_rs;
+  float *o;        // [heads, rows, head_dim]; a row that sees no key becomes zeros
+  size_t o_rs, o_hs;
+  ck_dtype q_type, k_type, v_type, o_type, mask_type;  // pointers are to elements of these types; strides count elements
+  float scale, cap;                         // cap 0: none
+  ptrdiff_t position;                       // of row 0, counted in keys; row i stands at position + i * step
+  size_t step, before, after;
+  const float *slope;                       // [heads, rows] by strides, or NULL
+  size_t slope_rs, slope_hs;
+  const float *mask;                        // [heads, rows, kv_rows] added to the scores, or NULL; strides may be 0
+  size_t mask_rs, mask_hs;
+  float *lse;                               // [heads, rows] log of the sum of exp(s), or NULL; -inf for a row that sees no key
+  size_t lse_rs, lse_hs;
+  float *scratch;                           // ck_attention_scratch elements, 64-byte aligned
+} ck_attention_block;
+
+// Attention over ragged or uniform batches. Query i of a sequence stands at position i + keys - queries.
+typedef struct ck_attention {
+  size_t sequences, q_heads, kv_heads, head_dim;  // q_heads a multiple of kv_heads
+  const int32_t *q_offsets;                       // [sequences + 1] first query row of each sequence
+  const int32_t *kv_offsets;                      // [sequences + 1] first key row of each sequence
+  const int32_t *kv_counts;                       // [sequences] key rows of each where they do not lie end to end, or NULL
+  const float *q;                                 // row t, head h at q[t * q_rs + h * q_hs]
+  size_t q_rs, q_hs;
+  const float *k;
+  size_t k_rs, k_hs;
+  const float *v;
+  size_t v_rs, v_hs;
+  float *o;
+  size_t o_rs, o_hs;
+  ck_dtype q_type, k_type, v_type, o_type, mask_type;  // pointers are to elements of these types; strides count elements
+  float scale, cap;                         // cap 0: none
+  size_t before, after;                     // CK_EVERY_KEY and 0: causal
+  const float *slopes;                      // [q_heads] or NULL
+  const float *mask;  // added to the scores: sequence s, head h, query i, key j at s * mask_ss + h * mask_hs + i * mask_rs + j
+  size_t mask_ss, mask_hs, mask_rs;
+  float *lse;  // row t, head h at lse[t * lse_rs + h * lse_hs]; NULL: not wanted
+  size_t lse_rs, lse_hs;
+} ck_attention;
+
+// Floats of scratch of a block of `rows` rows of `heads` heads; `typed`: an operand is not f32.
+size_t ck_attention_scratch(const ck_kernels *table, size_t rows, size_t heads, size_t head_dim, int32_t typed);
+// 0, or -1 when scratch memory cannot be had (then o and lse are untouched).
+int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size_t threads);
+
+#endif

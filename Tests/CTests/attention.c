@@ -1,0 +1,220 @@
+// Attention: the block kernel and the ragged driver.
+#include <stdlib.h>
+
+#include "definitions.h"
+
+// One head: rows of q from q0 on at column q_at, and so on for k, v and o. Row i stands at position + i * step among the keys.
+typedef struct head {
+  const operand *q, *k, *v, *o;
+  size_t q0, q_at, k0, k_at, rows, kv_rows, d;
+  double scale, cap;
+  ptrdiff_t position, step;
+  size_t before, after;
+  const operand *mask;
+  size_t mask0, mask_step;  // row of the mask for row 0, and rows of it from row to row
+  const operand *slopes;    // [1, ...]
+  size_t slope0, slope_step;
+  const operand *lse;
+  size_t lse_at;  // column; rows are those of q
+} head;
+
+static int sees(const head *h, size_t i, size_t j) {
+  const ptrdiff_t away = (ptrdiff_t)j - h->position - (ptrdiff_t)i * h->step;
+  return (h->before == CK_EVERY_KEY || -away <= (ptrdiff_t)h->before) &&
+         (h->after == CK_EVERY_KEY || away <= (ptrdiff_t)h->after);
+}
+
+// Of query i and key j; `error` becomes what it may be off by.
+static double score(const head *h, size_t i, size_t j, double *error) {
+  double sum = 0, magnitude = 0;
+  for (size_t c = 0; c < h->d; c++) {
+    const double product = element(h->q, h->q0 + i, h->q_at + c) * element(h->k, h->k0 + j, h->k_at + c);
+    sum += h->scale * product, magnitude += fabs(h->scale * product);
+  }
+  const double slope = h->slopes ? element(h->slopes, 0, h->slope0 + i * h->slope_step) : 0;
+  const double away = slope * fabs((double)((ptrdiff_t)j - h->position - (ptrdiff_t)i * h->step));
+  const double mask = h->mask ? element(h->mask, h->mask0 + i * h->mask_step, j) : 0;
+  *error = (gamma_of((double)h->d + 3) + (h->cap != 0 ? 10 : 2) * U) * magnitude + 2 * U * fabs(away);
+  if (isfinite(mask)) *error += 2 * U * fabs(mask);
+  return (h->cap != 0 ? h->cap * tanh(sum / h->cap) : sum) - away + mask;
+}
+
+// e (1 + e) sum p |v| / sum p, e twice the error of a score and the roundings of the sums: the bounds of docs/accuracy.md.
+static void compare_row(test *t, const head *h, size_t i, double *p) {
+  double top = -INFINITY, total = 0, score_error = 0, keys = 0;
+  for (size_t j = 0; j < h->kv_rows; j++) {
+    if (!sees(h, i, j)) continue;
+    double error;
+    p[j] = score(h, i, j, &error);
+    top = MAX(top, p[j]), score_error = MAX(score_error, error), keys++;
+  }
+  for (size_t j = 0; j < h->kv_rows; j++) {
+    p[j] = top == -INFINITY || !sees(h, i, j) ? 0 : exp(p[j] - top);
+    total += p[j];
+  }
+  const double e = 2 * score_error + gamma_of(2 * keys + 3 * (keys / 32 + 1) + 12), by = total > 0 ? 1 / total : 0;
+  for (size_t c = 0; c < h->d; c++) {
+    double sum = 0, magnitude = 0;
+    for (size_t j = 0; total > 0 && j < h->kv_rows; j++) {
+      if (!sees(h, i, j)) continue;  // what it holds has no effect, NaN included
+      const double product = p[j] * element(h->v, h->k0 + j, h->k_at + c);
+      sum += product, magnitude += fabs(product);
+    }
+    check_element(t, h->o, h->q0 + i, h->q_at + c, sum * by, e * (1 + e) * magnitude * by + (total > 0 ? 0x1p-125 : 0));
+  }
+  const double lse = total > 0 ? top + log(total) : -INFINITY;
+  if (h->lse) check_element(t, h->lse, h->q0 + i, h->lse_at, lse, e + 2 * U * (log(MAX(keys, 1)) + fabs(lse)));
+}
+
+static void compare(test *t, const head *h) {
+  double *p = malloc((h->kv_rows + 1) * sizeof *p);
+  for (size_t i = 0; i < h->rows; i++) compare_row(t, h, i, p);
+  free(p);
+}
+
+static operand *rows_of(test *t, ck_dtype type, size_t rows, size_t n) { return matrix(t, type, rows, n, stride_for(t, n), 2); }
+
+// A mask with hidden keys; in some rows all are hidden.
+static operand *mask_of(test *t, ck_dtype type, size_t rows, size_t keys) {
+  operand *mask = rows_of(t, type, rows, keys);
+  for (size_t i = 0; i < rows; i++)
+    for (size_t j = 0; j < keys; j++)
+      if ((i + j) % 5 == 1 || i % 7 == 3) set_element(mask, i, j, -INFINITY);
+  return mask;
+}
+
+// What a case uses, bit by bit.
+enum { MASK = 1, WINDOW = 2, CAP = 4, SLOPES = 8, LSE = 16, TYPED = 32, STYLES = 64 };
+
+static ck_dtype type_of(test *t, size_t style) { return style & TYPED ? any_type(t) : CK_F32; }
+
+static size_t reach(test *t, size_t style, size_t keys) {
+  return style & WINDOW && !one_in(t, 4) ? random_below(t, keys / 2 + 2) : CK_EVERY_KEY;
+}
+
+// Row i of head h is row h * rows + i of its operand.
+static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_t d, size_t style, int place) {
+  situation(t, place, "rows=%zu heads=%zu keys=%zu d=%zu style=%zu place=%d", rows, heads, kv_rows, d, style, place);
+  const size_t all = rows * heads;
+  operand *q = rows_of(t, type_of(t, style), all, d), *k = rows_of(t, type_of(t, style), kv_rows, d);
+  operand *v = rows_of(t, type_of(t, style), kv_rows, d), *o = rows_of(t, type_of(t, style), all, d);
+  const size_t mask_rows = one_in(t, 3) ? 1 : one_in(t, 2) ? rows : all;  // one for all, for every head, for each head
+  operand *mask = style & MASK ? mask_of(t, type_of(t, style), mask_rows, kv_rows) : 0;
+  operand *slopes = style & SLOPES ? vector(t, all, 0.25) : 0;
+  operand *lse = style & LSE ? rows_of(t, CK_F32, all, 1) : 0;
+  o->written = 1;
+  if (lse) lse->written = 1;
+  head h = {.q = q, .k = k, .v = v, .o = o, .rows = rows, .kv_rows = kv_rows, .d = d, .mask = mask, .mask_step = mask_rows > 1};
+  h.scale = (float)(1 / sqrt((double)d)), h.cap = style & CAP ? 1.5 : 0;
+  h.step = heads == 1 ? (ptrdiff_t)random_below(t, 2) : 1;
+  h.position = (ptrdiff_t)kv_rows - (ptrdiff_t)rows + (ptrdiff_t)random_below(t, 5) - 2;
+  h.before = reach(t, style, kv_rows), h.after = reach(t, style, kv_rows);
+  h.slopes = slopes, h.slope_step = 1, h.lse = lse;
+  if (kv_rows && one_in(t, 3))
+    for (size_t c = 0; c < d; c++) set_element(v, random_below(t, kv_rows), c, NAN);
+  ck_attention_block block = {.rows = rows, .heads = heads, .kv_rows = kv_rows, .head_dim = d, .scale = (float)h.scale};
+  block.q = floats(q), block.q_rs = q->rs, block.q_hs = rows * q->rs, block.q_type = q->type;
+  block.k = floats(k), block.k_rs = k->rs, block.k_type = k->type;
+  block.v = floats(v), block.v_rs = v->rs, block.v_type = v->type;
+  block.o = floats(o), block.o_rs = o->rs, block.o_hs = rows * o->rs, block.o_type = o->type;
+  block.cap = (float)h.cap, block.position = h.position, block.step = (size_t)h.step;
+  block.before = h.before, block.after = h.after;
+  block.slope = floats(slopes), block.slope_rs = 1, block.slope_hs = rows;
+  block.mask = floats(mask), block.mask_type = mask ? mask->type : CK_F32;
+  if (mask) block.mask_rs = mask_rows > 1 ? mask->rs : 0, block.mask_hs = mask_rows == all ? rows * mask->rs : 0;
+  block.lse = floats(lse);
+  if (lse) block.lse_rs = lse->rs, block.lse_hs = rows * lse->rs;
+  // Ends at a guard page, and is still aligned to 64 bytes.
+  t->place = AT_END;
+  const size_t scratch = ck_attention_scratch(t->table, rows, heads, d, (style & TYPED) != 0);
+  operand *room = vector(t, (scratch + 15) / 16 * 16, 1);
+  room->written = 1;
+  block.scratch = floats(room);
+  seal(t);
+  t->table->f32_attention_block(&block);
+  check_untouched(t);
+  for (size_t head = 0; head < heads; head++) {
+    h.q0 = head * rows, h.slope0 = head * rows, h.mask0 = mask_rows == all ? head * rows : 0;
+    compare(t, &h);
+  }
+}
+
+void check_attention_block(test *t) {
+  const size_t keys[] = {0, 1, 5, 31, 127, 128, 129, 300}, sizes[] = {1, 8, 17, 32, 33, 64};
+  for (size_t style = 0; style < STYLES; style++) {
+    for (size_t rows = 1; rows <= 2 * t->table->gemm_mr + 1; rows++) {
+      const size_t kv_rows = keys[random_below(t, COUNT(keys))], d = sizes[random_below(t, COUNT(sizes))];
+      block_case(t, rows, 1 + random_below(t, 3), kv_rows, d, style, any_place(t));
+    }
+    for (size_t k = 0; k < COUNT(keys); k++) block_case(t, 3, 1 + k % 2, keys[k], sizes[k % COUNT(sizes)], style, AT_END);
+    block_case(t, 5 * t->table->gemm_mr + 1, 1, 140, 48, style, AT_END);  // enough rows to pack the values
+  }
+}
+
+typedef struct ragged_shape {
+  size_t q_heads, kv_heads, d, longest, style;
+} ragged_shape;
+
+static void ragged_case(test *t, const void *shape, size_t threads) {
+  enum { SEQUENCES = 4 };
+  const ragged_shape r = *(const ragged_shape *)shape;
+  const size_t d = r.d, style = r.style, group = r.q_heads / r.kv_heads;
+  situation(t, AT_END, "heads=%zu/%zu d=%zu style=%zu longest=%zu threads=%zu", r.q_heads, r.kv_heads, d, style, r.longest,
+            threads);
+  const int gaps = one_in(t, 2);  // the keys of a sequence do not fill its room
+  int32_t *q_offsets = indices(t, SEQUENCES + 1), *kv_offsets = indices(t, SEQUENCES + 1), *counts = indices(t, SEQUENCES);
+  size_t most_q = 0, most_keys = 0;
+  for (size_t s = 0; s < SEQUENCES; s++) {
+    const size_t rows = s == 0 ? r.longest : random_below(t, r.longest + 1), keys = random_below(t, r.longest + 30);
+    q_offsets[s + 1] = q_offsets[s] + (int32_t)rows, kv_offsets[s + 1] = kv_offsets[s] + (int32_t)keys;
+    counts[s] = (int32_t)(gaps ? random_below(t, keys + 1) : keys);
+    most_q = MAX(most_q, rows), most_keys = MAX(most_keys, keys);
+  }
+  const size_t queries = (size_t)q_offsets[SEQUENCES], keys = (size_t)kv_offsets[SEQUENCES];
+  operand *q = rows_of(t, type_of(t, style), queries, r.q_heads * d), *k = rows_of(t, type_of(t, style), keys, r.kv_heads * d);
+  operand *v = rows_of(t, type_of(t, style), keys, r.kv_heads * d), *o = rows_of(t, type_of(t, style), queries, r.q_heads * d);
+  const size_t mask_heads = one_in(t, 2) ? 1 : r.q_heads, mask_rows = mask_heads * most_q;  // of a sequence
+  operand *mask = style & MASK ? mask_of(t, type_of(t, style), SEQUENCES * mask_rows, most_keys) : 0;
+  operand *slopes = style & SLOPES ? vector(t, r.q_heads, 0.25) : 0;
+  operand *lse = style & LSE ? rows_of(t, CK_F32, queries, r.q_heads) : 0;
+  o->written = 1;
+  if (lse) lse->written = 1;
+  for (size_t s = 0; s < SEQUENCES; s++)
+    for (size_t j = (size_t)(kv_offsets[s] + counts[s]); j < (size_t)kv_offsets[s + 1]; j++)
+      set_element(k, j, random_below(t, d), NAN), set_element(v, j, random_below(t, d), NAN);
+  const float scale = (float)(1 / sqrt((double)d));
+  ck_attention call = {.sequences = SEQUENCES, .q_heads = r.q_heads, .kv_heads = r.kv_heads, .head_dim = d, .scale = scale};
+  call.q_offsets = q_offsets, call.kv_offsets = kv_offsets, call.kv_counts = gaps ? counts : 0;
+  call.cap = style & CAP ? 1.5f : 0, call.before = reach(t, style, r.longest), call.after = one_in(t, 2) ? 0 : CK_EVERY_KEY;
+  call.q = floats(q), call.q_rs = q->rs, call.q_hs = d, call.q_type = q->type;
+  call.k = floats(k), call.k_rs = k->rs, call.k_hs = d, call.k_type = k->type;
+  call.v = floats(v), call.v_rs = v->rs, call.v_hs = d, call.v_type = v->type;
+  call.o = floats(o), call.o_rs = o->rs, call.o_hs = d, call.o_type = o->type;
+  call.slopes = floats(slopes), call.mask = floats(mask), call.lse = floats(lse);
+  if (mask) call.mask_ss = mask_rows * mask->rs, call.mask_rs = mask->rs, call.mask_type = mask->type;
+  if (mask && mask_heads > 1) call.mask_hs = most_q * mask->rs;
+  if (lse) call.lse_rs = lse->rs, call.lse_hs = 1;
+  seal(t);
+  if (ck_f32_attention(t->table, &call, threads)) fail(t, "no scratch");
+  check_untouched(t);
+  head h = {.q = q, .k = k, .v = v, .o = o, .d = d, .scale = scale, .cap = call.cap, .step = 1, .before = call.before};
+  h.after = call.after, h.mask = mask, h.mask_step = 1, h.slopes = slopes, h.lse = lse;
+  for (size_t item = 0; threads == 1 && item < SEQUENCES * r.q_heads; item++) {
+    const size_t s = item / r.q_heads, at = item % r.q_heads;
+    h.q0 = (size_t)q_offsets[s], h.rows = (size_t)q_offsets[s + 1] - h.q0, h.q_at = at * d, h.slope0 = h.lse_at = at;
+    h.k0 = (size_t)kv_offsets[s], h.kv_rows = (size_t)counts[s], h.k_at = at / group * d;
+    h.position = (ptrdiff_t)h.kv_rows - (ptrdiff_t)h.rows, h.mask0 = s * mask_rows + (mask_heads > 1 ? at * most_q : 0);
+    compare(t, &h);
+  }
+}
+
+void check_attention(test *t) {
+  // Decoding; grouped heads; cut into several pieces.
+  static const ragged_shape shapes[] = {{8, 2, 32, 1, 0}, {1, 1, 16, 9, 0}, {4, 2, 33, 61, 0}, {2, 1, 40, 110, 0}};
+  for (size_t style = 0; style < STYLES; style++)
+    for (size_t k = 0; k < COUNT(shapes); k++) {
+      ragged_shape shape = shapes[k];
+      shape.style = style;
+      check_threads(t, ragged_case, &shape);
+    }
+}

@@ -1,0 +1,53 @@
+#include "products.h"
+
+#include "activations.h"
+
+// gamma of the magnitudes through the activation's slope, the activation's own error, and one rounding.
+void check_finished(test *t, const operand *c, size_t i, size_t j, double sum, double magnitude, double roundings,
+                    const finish *f) {
+  const double held = f->held[i * c->n + j], old = f->beta == 0 ? 0 : f->beta * held;
+  const double bias = f->bias ? element(f->bias, f->bias_row, j - f->bias_left) : 0;
+  const double x = f->alpha * sum + old + bias, y = activation_of(f->activation, x);
+  const double residual = !f->residual ? 0 : f->residual == c ? held : element(f->residual, i, j), expected = y + residual;
+  magnitude = fabs(f->alpha) * magnitude + fabs(old) + fabs(bias);
+  const double error = activated_error(f->activation, x, y, gamma_of(roundings) * magnitude);
+  check_element(t, c, i, j, expected, f->exact ? 0 : error + 2 * U * fabs(expected));
+}
+
+void check_product(test *t, const product *p, const finish *f) {
+  for (size_t i = 0; i < p->m; i++)
+    for (size_t j = 0; j < p->n; j++) {
+      double sum = 0, magnitude = 0;
+      for (size_t k = 0; k < p->k; k++) {
+        const double term = value(&p->a, i, k) * value(&p->b, k, j);
+        sum += term, magnitude += fabs(term);
+      }
+      check_finished(t, p->c, p->row + i, p->column + j, sum, magnitude, (double)p->k + 3, f);
+    }
+}
+
+operand *values(test *t, size_t typed, size_t rows, size_t n, int exact) {
+  const ck_dtype type = typed ? any_type(t) : CK_F32;
+  const size_t rs = rows > 1 ? stride_for(t, n) : n;
+  return exact ? integers(t, type, rows, n, rs) : matrix(t, type, rows, n, rs, 2);
+}
+
+finish any_finish(test *t, size_t typed, const operand *c, size_t bias_rows, size_t bias_n, int exact) {
+  finish f = {.alpha = 1, .held = values_of(c), .exact = exact};
+  if (one_in(t, 3)) return f;
+  f.alpha = exact ? 2 : (float)random_in(t, -2, 2);
+  f.bias = one_in(t, 2) ? values(t, 0, bias_rows, bias_n, exact) : 0;
+  f.residual = one_in(t, 2) ? (one_in(t, 2) ? c : values(t, typed, c->rows, c->n, exact)) : 0;
+  f.activation = exact ? (one_in(t, 2) ? CK_RELU : CK_IDENTITY) : (ck_activation)random_below(t, CK_ACTIVATION_COUNT);
+  return f;
+}
+
+void pack(const side *from, int rows, size_t count, size_t k, size_t unit, operand *to, size_t row) {
+  size_t at = 0;
+  for (size_t q = 0; q < count; q += unit)
+    for (size_t p = 0; p < k; p++)
+      for (size_t r = 0; r < unit; r++) {
+        const size_t i = q + r;
+        set_element(to, row, at++, i >= count ? 0 : rows ? value(from, i, p) : value(from, p, i));
+      }
+}
