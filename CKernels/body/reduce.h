@@ -110,8 +110,10 @@ void CK_NAME(f32_reduce)(const ck_rows *call, size_t first, size_t last) {
   }
 }
 
-// Columns [j, j + columns) of every row. Loop order: blocks of rows, columns VL at a time, rows of the block.
-CK_INLINE void reduce_strip_(const ck_dtype type, const enum reduce_term_ term, const ck_rows *call, size_t j, size_t columns) {
+// total[v]: the sums of columns [j, j + columns) of every row; `off` is what exp takes off. Loop order: blocks of rows, columns
+// VL at a time, rows of the block.
+CK_INLINE void reduce_strip_(const ck_dtype type, const enum reduce_term_ term, const ck_rows *call, size_t j, size_t columns,
+                             const vf *off, vf *total) {
   vf level[REDUCE_LEVELS_ * (REDUCE_COLUMNS_ / VL)];
   const size_t step = REDUCE_COLUMNS_ / VL;
   size_t blocks = 0;
@@ -121,33 +123,50 @@ CK_INLINE void reduce_strip_(const ck_dtype type, const enum reduce_term_ term, 
       const size_t lanes = CK_MIN(columns - v * VL, (size_t)VL);
       vf sum = vf_set1(reduce_start_(term));
       for (size_t r = 0; r < rows; r++)
-        sum = reduce_step_(term, sum, row_load_as_(type, call->x, (i + r) * call->x_rs + j + v * VL, lanes), vf_zero());
+        sum = reduce_step_(term, sum, row_load_as_(type, call->x, (i + r) * call->x_rs + j + v * VL, lanes), off[v]);
       reduce_carry_(term, level + v, step, blocks, sum);
     }
   }
-  for (size_t v = 0; v * VL < columns; v++) {
-    vf total = reduce_total_(term, level + v, step, blocks);
-    if (call->variant == CK_MEAN) total = vf_div(total, vf_set1((float)call->rows));
-    const size_t lanes = CK_MIN(columns - v * VL, (size_t)VL);
-    if (call->y_type == CK_BF16) row_store_as_(CK_BF16, call->y, j + v * VL, total, lanes);
-    if (call->y_type == CK_F16) row_store_as_(CK_F16, call->y, j + v * VL, total, lanes);
-    if (call->y_type == CK_F32) row_store_as_(CK_F32, call->y, j + v * VL, total, lanes);
-  }
+  for (size_t v = 0; v * VL < columns; v++) total[v] = reduce_total_(term, level + v, step, blocks);
+}
+
+// Each lane as reduce_log_sum_exp_ has it: `off` is top, or 0 where that is no number to take off.
+CK_INLINE vf reduce_log_(vf top, vf off, vf sum) {
+  float lane[VL], base[VL];
+  vf_store(lane, sum), vf_store(base, off);
+  for (size_t i = 0; i < VL; i++) lane[i] = (float)(base[i] + log(lane[i]));
+  return vf_select(vf_lt(vf_abs(top), vf_set1(INFINITY)), vf_load(lane), top);
 }
 
 CK_INLINE void reduce_columns_(const ck_dtype type, const ck_rows *call, size_t j, size_t columns) {
+  vf off[REDUCE_COLUMNS_ / VL], total[REDUCE_COLUMNS_ / VL], top[REDUCE_COLUMNS_ / VL];
+  const size_t vectors = (columns + VL - 1) / VL;
+  for (size_t v = 0; v < vectors; v++) off[v] = vf_zero();
   switch (call->variant) {
     case CK_SUM_SQUARES:
-      reduce_strip_(type, REDUCE_SQUARES_, call, j, columns);
+      reduce_strip_(type, REDUCE_SQUARES_, call, j, columns, off, total);
       break;
     case CK_MAX:
-      reduce_strip_(type, REDUCE_MAX_, call, j, columns);
+      reduce_strip_(type, REDUCE_MAX_, call, j, columns, off, total);
       break;
     case CK_MIN:
-      reduce_strip_(type, REDUCE_MIN_, call, j, columns);
+      reduce_strip_(type, REDUCE_MIN_, call, j, columns, off, total);
+      break;
+    case CK_LOG_SUM_EXP:
+      reduce_strip_(type, REDUCE_MAX_, call, j, columns, off, top);
+      for (size_t v = 0; v < vectors; v++) off[v] = vf_select(vf_lt(vf_abs(top[v]), vf_set1(INFINITY)), top[v], vf_zero());
+      reduce_strip_(type, REDUCE_EXP_, call, j, columns, off, total);
+      for (size_t v = 0; v < vectors; v++) total[v] = reduce_log_(top[v], off[v], total[v]);
       break;
     default:
-      reduce_strip_(type, REDUCE_SUM_, call, j, columns);
+      reduce_strip_(type, REDUCE_SUM_, call, j, columns, off, total);
+  }
+  for (size_t v = 0; v < vectors; v++) {
+    const size_t lanes = CK_MIN(columns - v * VL, (size_t)VL);
+    if (call->variant == CK_MEAN) total[v] = vf_div(total[v], vf_set1((float)call->rows));
+    if (call->y_type == CK_BF16) row_store_as_(CK_BF16, call->y, j + v * VL, total[v], lanes);
+    if (call->y_type == CK_F16) row_store_as_(CK_F16, call->y, j + v * VL, total[v], lanes);
+    if (call->y_type == CK_F32) row_store_as_(CK_F32, call->y, j + v * VL, total[v], lanes);
   }
 }
 void CK_NAME(f32_reduce_columns)(const ck_rows *call, size_t first, size_t last) {

@@ -23,6 +23,7 @@ typedef struct copy_job {
   axis axes[RANK];  // outermost first by y's strides, neighbours merged, ones in front
   size_t row_pieces, column_pieces;  // of axes 2 and 3
   size_t row_piece, column_piece;    // their sizes
+  int turns;                         // a transpose: x steps by one along axis 2, y along axis 3
 } copy_job;
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
@@ -135,7 +136,7 @@ static void copy_items(const void *context, size_t first, size_t last) {
     const char *x = (const char *)job->call->x + (i0 * a[0].x + i1 * a[1].x + row * a[2].x + column * a[3].x) * x_size;
     char *y = (char *)job->call->y + (i0 * a[0].y + i1 * a[1].y + row * a[2].y + column * a[3].y) * y_size;
     const size_t rows = least(a[2].extent - row, job->row_piece), columns = least(a[3].extent - column, job->column_piece);
-    if (a[3].x != 1 && a[3].y == 1 && a[2].x == 1)
+    if (job->turns)
       copy_tile(job, columns, rows, x, a[3].x, y, a[2].y);
     else
       for (size_t r = 0; r < rows; r++) copy_row(job, columns, x + r * a[2].x * x_size, y + r * a[2].y * y_size);
@@ -152,14 +153,14 @@ void ck_copy_run(const ck_kernels *table, const ck_copy *call, size_t threads) {
   size_t unit = RANK;
   for (size_t i = 0; i + 1 < RANK; i++)
     if (a[i].extent > 1 && a[i].x == 1) unit = i;
-  const int turns = unit < RANK && a[3].y == 1 && a[3].x != 1;
-  if (turns) {
+  job.turns = unit < RANK && a[3].y == 1 && a[3].x != 1;
+  if (job.turns) {
     const axis rows = a[unit];
     for (; unit < 2; unit++) a[unit] = a[unit + 1];
     a[2] = rows;
   }
-  job.column_piece = turns ? TILE : ROW_PIECE;
-  job.row_piece = turns ? TILE : PIECE_ELEMENTS / least(a[3].extent, ROW_PIECE);
+  job.column_piece = job.turns ? TILE : ROW_PIECE;
+  job.row_piece = job.turns ? TILE : PIECE_ELEMENTS / least(a[3].extent, ROW_PIECE);
   job.column_pieces = pieces(a[3].extent, job.column_piece), job.row_pieces = pieces(a[2].extent, job.row_piece);
   const size_t items = a[0].extent * a[1].extent * job.row_pieces * job.column_pieces;
   const size_t each = least(job.row_piece, a[2].extent) * least(job.column_piece, a[3].extent);

@@ -34,7 +34,7 @@ static void narrow_rows(const job *j, ck_dtype type, const float *from, void *y,
 // Rows [i, i + rows) through scratch, as a call of their own.
 static void run_chunk(const job *j, size_t i, size_t rows) {
   const ck_rows *c = j->call;
-  const size_t n = c->n, x_n = c->x_n ? c->x_n : n;
+  const size_t n = c->n, x_n = c->x_n || j->kernel == j->table->f32_reduce ? c->x_n : n;
   float *own = j->scratch + ck_participant() * OPERANDS * j->chunk * j->width;
   float *operand[OPERANDS];
   for (size_t o = 0; o < OPERANDS; o++) operand[o] = own + o * j->chunk * j->width;

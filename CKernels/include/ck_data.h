@@ -32,7 +32,7 @@ typedef enum ck_reduction {
   CK_SUM_SQUARES = 2,
   CK_MAX = 3,  // NaN where any is, here and in CK_MIN
   CK_MIN = 4,
-  CK_LOG_SUM_EXP = 5,  // f32_reduce alone
+  CK_LOG_SUM_EXP = 5,
 } ck_reduction;
 
 // y[n] = the reduction of each column of x [rows, n], by `variant`; any types. Columns are cut, never a sum.

@@ -10,8 +10,8 @@ public struct Suite: Sendable {
 
   /// Every family.
   public static let all: [Suite] = [
-    linear, attention, norms, elementwise, gather, convolution, image, positions, sparse, routing, data, random,
-    streaming,
+    linear, attention, norms, elementwise, gather, convolution, image, positions, sparse, routing, data,
+    reductions, random, streaming,
   ]
 
   init(

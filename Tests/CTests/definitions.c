@@ -100,6 +100,89 @@ void define_f32_scale(const row *r) {
   for (size_t j = 0; j < r->n; j++) rounded_once(r, j, r->call->scale * r->x[j]);
 }
 
+void define_f32_binary(const row *r) {
+  for (size_t j = 0; j < r->n; j++) {
+    const double a = r->x[j], b = r->other[j];
+    const double results[] = {[CK_SUBTRACT] = a - b, [CK_DIVIDE] = a / b, [CK_MAXIMUM] = MAX(a, b), [CK_MINIMUM] = MIN(a, b)};
+    rounded_once(r, j, results[r->call->variant]);
+  }
+}
+void define_f32_clamp(const row *r) {
+  for (size_t j = 0; j < r->n; j++) r->y[j] = MIN(MAX(r->x[j], r->call->low), r->call->high), r->y_error[j] = 0;
+}
+void define_f32_masked_copy(const row *r) {
+  for (size_t j = 0; j < r->n; j++) r->y[j] = r->other[j] != 0 ? r->x[j] : r->held[j], r->y_error[j] = 0;
+}
+
+// From the nearer end, whose weight is rounded once; a difference, a product and a sum.
+void define_f32_lerp(const row *r) {
+  const double t = r->call->scale;
+  for (size_t j = 0; j < r->n; j++) {
+    const double distance = r->other[j] - r->x[j];
+    r->y[j] = r->x[j] + t * distance;
+    r->y_error[j] = gamma_of(3) * (fabs(t) < 0.5 ? fabs(t) : fabs(1 - t)) * fabs(distance) + U * fabs(r->y[j]);
+  }
+}
+
+// What CKernels/body/reduce.h says of a sum's depth, and two roundings of a term.
+static double reduction_error(size_t n) { return gamma_of(22 + ceil(log2((double)MAX(n, 1)))); }
+
+// The cosine is off by the errors of its sums; weights by that over the sine, once for the angle and once for the quotient.
+void define_f32_slerp(const row *r) {
+  const double t = r->call->scale;
+  double product = 0, magnitude = 0, a = 0, b = 0;
+  for (size_t j = 0; j < r->n; j++) {
+    product += r->x[j] * r->other[j], magnitude += fabs(r->x[j] * r->other[j]);
+    a += r->x[j] * r->x[j], b += r->other[j] * r->other[j];
+  }
+  const double length = sqrt(a * b), cosine = product / length, angle = acos(cosine), sine = sin(angle);
+  const double shift = reduction_error(r->n) * (magnitude / length + fabs(cosine));
+  if (!(fabs(cosine) <= 0.9995)) {
+    define_f32_lerp(r);
+  } else {
+    const double from = sin((1 - t) * angle) / sine, to = sin(t * angle) / sine, turn = shift / sine;
+    const double from_error = turn * (fabs(1 - t) + fabs(from)) / sine + U * fabs(from);
+    const double to_error = turn * (fabs(t) + fabs(to)) / sine + U * fabs(to);
+    for (size_t j = 0; j < r->n; j++) {
+      r->y[j] = from * r->x[j] + to * r->other[j];
+      r->y_error[j] = from_error * fabs(r->x[j]) + to_error * fabs(r->other[j]);
+      r->y_error[j] += gamma_of(2) * (fabs(from * r->x[j]) + fabs(to * r->other[j]));
+    }
+  }
+  // At the border of the two either is right.
+  for (size_t j = 0; j < r->n && fabs(fabs(cosine) - 0.9995) < 2 * shift; j++) r->y_error[j] = INFINITY;
+}
+
+// No sum is deeper than 2 + 63 + 63 + n / 4096.
+void define_f32_cumsum(const row *r) {
+  double sum = 0, magnitude = 0;
+  for (size_t j = 0; j < r->n; j++) {
+    sum += r->x[j], magnitude += fabs(r->x[j]);
+    r->y[j] = sum, r->y_error[j] = gamma_of(MIN((double)j + 2, 129 + (double)j / 4096)) * magnitude;
+  }
+}
+
+double reduced(ck_reduction kind, const double *x, size_t n, double *error) {
+  double sum = 0, magnitude = 0, squares = 0, top = -INFINITY, least = INFINITY, exps = 0;
+  for (size_t j = 0; j < n; j++) {
+    sum += x[j], magnitude += fabs(x[j]), squares += x[j] * x[j];
+    top = MAX(top, x[j]), least = MIN(least, x[j]);
+  }
+  for (size_t j = 0; j < n; j++) exps += exp(x[j] - top);
+  const double y[] = {[CK_SUM] = sum,
+                      [CK_MEAN] = sum / (double)n,
+                      [CK_SUM_SQUARES] = squares,
+                      [CK_MAX] = top,
+                      [CK_MIN] = least,
+                      [CK_LOG_SUM_EXP] = n ? top + log(exps) : -INFINITY};
+  *error = reduction_error(n) * (kind == CK_SUM ? magnitude : kind == CK_MEAN ? magnitude / (double)n : squares);
+  if (kind == CK_MAX || kind == CK_MIN || !n) *error = 0;
+  // A relative error of the sum, and of each term that of its argument and of exp.
+  if (kind == CK_LOG_SUM_EXP && n) *error = reduction_error(n) + U * (top - least) + 2 * U + U * fabs(y[kind]);
+  return y[kind];
+}
+void define_f32_reduce(const row *r) { r->y[0] = reduced((ck_reduction)r->call->variant, r->x, r->x_n, r->y_error); }
+
 void define_f32_gather(const row *r) {
   const double *x = r->x + (size_t)r->call->index[r->i] * r->x_n;
   for (size_t j = 0; j < r->n; j++) rounded_once(r, j, x[j] + (r->call->accumulate ? r->held[j] : 0));

@@ -10,4 +10,7 @@
 #undef ROWS
 #undef CHECK
 
+// A reduction of x[n], and how far from it a kernel may be.
+double reduced(ck_reduction kind, const double *x, size_t n, double *error);
+
 #endif

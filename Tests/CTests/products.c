@@ -2,16 +2,19 @@
 
 #include "activations.h"
 
-// gamma of the magnitudes through the activation's slope, the activation's own error, and one rounding.
+void check_activated(test *t, const operand *c, size_t i, size_t j, const argument *x, ck_activation kind, double residual) {
+  const double y = activation_of(kind, x->value), expected = y + residual;
+  const double error = activated_error(kind, x->value, y, gamma_of(x->roundings) * x->magnitude);
+  check_element(t, c, i, j, expected, x->exact ? 0 : error + 2 * U * fabs(expected));
+}
+
 void check_finished(test *t, const operand *c, size_t i, size_t j, double sum, double magnitude, double roundings,
                     const finish *f) {
   const double held = f->held[i * c->n + j], old = f->beta == 0 ? 0 : f->beta * held;
   const double bias = f->bias ? element(f->bias, f->bias_row, j - f->bias_left) : 0;
-  const double x = f->alpha * sum + old + bias, y = activation_of(f->activation, x);
-  const double residual = !f->residual ? 0 : f->residual == c ? held : element(f->residual, i, j), expected = y + residual;
-  magnitude = fabs(f->alpha) * magnitude + fabs(old) + fabs(bias);
-  const double error = activated_error(f->activation, x, y, gamma_of(roundings) * magnitude);
-  check_element(t, c, i, j, expected, f->exact ? 0 : error + 2 * U * fabs(expected));
+  const argument x = {f->alpha * sum + old + bias, fabs(f->alpha) * magnitude + fabs(old) + fabs(bias), roundings, f->exact};
+  const double residual = !f->residual ? 0 : f->residual == c ? held : element(f->residual, i, j);
+  check_activated(t, c, i, j, &x, f->activation, residual);
 }
 
 void check_product(test *t, const product *p, const finish *f) {

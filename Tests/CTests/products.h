@@ -25,6 +25,14 @@ typedef struct finish {
   int exact;  // operands are small integers
 } finish;
 
+// What an activation is given: off by gamma(roundings) of its magnitude, or exact.
+typedef struct argument {
+  double value, magnitude, roundings;
+  int exact;
+} argument;
+// c[i, j] = act(x) + residual, within the error of x through the activation, the activation's own, and one rounding.
+void check_activated(test *t, const operand *c, size_t i, size_t j, const argument *x, ck_activation kind, double residual);
+
 // c[i, j] = act(alpha sum + beta C + bias) + residual, where alpha sum went through so many roundings of this magnitude.
 void check_finished(test *t, const operand *c, size_t i, size_t j, double sum, double magnitude, double roundings,
                     const finish *f);

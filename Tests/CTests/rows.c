@@ -22,9 +22,9 @@ static operand *maybe(test *t, int32_t fields, int32_t always, int32_t sometimes
 }
 
 static ck_rows make_call(test *t, int32_t fields, ck_dtype type, size_t rows, size_t n, rows_case *c) {
-  const size_t x_n = fields & TWICE ? 2 * n : n;
+  const size_t x_n = n, y_n = fields & REDUCES ? 1 : n;
   size_t x_rows = fields & TABLE ? TABLE_ROWS : rows;
-  ck_rows call = {.rows = rows, .n = n, .x_n = x_n == n ? 0 : x_n, .scale = 1, .diagonal = CK_NO_DIAGONAL};
+  ck_rows call = {.rows = rows, .n = y_n, .x_n = fields & REDUCES ? x_n : 0, .scale = 1, .diagonal = CK_NO_DIAGONAL};
   c->index = 0;
   if (fields & TABLE) {
     c->index = indices(t, rows);
@@ -41,7 +41,7 @@ static ck_rows make_call(test *t, int32_t fields, ck_dtype type, size_t rows, si
   c->weight = maybe(t, fields, 0, MAYBE_WEIGHT, CK_F32, 1, n);
   c->bias = maybe(t, fields, 0, MAYBE_BIAS, CK_F32, 1, n);
   const int in_place = fields & IN_PLACE && random_bits(t) & 1;
-  c->y = in_place ? c->x : matrix(t, type_of(t, type), rows, n, stride_for(t, n), 2);
+  c->y = in_place ? c->x : matrix(t, type_of(t, type), rows, y_n, stride_for(t, y_n), 2);
   c->z = 0;
   if (fields & SECOND && c->other && one_in(t, 2)) {
     const size_t choice = random_below(t, in_place ? 2 : 3);
@@ -54,7 +54,11 @@ static ck_rows make_call(test *t, int32_t fields, ck_dtype type, size_t rows, si
   if (fields & ACTIVATION) call.activation = (ck_activation)random_below(t, CK_ACTIVATION_COUNT);
   if (fields & DIAGONAL && random_bits(t) & 1) call.diagonal = (ptrdiff_t)random_below(t, n + 4) - 3;
   if (fields & POWER) call.power = 1 + random_below(t, 9);
-  call.accumulate = fields & ACCUMULATE && random_bits(t) & 1;
+  if (fields & VARIANT) call.variant = (int32_t)random_below(t, fields & REDUCES ? CK_LOG_SUM_EXP + 1 : CK_MINIMUM + 1);
+  if (fields & BOUNDS) call.low = (float)random_in(t, -3, 1), call.high = call.low + (float)random_in(t, 0, 3);
+  for (size_t e = 0; fields & MASKS && e < c->other->rows * n / 2; e++)
+    set_element(c->other, random_below(t, c->other->rows), random_below(t, n), 0);
+  call.accumulate = fields & MASKS || (fields & ACCUMULATE && random_bits(t) & 1);
   call.index = c->index;
   call.x = floats(c->x), call.x_rs = c->x->rs;
   call.other = floats(c->other), call.other_rs = c->other && !one ? c->other->rs : 0;
@@ -82,7 +86,7 @@ static void compare(test *t, int32_t fields, const ck_rows *call, const rows_cas
     row r = {.call = call, .i = i, .n = n, .x_n = x_n, .weight = c->weight_values, .bias = c->bias_values};
     r.x = c->x_values + (fields & (TABLE | SEGMENTS) ? 0 : i * x_n);
     if (c->other) r.other = c->other_values + (call->other_rs ? i * n : 0);
-    r.held = c->held_values + i * n * (c->y->n == n);
+    r.held = c->held_values + i * n;
     r.y = results, r.y_error = results + n, r.z = results + 2 * n, r.z_error = results + 3 * n;
     definition(&r);
     for (size_t j = 0; j < n; j++) {
@@ -139,7 +143,7 @@ void check_rows(test *t, int32_t fields, ck_rows_kernel kernel, row_definition d
     for (int place = AT_END; place < PLACES - 1; place += 3) check_kernel(t, fields, kernel, definition, lengths[k], place);
   for (int type = 0; type <= CK_DTYPE_COUNT; type++) {
     driver_case c = {fields, kernel, definition, (ck_dtype)type, 3, 0, AT_END};
-    for (; c.n <= 35; c.n++) c.place = c.n % 2 ? AT_END : 1, check_threads(t, run_driver, &c);
+    for (; c.n <= 35; c.n++) c.place = c.n % 2 ? 1 : AT_END, check_threads(t, run_driver, &c);
     c.rows = 2100, c.n = 17, c.place = AT_END, check_threads(t, run_driver, &c);
     c.rows = 5, c.n = 9001, c.place = 3, check_threads(t, run_driver, &c);
   }

@@ -7,7 +7,7 @@
 // One row of a call in double. The definition fills y (and z), and how far a kernel may be from them before it stores.
 typedef struct row {
   const ck_rows *call;  // for its scalars and its index
-  size_t i, n, x_n;     // row i of n columns, x_n of them in x
+  size_t i, n, x_n;     // row i of n columns; x has x_n
   const double *x;      // [x_n]; with TABLE or SEGMENTS the first of all rows of x
   const double *other, *weight, *bias;  // [n], or NULL
   const double *held;   // [n] y before the call
@@ -30,8 +30,11 @@ enum {
   SEGMENTS = 2048,    // index: [rows + 1] offsets into x
   ACCUMULATE = 4096,  // adds to y
   SECOND = 8192,      // may write z where there is an `other`; z may be x or that
-  TWICE = 16384,      // rows of x are 2 n long
-  POWER = 32768,
+  POWER = 16384,
+  VARIANT = 32768,
+  REDUCES = 65536,    // a row of x becomes one element
+  BOUNDS = 131072,    // low and high
+  MASKS = 262144,     // half of `other` is 0
 };
 
 typedef void (*row_definition)(const row *r);

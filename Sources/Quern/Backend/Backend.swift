@@ -15,7 +15,7 @@
 /// - any extent may be zero.
 public protocol Backend: Sendable, LinearOperations, AttentionOperations, NormOperations, ElementwiseOperations,
   GatherOperations, ConvolutionOperations, ImageOperations, PositionOperations, SparseOperations, RoutingOperations,
-  DataOperations, RandomOperations
+  DataOperations, ReductionOperations, RandomOperations
 {
   /// The name `QUERN_BACKEND` selects it by.
   static var name: String { get }

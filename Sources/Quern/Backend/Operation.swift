@@ -11,4 +11,6 @@ public enum Operation: String, Sendable, CaseIterable {
   case blockSparseLinear, groupedLinear, lowRankLinear
   case topK, scatterAdd, expertLinear
   case random
+  case copy, binary, clamp, select, lerp, slerp
+  case reduce, cumulativeSum, argmax
 }

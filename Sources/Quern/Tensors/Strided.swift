@@ -48,6 +48,22 @@ extension Strided {
     return reinterpreted(offset: 0, shape: extents, strides: steps)
   }
 
+  /// The same elements with the axes in another order: axis k of the result is axis `order[k]`. NHWC from NCHW is
+  /// `permuted([0, 2, 3, 1])`.
+  ///
+  /// - Precondition: `order` names each axis once.
+  public func permuted(_ order: Shape) -> Self {
+    precondition(order.rank == shape.rank, "a permutation names every axis")
+    var (extents, steps, seen) = (shape, strides, 0)
+    for axis in 0..<order.rank {
+      let from = order[axis]
+      precondition(from < order.rank && seen & 1 << from == 0, "a permutation names each axis once")
+      seen |= 1 << from
+      (extents[axis], steps[axis]) = (shape[from], strides[from])
+    }
+    return reinterpreted(offset: 0, shape: extents, strides: steps)
+  }
+
   /// The last axis cut into `count` equal heads: `[..., count * d]` becomes `[..., count, d]`.
   public func heads(_ count: Int) -> Self {
     let axis = shape.rank - 1
