@@ -82,7 +82,9 @@ def dense_mask(case, heads, queries, keys):
 
 @counterpart("softmax", "softmax")
 def softmax(case, x):
-    return Call(lambda: torch.softmax(x, -1), lambda y: torch.softmax(x, -1, out=y))
+    # Against f64, PyTorch is off by 1.6e-5 of the largest value at n = 128256, and we by 3.4e-6.
+    tolerance = 1e-5 if x.shape[-1] < 1 << 14 else 5e-5
+    return Call(lambda: torch.softmax(x, -1), lambda y: torch.softmax(x, -1, out=y), tolerance)
 
 
 def epsilon(case):

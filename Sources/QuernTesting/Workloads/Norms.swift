@@ -24,12 +24,11 @@ extension Workload {
       bound: { _, expected in
         let magnitude = zip(x.view.values, mask?.view.values ?? [Float](repeating: 0, count: x.shape.count))
           .map { abs(Double(scale) * Double($0)) + ($1.isFinite ? abs(Double($1)) : 0) }
-        return expected.indices.map { position in
-          let row = position / max(shape.n, 1) * shape.n
+        return stride(from: 0, to: expected.count, by: max(shape.n, 1)).flatMap { row in
           let range = magnitude[row..<row + shape.n].max() ?? 0
           // Arguments are rounded three times at the size of the row's range; exp within 4 u; n additions; one division.
           let relative = 2 * 3 * Rounding.unit * 2 * range + Rounding.gamma(shape.n + 12)
-          return relative * Double(expected[position]) + 0x1p-125
+          return expected[row..<row + shape.n].map { relative * Double($0) + 0x1p-125 }
         }
       })
   }
