@@ -42,7 +42,7 @@ struct BenchmarksCommand: ParsableCommand {
   var format = Format.table
 
   @Option(help: ArgumentHelp("Time spent on measuring one case, all backends together.", valueName: "s"))
-  var seconds = 0.4
+  var seconds = 0.25
 
   @Flag(help: "Print the cases and stop.")
   var list = false

@@ -231,6 +231,9 @@ extension Suite {
       BenchmarkCases.Entry(
         .lowRankLinear, "Qwen3-0.6B q: m=128 n=2048 k=1024 rank=16", kernels: ["f32_gemm_block", "f32_gemm_pack_a"]
       ) { try .lowRank(m: 128, n: 2048, k: 1024, rank: 16, name: $0, operands: $1) },
+      BenchmarkCases.Entry(
+        .lowRankLinear, "Qwen3-0.6B q: m=8 n=2048 k=1024 rank=16", kernels: ["f32_gemm_block", "f32_gemm_pack_a"]
+      ) { try .lowRank(m: 8, n: 2048, k: 1024, rank: 16, name: $0, operands: $1) },
     ]
 
   private static let sparseMutants: [Mutant] = [
