@@ -15,8 +15,11 @@ public struct PluggedBackend: Backend {
   public static func register() { Backends.register(name) { try PluggedBackend(options: $0) } }
 
   /// Rows lie `strides[0]` elements apart. `Context` has checked shapes and overlaps, so nothing is checked here; y may be
-  /// x or the residual, so each element is read before it is written.
-  public func rmsNorm(_ x: TensorView, residual: TensorView?, weight: Tensor?, epsilon: Float, into y: MutableTensor) {
+  /// x or the residual, and so may the sum, so each element is read before it is written. Operands are f32: a backend that
+  /// names no other `dataTypes` is handed no others.
+  public func rmsNorm(
+    _ x: TensorView, residual: TensorView?, sum: MutableTensor?, weight: Tensor?, epsilon: Float, into y: MutableTensor
+  ) {
     let n = y.shape[1]
     for row in 0..<y.shape[0] {
       let source = x.base + row * x.strides[0]
@@ -27,6 +30,7 @@ public struct PluggedBackend: Backend {
         let z = source[column] + (added?[column] ?? 0)
         squares += Double(z) * Double(z)
         target[column] = z
+        if let sum { sum.base[row * sum.strides[0] + column] = z }
       }
       let factor = Float(1 / (squares / Double(n) + Double(epsilon)).squareRoot())
       for column in 0..<n { target[column] *= factor * (weight?.view.base[column] ?? 1) }
