@@ -17,6 +17,17 @@
 #define CK_INLINE static inline __attribute__((always_inline))
 #define CK_MIN(a, b) ((a) < (b) ? (a) : (b))
 
+CK_INLINE uint32_t ck_bits_(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+CK_INLINE float ck_float_(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
 // The tables, one accessor per ISA; NULL where the build has no code for it.
 const ck_kernels *ck_table__scalar(void);
 const ck_kernels *ck_table__neon(void);

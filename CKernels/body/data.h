@@ -18,26 +18,11 @@ void CK_NAME(f32_transpose)(size_t m, size_t n, const float *x, size_t x_rs, flo
 CK_INLINE vf data_max_(vf a, vf b) { return vf_select(vf_nan(a), a, vf_max(a, b)); }
 CK_INLINE vf data_min_(vf a, vf b) { return vf_select(vf_nan(a), a, vf_min(a, b)); }
 
-CK_INLINE vf binary_(const ck_binary kind, vf a, vf b) {
-  if (kind == CK_SUBTRACT) return vf_sub(a, b);
-  if (kind == CK_DIVIDE) return vf_div(a, b);
-  return kind == CK_MAXIMUM ? data_max_(a, b) : data_min_(a, b);
-}
-
-CK_INLINE void binary_rows_(const ck_binary kind, const ck_rows *call, size_t first, size_t last) {
-  for (size_t i = first; i < last; i++) {
-    const float *x = call->x + i * call->x_rs, *other = call->other + i * call->other_rs;  // [n]
-    float *y = call->y + i * call->y_rs;
-#define STEP(j, lanes) row_store_(y + j, binary_(kind, row_load_(x + j, lanes), row_load_(other + j, lanes)), lanes);
-    ROW_COLUMNS_(call->n, STEP);
-#undef STEP
-  }
-}
 void CK_NAME(f32_binary)(const ck_rows *call, size_t first, size_t last) {
-  if (call->variant == CK_SUBTRACT) binary_rows_(CK_SUBTRACT, call, first, last);
-  if (call->variant == CK_DIVIDE) binary_rows_(CK_DIVIDE, call, first, last);
-  if (call->variant == CK_MAXIMUM) binary_rows_(CK_MAXIMUM, call, first, last);
-  if (call->variant == CK_MINIMUM) binary_rows_(CK_MINIMUM, call, first, last);
+  if (call->variant == CK_SUBTRACT) pair_rows_(vf_sub, call, first, last);
+  if (call->variant == CK_DIVIDE) pair_rows_(vf_div, call, first, last);
+  if (call->variant == CK_MAXIMUM) pair_rows_(data_max_, call, first, last);
+  if (call->variant == CK_MINIMUM) pair_rows_(data_min_, call, first, last);
 }
 
 void CK_NAME(f32_clamp)(const ck_rows *call, size_t first, size_t last) {

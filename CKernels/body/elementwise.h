@@ -34,25 +34,18 @@ void CK_NAME(f32_activation)(const ck_rows *call, size_t first, size_t last) {
   CK_WITH_ACTIVATION(call->activation, activation_rows_, call, first, last);
 }
 
-void CK_NAME(f32_add)(const ck_rows *call, size_t first, size_t last) {
+// y = f(x, other).
+CK_INLINE void pair_rows_(vf (*const f)(vf, vf), const ck_rows *call, size_t first, size_t last) {
   for (size_t i = first; i < last; i++) {
     const float *x = call->x + i * call->x_rs, *other = call->other + i * call->other_rs;  // [n]
     float *y = call->y + i * call->y_rs;
-#define STEP(j, lanes) row_store_(y + j, vf_add(row_load_(x + j, lanes), row_load_(other + j, lanes)), lanes);
+#define STEP(j, lanes) row_store_(y + j, f(row_load_(x + j, lanes), row_load_(other + j, lanes)), lanes);
     ROW_COLUMNS_(call->n, STEP);
 #undef STEP
   }
 }
-
-void CK_NAME(f32_mul)(const ck_rows *call, size_t first, size_t last) {
-  for (size_t i = first; i < last; i++) {
-    const float *x = call->x + i * call->x_rs, *other = call->other + i * call->other_rs;  // [n]
-    float *y = call->y + i * call->y_rs;
-#define STEP(j, lanes) row_store_(y + j, vf_mul(row_load_(x + j, lanes), row_load_(other + j, lanes)), lanes);
-    ROW_COLUMNS_(call->n, STEP);
-#undef STEP
-  }
-}
+void CK_NAME(f32_add)(const ck_rows *call, size_t first, size_t last) { pair_rows_(vf_add, call, first, last); }
+void CK_NAME(f32_mul)(const ck_rows *call, size_t first, size_t last) { pair_rows_(vf_mul, call, first, last); }
 
 void CK_NAME(f32_scale)(const ck_rows *call, size_t first, size_t last) {
   const vf scale = vf_set1(call->scale);

@@ -20,17 +20,6 @@ CK_INLINE void random_words_(const ck_random *call, uint64_t block, uint32_t wor
   }
 }
 
-CK_INLINE uint32_t random_bits_(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-CK_INLINE float random_float_(uint32_t bits) {
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
 // c[0] + x (c[1] + x (...)), rounded after every step.
 CK_INLINE vf random_poly_(const float *c, int degree, vf x) {
   vf p = vf_set1(c[degree]);
@@ -44,10 +33,10 @@ CK_INLINE void random_log_(float x[RANDOM_BLOCKS_]) {
                             0x1.22d936p-3f, -0x1.0d8232p-3f, 0x1.055e62p-3f, -0x1.38c910p-4f};
   float exponent[RANDOM_BLOCKS_];
   for (size_t b = 0; b < RANDOM_BLOCKS_; b++) {
-    const uint32_t bits = random_bits_(x[b]);
+    const uint32_t bits = ck_bits_(x[b]);
     const int32_t e = (int32_t)(bits - 0x3F3504F3) >> 23;  // 0x3F3504F3 is sqrt 1/2
     exponent[b] = (float)e;
-    x[b] = random_float_(bits - ((uint32_t)e << 23));
+    x[b] = ck_float_(bits - ((uint32_t)e << 23));
   }
   for (size_t b = 0; b < RANDOM_BLOCKS_; b += VL) {
     const vf e = vf_load(exponent + b), f = vf_sub(vf_load(x + b), vf_set1(1)), square = vf_mul(f, f);
@@ -78,9 +67,9 @@ CK_INLINE void random_pair_(const uint32_t *u, const uint32_t *v, float *cosine,
   }
   for (size_t b = 0; b < RANDOM_BLOCKS_; b++) {
     const uint32_t quarters = (v[b] + 0x20000000) >> 30, swap = 0u - (quarters & 1);
-    const uint32_t x = random_bits_(along[b]), y = random_bits_(across[b]);
-    cosine[b] = random_float_(((x & ~swap) | (y & swap)) ^ ((quarters + 1) & 2) << 30);
-    sine[b] = random_float_(((y & ~swap) | (x & swap)) ^ (quarters & 2) << 30);
+    const uint32_t x = ck_bits_(along[b]), y = ck_bits_(across[b]);
+    cosine[b] = ck_float_(((x & ~swap) | (y & swap)) ^ ((quarters + 1) & 2) << 30);
+    sine[b] = ck_float_(((y & ~swap) | (x & swap)) ^ (quarters & 2) << 30);
   }
 }
 

@@ -63,10 +63,6 @@ typedef struct packing {
   float *packed;
 } packing;
 
-static const void *at(const void *base, ck_dtype type, size_t offset) {
-  return (const char *)base + offset * ck_dtype_size(type);
-}
-
 // One column of a panel: k elements of any type and stride, to packed[p * nr].
 static void widen_column(const packing *p, const void *column, float *packed) {
   enum { RUN = 64 };
@@ -74,7 +70,7 @@ static void widen_column(const packing *p, const void *column, float *packed) {
   float values[RUN];
   for (size_t k = 0; k < p->k; k += run) {
     const size_t count = MIN(run, p->k - k);
-    p->table->f32_widen(p->type, count, at(column, p->type, k * p->b_ks), values);
+    p->table->f32_widen(p->type, count, staging_element(p->type, column, k * p->b_ks), values);
     for (size_t q = 0; q < count; q++) packed[(k + q) * nr] = values[q];
   }
 }
@@ -85,16 +81,17 @@ static void widen_panel(const packing *p, size_t j, size_t end) {
   float *panel = p->packed + j * p->k;
   if (end - j < nr) memset(panel, 0, nr * p->k * sizeof *panel);
   if (p->b_ns == 1)
-    for (size_t k = 0; k < p->k; k++) p->table->f32_widen(p->type, end - j, at(p->b, p->type, k * p->b_ks + j), panel + k * nr);
+    for (size_t k = 0; k < p->k; k++)
+      p->table->f32_widen(p->type, end - j, staging_element(p->type, p->b, k * p->b_ks + j), panel + k * nr);
   else
-    for (size_t c = j; c < end; c++) widen_column(p, at(p->b, p->type, c * p->b_ns), panel + c - j);
+    for (size_t c = j; c < end; c++) widen_column(p, staging_element(p->type, p->b, c * p->b_ns), panel + c - j);
 }
 
 static void pack_panels(const void *context, size_t first, size_t last) {
   const packing *p = context;
   const size_t nr = p->table->gemm_nr, j = first * nr, end = MIN(last * nr, p->n);
   if (p->type == CK_F32)
-    p->table->f32_gemm_pack_b(end - j, p->k, at(p->b, CK_F32, j * p->b_ns), p->b_ks, p->b_ns, p->packed + j * p->k);
+    p->table->f32_gemm_pack_b(end - j, p->k, staging_element(CK_F32, p->b, j * p->b_ns), p->b_ks, p->b_ns, p->packed + j * p->k);
   else
     for (size_t panel = j; panel < end; panel += nr) widen_panel(p, panel, MIN(panel + nr, end));
 }
@@ -102,7 +99,7 @@ static void pack_panels(const void *context, size_t first, size_t last) {
 static void widen_panels(const void *context, size_t first, size_t last) {
   const packing *p = context;
   const size_t panel = p->table->gemm_nr * p->k;
-  p->table->f32_widen(p->type, (last - first) * panel, at(p->b, p->type, first * panel), p->packed + first * panel);
+  p->table->f32_widen(p->type, (last - first) * panel, staging_element(p->type, p->b, first * panel), p->packed + first * panel);
 }
 
 static void run_packing(const packing *p, ck_task task, size_t threads) {
@@ -118,11 +115,11 @@ void ck_f32_pack_b(const ck_kernels *table, size_t n, size_t k, const float *b, 
 // [m, n] of any type as floats, rows one after the other.
 static void widen_block(const ck_kernels *table, ck_dtype type, size_t m, size_t n, const void *from, size_t rs, size_t cs,
                         float *to) {
-  for (size_t i = 0; i < m; i++)
-    if (cs == 1)
-      table->f32_widen(type, n, at(from, type, i * rs), to + i * n);
-    else
-      for (size_t j = 0; j < n; j++) table->f32_widen(type, 1, at(from, type, i * rs + j * cs), to + i * n + j);
+  if (cs == 1)
+    staging_in(table, type, from, rs, 0, 0, m, n, to, n);
+  else
+    for (size_t i = 0; i < m; i++)
+      for (size_t j = 0; j < n; j++) table->f32_widen(type, 1, staging_element(type, from, i * rs + j * cs), to + i * n + j);
 }
 
 // One block of C through every K slice. Neighbouring blocks share columns, so their B stays in the shared cache.
@@ -133,7 +130,7 @@ static void run_block(const region *r, size_t index) {
   const size_t blocks = pieces_of(call->m, p->rows), nr = table->gemm_nr;
   const size_t b_ks = r->b_ks ? r->b_ks : nr;
   const size_t i = index % blocks * p->rows, j = index / blocks * p->columns;
-  const void *a = at(call->a, call->a_type, r->z * call->a_bs + i * call->a_rs);
+  const void *a = staging_element(call->a_type, call->a, r->z * call->a_bs + i * call->a_rs);
   const size_t c_at = r->z * call->c_bs + i * call->c_rs + r->j + j;
   float *packed_a = r->pieces + ck_participant() * p->piece, *widened_a = packed_a + p->packed_a;
   float *kept_c = widened_a + p->widened_a, *kept_residual = kept_c + p->kept_c;
@@ -152,7 +149,7 @@ static void run_block(const region *r, size_t index) {
   if (p->kept_c && call->beta != 0) widen_block(table, call->c_type, block.m, block.n, c, call->c_rs, 1, kept_c);
   const float *bias = call->bias ? call->bias + r->j + j : 0;
   const size_t residual_at = r->z * call->residual_bs + i * call->residual_rs + r->j + j;
-  const float *residual = call->residual ? at(call->residual, call->residual_type, residual_at) : 0;
+  const float *residual = call->residual ? staging_element(call->residual_type, call->residual, residual_at) : 0;
   size_t residual_rs = call->residual_rs;
   if (p->kept_residual) {
     widen_block(table, call->residual_type, block.m, block.n, residual, residual_rs, 1, kept_residual);
@@ -160,7 +157,7 @@ static void run_block(const region *r, size_t index) {
   }
   for (size_t k = 0; k == 0 || k < call->k; k += p->slice) {
     block.k = MIN(p->slice, call->k - k);
-    const float *slice = at(a, call->a_type, k * call->a_cs);
+    const float *slice = staging_element(call->a_type, a, k * call->a_cs);
     size_t rs = call->a_rs, cs = call->a_cs;
     if (p->widened_a) {
       widen_block(table, call->a_type, block.m, block.k, slice, rs, cs, widened_a);
@@ -174,8 +171,7 @@ static void run_block(const region *r, size_t index) {
     table->f32_gemm_block(&block);
     block.beta = 1;
   }
-  for (size_t row = 0; p->kept_c && row < block.m; row++)
-    table->f32_narrow(call->c_type, block.n, kept_c + row * block.n, (char *)c + row * call->c_rs * ck_dtype_size(call->c_type));
+  if (p->kept_c) staging_out(table, call->c_type, kept_c, block.n, block.m, block.n, c, call->c_rs, 0, 0);
 }
 
 static void run_blocks(const void *context, size_t first, size_t last) {
@@ -195,11 +191,12 @@ static void run_entry(const plan *p, size_t z, size_t threads, float *b_scratch,
     run_region(&(region){p, z, 0, call->n, call->packed ? call->packed : call->b, nr * call->k, 0, pieces}, threads);
     return;
   }
-  const void *b = at(call->b, call->b_type, z * call->b_bs);
+  const void *b = staging_element(call->b_type, call->b, z * call->b_bs);
   if (p->in_place) run_region(&(region){p, z, 0, p->in_place, b, nr, call->b_rs, pieces}, threads);
   for (size_t j = p->in_place; j < call->n; j += p->chunk) {
     packing chunk = {p->table, MIN(p->chunk, call->n - j), call->k, call->b_type, 0, call->b_rs, call->b_cs, b_scratch};
-    chunk.b = call->packed ? at(call->packed, call->b_type, j * call->k) : at(b, call->b_type, j * call->b_cs);
+    chunk.b = call->packed ? staging_element(call->b_type, call->packed, j * call->k)
+                           : staging_element(call->b_type, b, j * call->b_cs);
     run_packing(&chunk, call->packed ? widen_panels : pack_panels, threads);
     run_region(&(region){p, z, j, chunk.n, b_scratch, nr * call->k, 0, pieces}, threads);
   }

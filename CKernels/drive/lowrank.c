@@ -21,6 +21,7 @@ static int32_t finish_staged(const ck_kernels *table, const ck_gemm *base, const
   const ck_rows call = {
       .rows = rows,
       .n = base->n,
+      .x_n = base->n,
       .x = wide,
       .x_rs = base->n,
       .other = base->residual ? staging_at(base->residual_type, base->residual, base->residual_rs, i, 0) : 0,

@@ -2,6 +2,7 @@
 // few rows at a time so that they stay in L1, and results narrowed from there: kernels see floats alone.
 #include "../include/ck_drive.h"
 #include "../include/ck_parallel.h"
+#include "staging.h"
 
 enum {
   CALLER_ELEMENTS = 1 << 15,  // about 20 microseconds of a typical row kernel
@@ -20,21 +21,11 @@ typedef struct job {
   float *scratch;  // [participants, OPERANDS, chunk, width]
 } job;
 
-// Rows [i, i + rows) of an operand in scratch, as floats.
-static const float *widened(const job *j, ck_dtype type, const void *x, size_t x_rs, size_t n, size_t i, size_t rows, float *to) {
-  for (size_t r = 0; r < rows; r++)
-    j->table->f32_widen(type, n, (const char *)x + (i + r) * x_rs * ck_dtype_size(type), to + r * n);
-  return to;
-}
-
-static void narrow_rows(const job *j, ck_dtype type, const float *from, void *y, size_t y_rs, size_t n, size_t i, size_t rows) {
-  for (size_t r = 0; r < rows; r++) j->table->f32_narrow(type, n, from + r * n, (char *)y + (i + r) * y_rs * ck_dtype_size(type));
-}
-
 // Rows [i, i + rows) through scratch, as a call of their own.
 static void run_chunk(const job *j, size_t i, size_t rows) {
   const ck_rows *c = j->call;
-  const size_t n = c->n, x_n = c->x_n || j->kernel == j->table->f32_reduce ? c->x_n : n;
+  const ck_kernels *table = j->table;
+  const size_t n = c->n;
   float *own = j->scratch + ck_participant() * OPERANDS * j->chunk * j->width;
   float *operand[OPERANDS];
   for (size_t o = 0; o < OPERANDS; o++) operand[o] = own + o * j->chunk * j->width;
@@ -44,20 +35,20 @@ static void run_chunk(const job *j, size_t i, size_t rows) {
   if (c->index) {
     part.index += i;
   } else {
-    part.x = widened(j, c->x_type, c->x, c->x_rs, x_n, i, rows, operand[0]);
-    part.x_rs = x_n, part.x_type = CK_F32;
+    staging_in(table, c->x_type, c->x, c->x_rs, i, 0, rows, c->x_n, operand[0], c->x_n);
+    part.x = operand[0], part.x_rs = c->x_n, part.x_type = CK_F32;
   }
   if (c->other) {
     const int one = c->other_rs == 0;
-    part.other = widened(j, c->other_type, c->other, c->other_rs, n, one ? 0 : i, one ? 1 : rows, operand[1]);
-    part.other_rs = one ? 0 : n, part.other_type = CK_F32;
+    staging_in(table, c->other_type, c->other, c->other_rs, one ? 0 : i, 0, one ? 1 : rows, n, operand[1], n);
+    part.other = operand[1], part.other_rs = one ? 0 : n, part.other_type = CK_F32;
   }
   part.y = operand[2], part.y_rs = n, part.y_type = CK_F32;
-  if (c->accumulate) widened(j, c->y_type, c->y, c->y_rs, n, i, rows, part.y);
+  if (c->accumulate) staging_in(table, c->y_type, c->y, c->y_rs, i, 0, rows, n, part.y, n);
   if (c->z) part.z = operand[3], part.z_rs = n, part.z_type = CK_F32;
   j->kernel(&part, 0, rows);
-  narrow_rows(j, c->y_type, part.y, c->y, c->y_rs, n, i, rows);
-  if (c->z) narrow_rows(j, c->z_type, part.z, c->z, c->z_rs, n, i, rows);
+  staging_out(table, c->y_type, part.y, n, rows, n, c->y, c->y_rs, i, 0);
+  if (c->z) staging_out(table, c->z_type, part.z, n, rows, n, c->z, c->z_rs, i, 0);
 }
 
 static void run_rows(const void *context, size_t first, size_t last) {
@@ -66,7 +57,7 @@ static void run_rows(const void *context, size_t first, size_t last) {
     j->kernel(j->call, first, last);
     return;
   }
-  for (size_t i = first; i < last; i += j->chunk) run_chunk(j, i, last - i < j->chunk ? last - i : j->chunk);
+  for (size_t i = first; i < last; i += j->chunk) run_chunk(j, i, MIN(last - i, j->chunk));
 }
 
 static int all_f32(const ck_rows *c) {
@@ -74,12 +65,12 @@ static int all_f32(const ck_rows *c) {
 }
 
 int32_t ck_rows_run(const ck_kernels *table, ck_rows_kernel kernel, const ck_rows *call, size_t threads) {
-  const size_t n = call->n ? call->n : 1, width = call->x_n > n ? call->x_n : n;
+  const size_t width = MAX(MAX(call->n, call->x_n), 1);
   const int alone = threads <= 1 || call->rows <= 1 || call->rows <= CALLER_ELEMENTS / width;
   if (!call->rows) return 0;
   job j = {.table = table, .kernel = kernel, .call = call};
   if (!all_f32(call)) {
-    j.chunk = CHUNK_ELEMENTS / width + 1, j.width = (width + 15) / 16 * 16;
+    j.chunk = CHUNK_ELEMENTS / width + 1, j.width = round_up(width, 16);
     j.scratch = ck_scratch(CK_SCRATCH_ROWS, (alone ? 1 : threads) * OPERANDS * j.chunk * j.width);
     if (!j.scratch) return -1;
   }
@@ -87,6 +78,6 @@ int32_t ck_rows_run(const ck_kernels *table, ck_rows_kernel kernel, const ck_row
   if (alone)
     run_rows(&j, 0, call->rows);
   else
-    ck_parallel(call->rows, even > least ? even : least, threads, run_rows, &j);
+    ck_parallel(call->rows, MAX(even, least), threads, run_rows, &j);
   return 0;
 }

@@ -4,9 +4,14 @@
 
 #include "../include/ck_kernels.h"
 
+// Element `offset` of elements of a type.
+static inline const void *staging_element(ck_dtype type, const void *x, size_t offset) {
+  return (const char *)x + offset * ck_dtype_size(type);
+}
+
 // Element (i, j) of rows of elements of a type.
 static inline const void *staging_at(ck_dtype type, const void *x, size_t rs, size_t i, size_t j) {
-  return (const char *)x + (i * rs + j) * ck_dtype_size(type);
+  return staging_element(type, x, i * rs + j);
 }
 
 // to[r * to_rs + c] = x(i + r, j + c) for r < m and c < n.

@@ -3,7 +3,6 @@
 #define CKERNELS_H
 
 #include "ck_types.h"
-#include "ck_image.h"
 #include "ck_cpu.h"
 #include "ck_kernels.h"
 #include "ck_drive.h"

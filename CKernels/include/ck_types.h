@@ -42,7 +42,7 @@ typedef enum ck_activation {
 // few rows at a time. A kernel with an `index` reads x itself, by x_type.
 typedef struct ck_rows {
   size_t rows, n;          // rows of n elements
-  size_t x_n;              // elements of a row of x where they are not n, else 0; reduce: always, also 1 and 0
+  size_t x_n;              // elements of a row of x: n, but for reduce
   const float *x;          // [rows, n] input
   size_t x_rs;
   const float *other;      // [rows, n] second operand, residual or additive mask; NULL where optional

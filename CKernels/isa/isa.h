@@ -16,14 +16,15 @@
 
 #include "../body/attention.h"
 #include "../body/conv.h"
-#include "../body/data.h"
 #include "../body/elementwise.h"
+
+#include "../body/data.h"
 #include "../body/gather.h"
 #include "../body/norm.h"
+#include "../body/position.h"
 #include "../body/random.h"
 #include "../body/reduce.h"
 #include "../body/slerp.h"
-#include "../body/position.h"
 
 #include "../body/groupnorm.h"
 #include "../body/image.h"

@@ -51,36 +51,26 @@ CK_INLINE float vf_reduce_add(vf a) { return a; }
 CK_INLINE float vf_reduce_max(vf a) { return a; }
 CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) { *even = a, *odd = b; }
 CK_INLINE void vf_zip(vf even, vf odd, vf *a, vf *b) { *a = even, *b = odd; }
-CK_INLINE uint32_t vf_bits_(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-CK_INLINE float vf_float_(uint32_t bits) {
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
-CK_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_float_((uint32_t)*p << 16); }
+CK_INLINE vf vf_load_bf16(const uint16_t *p) { return ck_float_((uint32_t)*p << 16); }
 CK_INLINE void vf_store_bf16(uint16_t *p, vf x) {
-  const uint32_t bits = vf_bits_(x);
+  const uint32_t bits = ck_bits_(x);
   *p = (uint16_t)((x != x ? bits | 1u << 22 : bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 // A half's bits, shifted into place, are 2^-112 of its value, denormals included: one exact product.
 CK_INLINE vf vf_load_f16(const uint16_t *p) {
   const uint32_t sign = (uint32_t)(*p & 0x8000) << 16, body = *p & 0x7FFF;
-  if (body >= 0x7C00) return vf_float_(sign | 0x7F800000 | (body & 0x3FF) << 13 | (body > 0x7C00) << 22);
-  return vf_float_(sign | vf_bits_(vf_float_(body << 13) * 0x1p112f));
+  if (body >= 0x7C00) return ck_float_(sign | 0x7F800000 | (body & 0x3FF) << 13 | (body > 0x7C00) << 22);
+  return ck_float_(sign | ck_bits_(ck_float_(body << 13) * 0x1p112f));
 }
 CK_INLINE void vf_store_f16(uint16_t *p, vf x) {
-  const uint32_t bits = vf_bits_(x), sign = bits >> 16 & 0x8000, body = bits & 0x7FFFFFFF;
+  const uint32_t bits = ck_bits_(x), sign = bits >> 16 & 0x8000, body = bits & 0x7FFFFFFF;
   uint32_t half;
   if (body > 0x7F800000)
     half = 0x7E00 | (body >> 13 & 0x3FF);
   else if (body >= 0x477FF000)  // from 65520 on the nearest half is infinity
     half = 0x7C00;
   else if (body < 0x38800000)  // denormal halves are multiples of the last place of 0.5
-    half = vf_bits_(vf_float_(body) + 0.5f) - 0x3F000000;
+    half = ck_bits_(ck_float_(body) + 0.5f) - 0x3F000000;
   else
     half = (body - 0x38000000 + 0xFFF + (body >> 13 & 1)) >> 13;
   *p = (uint16_t)(sign | half);

@@ -36,7 +36,7 @@ static int multiply(const ck_kernels *table) {
 static int normalise(const ck_kernels *table) {
   float x[N], y[N], length = 0;  // [N]
   for (int i = 0; i < N; i++) x[i] = (float)(i - 4);
-  ck_rows call = {.rows = 1, .n = N, .x = x, .x_rs = N, .y = y, .y_rs = N, .epsilon = 1e-12f};
+  ck_rows call = {.rows = 1, .n = N, .x_n = N, .x = x, .x_rs = N, .y = y, .y_rs = N, .epsilon = 1e-12f};
   if (ck_rows_run(table, table->f32_l2norm, &call, 1) != 0) return 1;
   for (int i = 0; i < N; i++) length += y[i] * y[i];
   return fabsf(length - 1) > 1e-5f;

@@ -24,7 +24,7 @@ static operand *maybe(test *t, int32_t fields, int32_t always, int32_t sometimes
 static ck_rows make_call(test *t, int32_t fields, ck_dtype type, size_t rows, size_t n, rows_case *c) {
   const size_t x_n = n, y_n = fields & REDUCES ? 1 : n;
   size_t x_rows = fields & TABLE ? TABLE_ROWS : rows;
-  ck_rows call = {.rows = rows, .n = y_n, .x_n = fields & REDUCES ? x_n : 0, .scale = 1, .diagonal = CK_NO_DIAGONAL};
+  ck_rows call = {.rows = rows, .n = y_n, .x_n = x_n, .scale = 1, .diagonal = CK_NO_DIAGONAL};
   c->index = 0;
   if (fields & TABLE) {
     c->index = indices(t, rows);

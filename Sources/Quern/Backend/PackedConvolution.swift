@@ -1,12 +1,7 @@
 /// What a convolution does to positions; its channels and kernel are those of its weights.
 public struct Convolution: Sendable, Hashable {
   /// One number for each spatial axis.
-  public struct Pair: Sendable, Hashable, ExpressibleByIntegerLiteral, CustomStringConvertible {
-    public var height, width: Int
-    public init(height: Int, width: Int) { (self.height, self.width) = (height, width) }
-    public init(integerLiteral value: Int) { self.init(height: value, width: value) }
-    public var description: String { "\(height)x\(width)" }
-  }
+  public typealias Pair = ImageSize
 
   /// Zeros around an image; of a transposed convolution, what is cut off its result.
   public struct Padding: Sendable, Hashable, ExpressibleByIntegerLiteral {

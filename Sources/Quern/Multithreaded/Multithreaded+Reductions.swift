@@ -12,15 +12,10 @@ extension MultithreadedBackend {
       (call.y, call.y_type) = (y.pointer, y.dataType.code)
       return ck_reduce_columns(table.pointer, &call, threads)
     }
-    if columns == 0 {
-      for i in 0..<rows { y.store(reduction.ofNothing, at: i) }
-      return
-    }
     let results = y.reinterpreted(offset: 0, shape: Shape(rows, 1), strides: Shape(1, 1))
-    let done = run(table.kernels.f32_reduce, x, into: results) { call in
-      (call.x_n, call.variant) = (columns, reduction.code)
+    if !run(table.kernels.f32_reduce, x, into: results, configure: { $0.variant = reduction.code }) {
+      handOn(.reduce).reduce(reduction, x, along: direction, into: y)
     }
-    if !done { handOn(.reduce).reduce(reduction, x, along: direction, into: y) }
   }
 
   public func cumulativeSum(_ x: TensorView, into y: MutableTensor) {

@@ -40,7 +40,7 @@ public struct MultithreadedBackend: Backend {
     configure: (inout ck_rows) -> Void = { _ in }
   ) -> Bool {
     var call = ck_rows()
-    (call.rows, call.n) = (y.shape[0], y.shape[1])
+    (call.rows, call.n, call.x_n) = (y.shape[0], y.shape[1], x.shape[1])
     (call.x, call.x_rs, call.x_type) = (x.pointer, x.strides[0], x.dataType.code)
     if let other {
       (call.other, call.other_rs, call.other_type) = (other.pointer, other.strides[0], other.dataType.code)

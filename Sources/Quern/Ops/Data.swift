@@ -80,8 +80,9 @@ extension Check {
 
   /// The rows of an interpolation between a and b.
   fileprivate func ends(
-    _ a: TensorView, _ b: TensorView, _ y: MutableTensor
+    _ a: TensorView, _ b: TensorView, fraction: Float = 0, _ y: MutableTensor
   ) throws(QuernError) -> (TensorView, TensorView, MutableTensor) {
+    try require(fraction.isFinite, "the fraction is \(fraction); it is finite")
     let (a, y) = try pair(a, y)
     return (a, try second(b, "b", of: y, repeats: true, mayBeSame: true), y)
   }
@@ -193,8 +194,7 @@ extension Context {
     _ a: TensorView, _ b: TensorView, fraction: Float, into y: MutableTensor
   ) throws(QuernError) {
     let check = Check(operation: .lerp)
-    let (a, b, y) = try check.ends(a, b, y)
-    try check.require(fraction.isFinite, "the fraction is \(fraction); it is finite")
+    let (a, b, y) = try check.ends(a, b, fraction: fraction, y)
     runner(.lerp, a.types, b.types, y.types).lerp(a, b, fraction: fraction, into: y)
   }
 
@@ -211,8 +211,7 @@ extension Context {
     _ a: TensorView, _ b: TensorView, fraction: Float, into y: MutableTensor
   ) throws(QuernError) {
     let check = Check(operation: .slerp)
-    let (a, b, y) = try check.ends(a, b, y)
-    try check.require(fraction.isFinite, "the fraction is \(fraction); it is finite")
+    let (a, b, y) = try check.ends(a, b, fraction: fraction, y)
     runner(.slerp, a.types, b.types, y.types).slerp(a, b, fraction: fraction, into: y)
   }
 }

@@ -15,9 +15,12 @@ public protocol ImageOperations {
 }
 
 /// A pair of figures for the rows and the columns of an image.
-public struct ImageSize: Sendable, Hashable {
+public struct ImageSize: Sendable, Hashable, ExpressibleByIntegerLiteral, CustomStringConvertible {
   public var height, width: Int
   public init(_ height: Int, _ width: Int) { (self.height, self.width) = (height, width) }
+  public init(height: Int, width: Int) { self.init(height, width) }
+  public init(integerLiteral value: Int) { self.init(value, value) }
+  public var description: String { "\(height)x\(width)" }
 }
 
 /// The windows of a pooling operation, as PyTorch's `MaxPool2d` and `AvgPool2d` place them with `ceil_mode` off:
@@ -76,14 +79,11 @@ public struct ImageMargins: Sendable, Hashable {
 }
 
 extension ImageLayout {
-  func channels(_ shape: Shape) -> Int { self == .channelsLast ? shape[3] : shape[1] }
-  func size(_ shape: Shape) -> ImageSize {
-    self == .channelsLast ? ImageSize(shape[1], shape[2]) : ImageSize(shape[2], shape[3])
-  }
+  func channels(_ shape: Shape) -> Int { shape[channels] }
+  func size(_ shape: Shape) -> ImageSize { ImageSize(shape[height], shape[width]) }
   /// The shape of `batch` images.
   public func shape(batch: Int, channels: Int, _ size: ImageSize) -> Shape {
-    self == .channelsLast
-      ? Shape(batch, size.height, size.width, channels) : Shape(batch, channels, size.height, size.width)
+    shape(batch: batch, height: size.height, width: size.width, channels: channels)
   }
 }
 
