@@ -55,10 +55,12 @@ void CK_NAME(f32_layernorm)(const ck_rows *call, size_t first, size_t last) {
   for (size_t i = first; n && i < last; i++) {
     const float *x = call->x + i * call->x_rs, *other = call->other ? call->other + i * call->other_rs : 0;  // [n]
     float *y = call->y + i * call->y_rs, *sums = call->z ? call->z + i * call->z_rs : y;
+    const float *next = x + call->x_rs;
     const vf mean = vf_div(vf_set1(norm_first_(NORM_VALUE_, x, other, sums, n)), vf_set1((float)n));
     if (other) x = sums;
     const vf r = norm_reciprocal_(norm_sum_(NORM_DEVIATION_, x, 0, y, n, mean), n, call->epsilon);
 #define STEP(j, lanes)                                                 \
+  row_fetch_(next + j, 0);                                             \
   vf t = vf_mul(vf_sub(row_load_(x + j, lanes), mean), r);             \
   if (call->weight) t = vf_mul(t, row_load_(call->weight + j, lanes)); \
   if (call->bias) t = vf_add(t, row_load_(call->bias + j, lanes));     \
@@ -73,9 +75,11 @@ void CK_NAME(f32_rmsnorm)(const ck_rows *call, size_t first, size_t last) {
   for (size_t i = first; n && i < last; i++) {
     const float *x = call->x + i * call->x_rs, *other = call->other ? call->other + i * call->other_rs : 0;  // [n]
     float *y = call->y + i * call->y_rs, *sums = call->z ? call->z + i * call->z_rs : y;
+    const float *next = x + call->x_rs;
     const vf r = norm_reciprocal_(norm_first_(NORM_SQUARE_, x, other, sums, n), n, call->epsilon);
     if (other) x = sums;
 #define STEP(j, lanes)                                                 \
+  row_fetch_(next + j, 0);                                             \
   vf t = vf_mul(row_load_(x + j, lanes), r);                           \
   if (call->weight) t = vf_mul(t, row_load_(call->weight + j, lanes)); \
   row_store_(y + j, t, lanes);

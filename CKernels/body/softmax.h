@@ -1,6 +1,9 @@
 // y = softmax(s), s = scale x + other, over the columns j <= i + diagonal; the columns beyond are 0, a row of -inf is zeros.
-// Loop order: rows; in a row max(s), then e = exp(s - max) and its sum, then e times 1 / sum, all from L1. s is computed twice.
-// Column j belongs to partial sum j mod (4 VL), as in norm.h.
+// Loop order: rows; in a row blocks that fit L1, each max(s), then e = exp(s - max so far) and its sum; then the blocks from the
+// last back, times exp(max then - max) / sum, as an online softmax does (Milakov and Gimelshein, arXiv 1805.02867). The next
+// block is fetched during the exponentials. Column j belongs to partial sum j mod (4 VL) of its block, as in norm.h.
+#define SOFTMAX_BLOCK_ 2048  // columns, or 1/64 of a longer row
+#define SOFTMAX_BLOCKS_ 64
 
 CK_INLINE vf softmax_score_(vf scale, const float *x, const float *other, size_t lanes) {
   const vf s = row_load_(x, lanes);
@@ -31,6 +34,7 @@ CK_INLINE float softmax_exp_(vf scale, const float *x, const float *other, vf ba
   for (; j + 4 * VL <= n; j += 4 * VL)
     for (size_t v = 0; v < 4; v++) {
       const size_t at = j + v * VL;
+      row_fetch_(x + at, SOFTMAX_BLOCK_);
       const vf e = vf_exp_nonpositive_(vf_sub(softmax_score_(scale, x + at, other ? other + at : 0, VL), base));
       vf_store(y + at, e);
       sum[v] = vf_add(sum[v], e);
@@ -44,14 +48,34 @@ CK_INLINE float softmax_exp_(vf scale, const float *x, const float *other, vf ba
   return vf_reduce_add(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
 }
 
+CK_INLINE float softmax_exp_of_(float x) {
+  float e;
+  vf_store_n(&e, vf_exp_nonpositive_(vf_set1(x)), 1);
+  return e;
+}
+
 // One row; `other` NULL is a constant at one of the two calls.
 CK_INLINE void softmax_row_(vf scale, const float *x, const float *other, float *y, size_t seen, size_t n) {
-  const float top = softmax_max_(scale, x, other, seen);
-  const float sum = softmax_exp_(scale, x, other, vf_set1(top == -INFINITY ? 0 : top), y, seen);
-  const vf r = vf_set1(sum == 0 ? 0 : 1 / sum);
-#define STEP(j, lanes) row_store_(y + j, vf_mul(row_load_(y + j, lanes), r), lanes);
-  ROW_COLUMNS_(seen, STEP);
+  const size_t even = (seen + SOFTMAX_BLOCKS_ - 1) / SOFTMAX_BLOCKS_, block = even > SOFTMAX_BLOCK_ ? even : SOFTMAX_BLOCK_;
+  float top = -INFINITY, sum = 0, tops[SOFTMAX_BLOCKS_];  // tops: what was subtracted in a block
+  size_t blocks = 0;
+  for (size_t j = 0; j < seen; j += block, blocks++) {
+    const size_t columns = CK_MIN(seen - j, block);
+    const float before = top, own = softmax_max_(scale, x + j, other ? other + j : 0, columns);
+    top = own > top ? own : top;
+    tops[blocks] = top;
+    const float base = top == -INFINITY ? 0 : top;
+    const float e = softmax_exp_(scale, x + j, other ? other + j : 0, vf_set1(base), y + j, columns);
+    sum = sum * (before == top ? 1 : softmax_exp_of_(before - top)) + e;
+  }
+  for (size_t i = blocks; i-- > 0;) {
+    const size_t j = i * block, columns = CK_MIN(seen - j, block);
+    float *part = y + j;
+    const vf r = vf_set1(sum == 0 ? 0 : (tops[i] == top ? 1 : softmax_exp_of_(tops[i] - top)) / sum);
+#define STEP(c, lanes) row_store_(part + c, vf_mul(row_load_(part + c, lanes), r), lanes);
+    ROW_COLUMNS_(columns, STEP);
 #undef STEP
+  }
   for (size_t j = seen; j < n; j++) y[j] = 0;
 }
 

@@ -191,12 +191,11 @@ static void run_entry(const plan *p, size_t z, size_t threads, float *b_scratch,
     run_region(&(region){p, z, 0, call->n, call->packed ? call->packed : call->b, nr * call->k, 0, pieces}, threads);
     return;
   }
-  const void *b = staging_element(call->b_type, call->b, z * call->b_bs);
+  const void *b = call->packed ? call->packed : staging_element(call->b_type, call->b, z * call->b_bs);
   if (p->in_place) run_region(&(region){p, z, 0, p->in_place, b, nr, call->b_rs, pieces}, threads);
   for (size_t j = p->in_place; j < call->n; j += p->chunk) {
-    packing chunk = {p->table, MIN(p->chunk, call->n - j), call->k, call->b_type, 0, call->b_rs, call->b_cs, b_scratch};
-    chunk.b = call->packed ? staging_element(call->b_type, call->packed, j * call->k)
-                           : staging_element(call->b_type, b, j * call->b_cs);
+    const void *from = staging_element(call->b_type, b, j * (call->packed ? call->k : call->b_cs));
+    packing chunk = {p->table, MIN(p->chunk, call->n - j), call->k, call->b_type, from, call->b_rs, call->b_cs, b_scratch};
     run_packing(&chunk, call->packed ? widen_panels : pack_panels, threads);
     run_region(&(region){p, z, j, chunk.n, b_scratch, nr * call->k, 0, pieces}, threads);
   }

@@ -3,7 +3,7 @@
 //   *_n(p, n)        touches only the first n of VL lanes, n in 0 ... VL; a load fills the others with zeros
 //   vf_min, vf_max   return the SECOND operand where either is NaN, as the x86 instructions do
 //   vf_scalef(x, e)  x * 2^e for integral e in [-252, 254], one rounding into the denormals at most
-//   vf_scalen(x, e)  the same for e in [-126, 127], in one multiplication
+//   vf_shift23(a)    the float whose bits are those of a, 23 places up
 //   vf_unzip, vf_zip the elements of a, b at even and at odd places, in order; and back
 //   vf_nan(x)        where x is NaN
 //   vf_load_2(p)     p[0], p[2], p[4], ...: reads 2 VL elements
@@ -56,7 +56,7 @@ CK_INLINE vf vf_scalef(vf x, vf e) {
   __m256i n = _mm256_cvtps_epi32(e), half = _mm256_srai_epi32(n, 1);
   return vf_mul(vf_mul(x, vf_pow2_(half)), vf_pow2_(_mm256_sub_epi32(n, half)));
 }
-CK_INLINE vf vf_scalen(vf x, vf e) { return vf_mul(x, vf_pow2_(_mm256_cvtps_epi32(e))); }
+CK_INLINE vf vf_shift23(vf a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 23)); }
 CK_INLINE float vf_reduce_add(vf a) {
   __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   x = _mm_add_ps(x, _mm_movehl_ps(x, x));

@@ -35,7 +35,7 @@ CK_INLINE vm vf_nan(vf a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
 CK_INLINE uint32_t vf_bits(vm m) { return m; }
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
 CK_INLINE vf vf_scalef(vf x, vf e) { return _mm512_scalef_ps(x, e); }
-CK_INLINE vf vf_scalen(vf x, vf e) { return _mm512_scalef_ps(x, e); }
+CK_INLINE vf vf_shift23(vf a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 23)); }
 CK_INLINE float vf_reduce_add(vf a) { return _mm512_reduce_add_ps(a); }
 CK_INLINE float vf_reduce_max(vf a) { return _mm512_reduce_max_ps(a); }
 CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) {

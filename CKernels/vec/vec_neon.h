@@ -53,7 +53,7 @@ CK_INLINE vf vf_scalef(vf x, vf e) {
   int32x4_t n = vcvtnq_s32_f32(e), half = vshrq_n_s32(n, 1);
   return vf_mul(vf_mul(x, vf_pow2_(half)), vf_pow2_(vsubq_s32(n, half)));
 }
-CK_INLINE vf vf_scalen(vf x, vf e) { return vf_mul(x, vf_pow2_(vcvtnq_s32_f32(e))); }
+CK_INLINE vf vf_shift23(vf a) { return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(a), 23)); }
 CK_INLINE float vf_reduce_add(vf a) { return vaddvq_f32(a); }
 CK_INLINE float vf_reduce_max(vf a) { return vmaxvq_f32(a); }
 CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) { *even = vuzp1q_f32(a, b), *odd = vuzp2q_f32(a, b); }

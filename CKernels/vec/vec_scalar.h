@@ -46,7 +46,7 @@ CK_INLINE vf vf_scalef(vf x, vf e) {
   int32_t n = vf_integer_(e), half = n >> 1;
   return x * vf_pow2_(half) * vf_pow2_(n - half);
 }
-CK_INLINE vf vf_scalen(vf x, vf e) { return x * vf_pow2_(vf_integer_(e)); }
+CK_INLINE vf vf_shift23(vf a) { return ck_float_(ck_bits_(a) << 23); }
 CK_INLINE float vf_reduce_add(vf a) { return a; }
 CK_INLINE float vf_reduce_max(vf a) { return a; }
 CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) { *even = a, *odd = b; }

@@ -36,14 +36,14 @@ import Testing
 
   @Test func plainCProgramsCanUseTheKernels() throws {
     let output = try BuiltProgram("CSmoke").run()
-    #expect(output.status == 0, "\(output.standardOutput)")
+    #expect(output.status == 0, "\(output.standardOutput)\(output.standardError)")
     for isa in ISA.available { #expect(output.standardOutput.contains("\(isa.rawValue) ok")) }
   }
 
   /// `make test-neon` and `make test-cpus` run the same program on processors that are not at hand.
   @Test func everyKernelAgreesWithNaiveLoopsInC() throws {
     let output = try BuiltProgram("CTests").run()
-    #expect(output.status == 0, "\(output.standardOutput)")
+    #expect(output.status == 0, "\(output.standardOutput)\(output.standardError)")
     for isa in ISA.available { #expect(output.standardOutput.contains("\(isa.rawValue) ok")) }
   }
 
@@ -51,7 +51,7 @@ import Testing
     for isa in ISA.available {
       let output = try BuiltProgram("CTests").run(
         ["--expect", isa.rawValue, "f32_add"], environment: ["QUERN_MAX_ISA": isa.rawValue])
-      #expect(output.status == 0, "\(output.standardOutput)")
+      #expect(output.status == 0, "\(output.standardOutput)\(output.standardError)")
     }
   }
 }

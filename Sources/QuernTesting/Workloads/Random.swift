@@ -5,12 +5,12 @@ extension Workload {
     _ distribution: RandomDistribution, _ shape: RowShape, key: RandomKey = RandomKey(seed: 1), name: String? = nil,
     operands: Operands
   ) throws -> Workload {
+    let name = name ?? "\(distribution.rawValue) \(shape) offset=\(key.offset)"
     let workload = random(
-      distribution, name ?? "\(distribution.rawValue) \(shape) offset=\(key.offset)", operands,
-      keys: [key], output: try operands.make(Shape(shape.rows, shape.n)))
+      distribution, name, operands, keys: [key], output: try operands.make(Shape(shape.rows, shape.n)))
     workload.sampling = Sampling(rows: shape.rows, work: 50 * Double(shape.n)) { rows in
       random(
-        distribution, workload.name, operands, keys: rows.map { key.advanced(by: $0 * shape.n) },
+        distribution, name, operands, keys: rows.map { key.advanced(by: $0 * shape.n) },
         output: try MutableTensor(zeros: Shape(rows.count, shape.n), dataType: operands.dataType))
     }
     return workload
