@@ -119,25 +119,11 @@ static __attribute__((noinline)) void gemm_finish_(const ck_gemm_block *g, size_
   CK_WITH_ACTIVATION(g->activation, gemm_finish_as_, g, i, j, m, n, tile, tile_rs);
 }
 
-// Rows [i, i + m) by the panels from column j on; m and panels constant.
-CK_INLINE void gemm_rows_(const size_t m, const size_t panels, const ck_gemm_block *g, size_t i, size_t j,
-                          enum gemm_exit_ leave) {
-  const size_t vectors = panels * GEMM_NRV, width = panels * GEMM_NR;
-  const float *b = g->b + j / GEMM_NR * g->b_panel;
+// Accumulators of rows [i, i + m) by `panels` panels from column j on, to C.
+CK_INLINE void gemm_leave_(const size_t m, const size_t panels, const ck_gemm_block *g, size_t i, size_t j, enum gemm_exit_ leave,
+                           const vf *acc) {
+  const size_t vectors = panels * GEMM_NRV, width = panels * GEMM_NR, n = CK_MIN(width, g->n - j);
   float *c = g->c + i * g->c_rs + j;
-  vf acc[GEMM_ACCUMULATORS_];
-#pragma clang loop unroll(full)
-  for (size_t t = 0; t < m * vectors; t++) acc[t] = vf_zero();
-#pragma clang loop unroll(full)
-  for (size_t r = 0; r < m; r++) __builtin_prefetch(c + r * g->c_rs, 1);
-  if (g->a_packed)
-    gemm_tile_(m, vectors, g->k, g->a + i * g->k, 1, GEMM_MR, b, GEMM_NR, g->b_panel, acc);
-  else if (g->b_ks)
-    gemm_tile_(m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, 1, b, g->b_ks, GEMM_NR, acc);
-  else
-    gemm_tile_(m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, 1, b, GEMM_NR, g->b_panel, acc);
-
-  const size_t n = CK_MIN(width, g->n - j);
   if (leave != GEMM_FINISH_ && n == width) {
 #pragma clang loop unroll(full)
     for (size_t t = 0; t < m * vectors; t++) {
@@ -150,6 +136,26 @@ CK_INLINE void gemm_rows_(const size_t m, const size_t panels, const ck_gemm_blo
 #pragma clang loop unroll(full)
   for (size_t t = 0; t < m * vectors; t++) vf_store(tile + t * VL, acc[t]);
   gemm_finish_(g, i, j, m, n, tile, width);
+}
+
+// Rows [i, i + m) by the panels from column j on; m and panels constant.
+CK_INLINE void gemm_rows_(const size_t m, const size_t panels, const ck_gemm_block *g, size_t i, size_t j,
+                          enum gemm_exit_ leave) {
+  const size_t vectors = panels * GEMM_NRV;
+  const float *b = (const float *)g->b + j / GEMM_NR * g->b_panel;
+  float *c = g->c + i * g->c_rs + j;
+  vf acc[GEMM_ACCUMULATORS_];
+#pragma clang loop unroll(full)
+  for (size_t t = 0; t < m * vectors; t++) acc[t] = vf_zero();
+#pragma clang loop unroll(full)
+  for (size_t r = 0; r < m; r++) __builtin_prefetch(c + r * g->c_rs, 1);
+  if (g->a_packed)
+    gemm_tile_(m, vectors, g->k, g->a + i * g->k, 1, GEMM_MR, b, GEMM_NR, g->b_panel, acc);
+  else if (g->b_ks)
+    gemm_tile_(m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, 1, b, g->b_ks, GEMM_NR, acc);
+  else
+    gemm_tile_(m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, 1, b, GEMM_NR, g->b_panel, acc);
+  gemm_leave_(m, panels, g, i, j, leave, acc);
 }
 
 // The rows left below the full tiles, 1 ... GEMM_MR - 1 of them: one instance a count, several panels at once when few.
@@ -186,7 +192,7 @@ static __attribute__((noinline)) void gemm_rest_(const ck_gemm_block *g, size_t 
 
 // The full row tiles of one panel. Where K is sliced the next panel's slice lies elsewhere, so it is fetched a share a tile.
 CK_INLINE void gemm_column_(const ck_gemm_block *g, size_t full, size_t j, enum gemm_exit_ leave) {
-  const float *next = g->b + (j / GEMM_NR + 1) * g->b_panel;
+  const float *next = (const float *)g->b + (j / GEMM_NR + 1) * g->b_panel;
   const int fetch = !g->b_ks && g->b_panel != g->k * GEMM_NR && j + GEMM_NR < g->n;
   const size_t share = fetch ? g->k * GEMM_NR / (full / GEMM_MR + 1) / 16 + 1 : 0;
   for (size_t i = 0; i < full; i += GEMM_MR) {
@@ -195,9 +201,13 @@ CK_INLINE void gemm_column_(const ck_gemm_block *g, size_t full, size_t j, enum 
   }
 }
 
-void CK_NAME(f32_gemm_block)(const ck_gemm_block *g) {
+CK_INLINE enum gemm_exit_ gemm_exit_of_(const ck_gemm_block *g) {
   const int bare = g->alpha == 1 && !g->bias && !g->residual && g->activation == CK_IDENTITY;
-  const enum gemm_exit_ leave = bare && g->beta == 0 ? GEMM_STORE_ : bare && g->beta == 1 ? GEMM_ADD_ : GEMM_FINISH_;
+  return bare && g->beta == 0 ? GEMM_STORE_ : bare && g->beta == 1 ? GEMM_ADD_ : GEMM_FINISH_;
+}
+
+void CK_NAME(f32_gemm_block)(const ck_gemm_block *g) {
+  const enum gemm_exit_ leave = gemm_exit_of_(g);
   const size_t full = g->m / GEMM_MR * GEMM_MR, rest = g->m - full, group = rest ? GEMM_PANELS_(rest) : 1;
   for (size_t j = 0; j < g->n; j += group * GEMM_NR) {
     const size_t panels = CK_MIN(group, (g->n - j + GEMM_NR - 1) / GEMM_NR);

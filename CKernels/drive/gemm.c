@@ -25,6 +25,7 @@ enum {
   MOST_ROWS_IN_PLACE = 12,  // rows that do not repay packing B; more where its rows lie near each other
   MOST_ROWS_IN_PLACE_NEAR = 48,
   NEAR_STRIDE = 512,
+  MOST_ROWS_STREAMED = 16,  // rows that do not repay widening packed B first
 };
 
 // What every entry of a call shares.
@@ -35,6 +36,7 @@ typedef struct plan {
   size_t rows, columns;   // of a block
   size_t in_place;        // leading columns of unpacked B that are read in place
   size_t chunk;           // columns of B packed at a time
+  int streamed;           // packed B that is not f32 is read as it is
   size_t packed_a;        // floats of a block's packed A slice, 0 where A is read in place
   size_t widened_a;       // floats of a block's A slice as f32, 0 where it is f32
   size_t kept_c;          // floats of a block of C that is not f32
@@ -47,7 +49,8 @@ typedef struct plan {
 typedef struct region {
   const plan *plan;
   size_t z, j, n;
-  const float *b;        // packed panels from column j on, or B in place from there
+  const void *b;         // packed panels from column j on, or B in place from there
+  ck_dtype b_type;
   size_t b_panel, b_ks;  // floats from panel to panel; row stride in place, 0 for packed panels
   float *pieces;         // scratch by participant
 } region;
@@ -99,7 +102,13 @@ static void pack_panels(const void *context, size_t first, size_t last) {
 static void widen_panels(const void *context, size_t first, size_t last) {
   const packing *p = context;
   const size_t panel = p->table->gemm_nr * p->k;
-  p->table->f32_widen(p->type, (last - first) * panel, staging_element(p->type, p->b, first * panel), p->packed + first * panel);
+  const char *from = (const char *)p->b + ck_packed_bytes(p->type, first * panel);
+  float *to = p->packed + first * panel;
+  if (p->type < CK_DTYPE_COUNT)
+    p->table->f32_widen(p->type, (last - first) * panel, from, to);
+  else
+    for (; first < last; first++, from += ck_packed_bytes(p->type, panel), to += panel)
+      p->table->f32_unpack(p->type, p->k, from, to);
 }
 
 static void run_packing(const packing *p, ck_task task, size_t threads) {
@@ -139,6 +148,7 @@ static void run_block(const region *r, size_t index) {
       .n = MIN(p->columns, r->n - j),
       .a_rs = call->a_rs,
       .a_packed = p->packed_a != 0,
+      .b_type = r->b_type,
       .b_panel = r->b_panel,
       .b_ks = r->b_ks,
       .alpha = call->k ? call->alpha : 0,
@@ -164,11 +174,11 @@ static void run_block(const region *r, size_t index) {
       slice = widened_a, rs = block.a_rs = block.k, cs = 1;
     }
     block.a = p->packed_a ? packed_a : slice;
-    block.b = r->b + j / nr * r->b_panel + k * b_ks;
+    block.b = (const char *)r->b + ck_packed_bytes(r->b_type, j / nr * r->b_panel + k * b_ks);
     if (p->packed_a) table->f32_gemm_pack_a(block.m, block.k, slice, rs, cs, packed_a);
     if (k + block.k == call->k)
       block.bias = bias, block.residual = residual, block.residual_rs = residual_rs, block.activation = call->activation;
-    table->f32_gemm_block(&block);
+    (r->b_type == CK_F32 ? table->f32_gemm_block : table->f32_gemm_stream)(&block);
     block.beta = 1;
   }
   if (p->kept_c) staging_out(table, call->c_type, kept_c, block.n, block.m, block.n, c, call->c_rs, 0, 0);
@@ -187,17 +197,18 @@ static void run_region(const region *r, size_t threads) {
 static void run_entry(const plan *p, size_t z, size_t threads, float *b_scratch, float *pieces) {
   const ck_gemm *call = p->call;
   const size_t nr = p->table->gemm_nr;
-  if ((call->packed && call->b_type == CK_F32) || !call->k) {
-    run_region(&(region){p, z, 0, call->n, call->packed ? call->packed : call->b, nr * call->k, 0, pieces}, threads);
+  if ((call->packed && call->b_type == CK_F32) || !call->k || p->streamed) {
+    const void *b = call->packed ? call->packed : call->b;
+    run_region(&(region){p, z, 0, call->n, b, p->streamed ? call->b_type : CK_F32, nr * call->k, 0, pieces}, threads);
     return;
   }
   const void *b = call->packed ? call->packed : staging_element(call->b_type, call->b, z * call->b_bs);
-  if (p->in_place) run_region(&(region){p, z, 0, p->in_place, b, nr, call->b_rs, pieces}, threads);
+  if (p->in_place) run_region(&(region){p, z, 0, p->in_place, b, CK_F32, nr, call->b_rs, pieces}, threads);
   for (size_t j = p->in_place; j < call->n; j += p->chunk) {
-    const void *from = staging_element(call->b_type, b, j * (call->packed ? call->k : call->b_cs));
+    const void *from = (const char *)b + ck_packed_bytes(call->b_type, j * (call->packed ? call->k : call->b_cs));
     packing chunk = {p->table, MIN(p->chunk, call->n - j), call->k, call->b_type, from, call->b_rs, call->b_cs, b_scratch};
     run_packing(&chunk, call->packed ? widen_panels : pack_panels, threads);
-    run_region(&(region){p, z, j, chunk.n, b_scratch, nr * call->k, 0, pieces}, threads);
+    run_region(&(region){p, z, j, chunk.n, b_scratch, CK_F32, nr * call->k, 0, pieces}, threads);
   }
 }
 
@@ -229,9 +240,11 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   const int by_entry = threads > 1 && work < BATCH_WORK && call->batch >= threads && work * call->batch >= CALLER_WORK;
   if (!by_entry && work < CALLER_WORK) threads = 1;
 
-  plan p = {.table = table, .call = call, .slice = balanced(k, table->gemm_kc, 4)};
+  plan p = {.table = table, .call = call, .slice = balanced(k, table->gemm_kc, CK_QUANT_ROWS)};
   const size_t nr = table->gemm_nr;
-  const int unpacked = k && !(call->packed && call->b_type == CK_F32);  // as floats in panels
+  const int in_panels = call->packed && (call->a_cs == 1 || call->a_type != CK_F32);
+  p.streamed = k && in_panels && call->b_type != CK_F32 && call->m <= MOST_ROWS_STREAMED;
+  const int unpacked = k && !p.streamed && !(call->packed && call->b_type == CK_F32);  // as floats in panels
   const size_t most_rows = call->b_rs <= NEAR_STRIDE ? MOST_ROWS_IN_PLACE_NEAR : MOST_ROWS_IN_PLACE;
   const int readable = unpacked && call->b_type == CK_F32 && call->b_cs == 1;
   if (readable && call->a_cs == 1 && call->m <= most_rows) p.in_place = n / nr * nr;

@@ -11,7 +11,7 @@ typedef struct ck_gemm {
   size_t a_bs, a_rs, a_cs;
   const float *b;  // [batch, k, n]: element (z, p, j) at b[z * b_bs + p * b_rs + j * b_cs]; unused with `packed`
   size_t b_bs, b_rs, b_cs;
-  const float *packed;  // ck_f32_pack_b output shared by every batch, or NULL
+  const void *packed;  // panels of b_type, as ck_f32_pack_b makes them, shared by every batch; or NULL
   float *c;             // [batch, m, n], unit column stride
   size_t c_bs, c_rs;
   float alpha, beta;

@@ -15,8 +15,25 @@ typedef enum ck_isa {
 } ck_isa;
 
 // How elements are stored. Kernels compute in f32: drivers and typed loads widen on the way in and round once on the way out.
-typedef enum ck_dtype { CK_F32 = 0, CK_BF16 = 1, CK_F16 = 2, CK_DTYPE_COUNT = 3 } ck_dtype;
+typedef enum ck_dtype {
+  CK_F32 = 0,
+  CK_BF16 = 1,
+  CK_F16 = 2,
+  CK_DTYPE_COUNT = 3,  // types of elements: the rest are of packed weights alone
+  CK_Q8_0 = 3,
+  CK_Q4_0 = 4,
+} ck_dtype;
 static inline size_t ck_dtype_size(ck_dtype type) { return type == CK_F32 ? 4 : 2; }
+
+// Packed weights: panels [n/NR][k][NR]. Q8_0 and Q4_0 cut a panel into blocks of CK_QUANT_ROWS rows, of ggml's values: a scale a
+// column in f16 [NR], then w = scale q with q int8 [32][NR]; or w = scale (q - 8) with the 4-bit q of row p at bits 4 (p / 4) of
+// word p % 4 of its column, uint32 [4][NR].
+#define CK_QUANT_ROWS 32
+static inline size_t ck_packed_bytes(ck_dtype type, size_t elements) {
+  return type == CK_Q8_0   ? elements / CK_QUANT_ROWS * 34
+         : type == CK_Q4_0 ? elements / CK_QUANT_ROWS * 18
+                           : elements * ck_dtype_size(type);
+}
 
 // The table of one instruction set, in ck_kernels.h.
 typedef struct ck_kernels ck_kernels;
@@ -72,7 +89,8 @@ typedef struct ck_gemm_block {
   const float *a;         // a_packed: [m/MR][k][MR] zero-padded; else element (i, p) at a[i * a_rs + p]
   size_t a_rs;
   int32_t a_packed;
-  const float *b;         // b_ks 0: [n/NR] panels of [k][NR], zero-padded in n; panel j at b + j * b_panel
+  const void *b;          // b_ks 0: [n/NR] panels of [k][NR], zero-padded in n; panel j at element j * b_panel
+  ck_dtype b_type;        // f32 for f32_gemm_block, any other for f32_gemm_stream
   size_t b_panel;
   size_t b_ks;            // else B in place: n a multiple of NR, b_panel NR, rows b_ks apart; A must not be packed
   float *c;               // [m, n]

@@ -8,6 +8,7 @@
 //   vf_nan(x)        where x is NaN
 //   vf_load_2(p)     p[0], p[2], p[4], ...: reads 2 VL elements
 //   vf_gather(p, i)  p[i[0]], p[i[1]], ...: reads VL indices
+//   vf_load_s8(p)    VL int8; vf_nibble(p, i) bits 4 i ... 4 i + 3 of VL uint32, times 16^i but for i = 7
 //   *_bf16, *_f16    the same from or to 16-bit elements; stores round to nearest even, NaN stays NaN
 #include <immintrin.h>
 
@@ -93,6 +94,11 @@ CK_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_from_bf16_(_mm_loadu_si
 CK_INLINE vf vf_load_n_bf16(const uint16_t *p, size_t n) { return vf_from_bf16_(vf_load16_n_(p, n)); }
 CK_INLINE vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 CK_INLINE vf vf_load_n_f16(const uint16_t *p, size_t n) { return _mm256_cvtph_ps(vf_load16_n_(p, n)); }
+CK_INLINE vf vf_load_s8(const void *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p))); }
+CK_INLINE vf vf_nibble(const void *p, int i) {
+  const __m256i x = _mm256_loadu_si256(p);
+  return _mm256_cvtepi32_ps(i < 7 ? _mm256_and_si256(x, _mm256_set1_epi32(15 << 4 * i)) : _mm256_srli_epi32(x, 28));
+}
 CK_INLINE void vf_store_bf16(uint16_t *p, vf x) { _mm_storeu_si128((__m128i *)p, vf_to_bf16_(x)); }
 CK_INLINE void vf_store_f16(uint16_t *p, vf x) { _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)); }
 CK_INLINE void vf_store_n_bf16(uint16_t *p, vf x, size_t n) {

@@ -59,6 +59,11 @@ CK_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_from_bf16_(_mm256_loadu
 CK_INLINE vf vf_load_n_bf16(const uint16_t *p, size_t n) { return vf_from_bf16_(_mm256_maskz_loadu_epi16(vf_first(n), p)); }
 CK_INLINE vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 CK_INLINE vf vf_load_n_f16(const uint16_t *p, size_t n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vf_first(n), p)); }
+CK_INLINE vf vf_load_s8(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p))); }
+CK_INLINE vf vf_nibble(const void *p, int i) {
+  const __m512i x = _mm512_loadu_si512(p);
+  return _mm512_cvtepi32_ps(i < 7 ? _mm512_and_si512(x, _mm512_set1_epi32(15 << 4 * i)) : _mm512_srli_epi32(x, 28));
+}
 CK_INLINE void vf_store_bf16(uint16_t *p, vf x) { _mm256_storeu_si256((__m256i *)p, vf_to_bf16_(x)); }
 CK_INLINE void vf_store_n_bf16(uint16_t *p, vf x, size_t n) { _mm256_mask_storeu_epi16(p, vf_first(n), vf_to_bf16_(x)); }
 CK_INLINE void vf_store_f16(uint16_t *p, vf x) {

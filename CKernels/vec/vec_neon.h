@@ -74,6 +74,15 @@ CK_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_from_bf16_(vld1_u16(p))
 CK_INLINE vf vf_load_n_bf16(const uint16_t *p, size_t n) { return vf_from_bf16_(vf_load16_n_(p, n)); }
 CK_INLINE vf vf_load_f16(const uint16_t *p) { return vf_from_f16_(vld1_u16(p)); }
 CK_INLINE vf vf_load_n_f16(const uint16_t *p, size_t n) { return vf_from_f16_(vf_load16_n_(p, n)); }
+CK_INLINE vf vf_load_s8(const void *p) {
+  uint32_t bytes;
+  memcpy(&bytes, p, sizeof bytes);
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(bytes)))));
+}
+CK_INLINE vf vf_nibble(const void *p, int i) {
+  const uint32x4_t x = vld1q_u32(p);
+  return vcvtq_f32_u32(i < 7 ? vandq_u32(x, vdupq_n_u32(15u << 4 * i)) : vshrq_n_u32(x, 28));
+}
 CK_INLINE void vf_store_bf16(uint16_t *p, vf x) { vst1_u16(p, vf_to_bf16_(x)); }
 CK_INLINE void vf_store_f16(uint16_t *p, vf x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x))); }
 CK_INLINE void vf_store_n_bf16(uint16_t *p, vf x, size_t n) {

@@ -52,6 +52,12 @@ CK_INLINE float vf_reduce_max(vf a) { return a; }
 CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) { *even = a, *odd = b; }
 CK_INLINE void vf_zip(vf even, vf odd, vf *a, vf *b) { *a = even, *b = odd; }
 CK_INLINE vf vf_load_bf16(const uint16_t *p) { return ck_float_((uint32_t)*p << 16); }
+CK_INLINE vf vf_load_s8(const void *p) { return *(const int8_t *)p; }
+CK_INLINE vf vf_nibble(const void *p, int i) {
+  uint32_t x;
+  memcpy(&x, p, sizeof x);
+  return (float)(i < 7 ? x & 15u << 4 * i : x >> 28);
+}
 CK_INLINE void vf_store_bf16(uint16_t *p, vf x) {
   const uint32_t bits = ck_bits_(x);
   *p = (uint16_t)((x != x ? bits | 1u << 22 : bits + 0x7FFF + (bits >> 16 & 1)) >> 16);

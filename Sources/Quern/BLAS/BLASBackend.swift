@@ -44,7 +44,7 @@ public struct BLASBackend: Backend {
     public func linear(
       _ x: TensorView, weights: PackedMatrix, epilogue: Epilogue, residual: TensorView?, into y: MutableTensor
     ) {
-      guard weights.layout == .panels(width: 1) else {
+      guard weights.layout == .panels(width: 1), weights.quantization == nil else {
         return handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
       }
       let w = TensorView(

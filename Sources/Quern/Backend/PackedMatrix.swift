@@ -24,12 +24,18 @@ public final class PackedMatrix: Sendable {
   /// Input features.
   public let inputs: Int
   public let layout: Layout
-  /// The packed elements.
+  /// The packed elements; 16-bit words where they are quantised.
   public let storage: Tensor
+  /// How panels are quantised: blocks of 32 inputs, each with its scales `[width]` in f16, then Q8_0's codes `[32][width]` in
+  /// int8, or Q4_0's as `[4][width]` 32-bit words: input i at bits `4 (i / 4)` of word `i % 4`. `nil` for plain elements.
+  public let quantization: QuantizedFormat?
 
   /// Wraps packed elements. A backend's `pack` calls this.
-  public init(outputs: Int, inputs: Int, layout: Layout, storage: Tensor) {
+  public init(
+    outputs: Int, inputs: Int, layout: Layout, storage: Tensor, quantization: QuantizedFormat? = nil
+  ) {
     (self.outputs, self.inputs, self.layout, self.storage) = (outputs, inputs, layout, storage)
+    self.quantization = quantization
   }
 
   /// Packs `weights` (`[outputs, inputs]`, any strides) in panels, in plain Swift; the elements keep their data type.
@@ -49,9 +55,60 @@ public final class PackedMatrix: Sendable {
     return PackedMatrix(outputs: outputs, inputs: inputs, layout: .panels(width: width), storage: storage)
   }
 
-  /// The elements of one output, by input. `nil` for an opaque layout.
-  public func row(_ output: Int) -> Elements? {
+  /// Packs quantised weights in panels; columns that pad the last one are zeros.
+  public static func panels(of weights: QuantizedMatrix, width: Int) throws -> PackedMatrix {
+    let (format, size) = (weights.format, QuantizedFormat.blockSize)
+    let (blocks, bytes) = (weights.inputs / size, weights.format.blockBytes)
+    let panels = (weights.outputs + width - 1) / width
+    let storage = try Tensor(shape: Shape(panels * width * blocks * bytes / 2), dataType: .f16) { packed in
+      weights.withBlocks { source in
+        for index in 0..<weights.outputs * blocks {
+          let (output, block) = (index / blocks, index % blocks)
+          let from = UnsafeRawBufferPointer(rebasing: source[(index * bytes)..<(index + 1) * bytes])
+          let first = (output / width * blocks + block) * width * bytes
+          let column = output % width
+          packed[first + 2 * column] = from[0]
+          packed[first + 2 * column + 1] = from[1]
+          for i in 0..<size {
+            let code = format.code(from, i)
+            switch format {
+            case .q8: packed[first + 2 * width + i * width + column] = code
+            case .q4:
+              let byte = first + 2 * width + (i % 4 * width + column) * 4 + i / 8
+              packed[byte] |= i / 4 % 2 == 0 ? code : code << 4
+            }
+          }
+        }
+      }
+    }
+    return PackedMatrix(
+      outputs: weights.outputs, inputs: weights.inputs, layout: .panels(width: width), storage: storage,
+      quantization: format)
+  }
+
+  /// The weights of one output, by input, widened and dequantised. `nil` for an opaque layout.
+  public func values(of output: Int) -> [Double]? {
     guard case .panels(let width) = layout else { return nil }
+    guard let format = quantization else { return row(output).map { row in (0..<inputs).map { row[$0] } } }
+    let (size, bytes) = (QuantizedFormat.blockSize, format.blockBytes)
+    let (packed, column) = (storage.view.address, output % width)
+    return (0..<inputs).map { input in
+      let i = input % size
+      let block = packed + (output / width * (inputs / size) + input / size) * width * bytes
+      let codes = block + 2 * width
+      let scale = Double(DataType.f16.load(block, column))
+      switch format {
+      case .q8: return scale * Double(codes.load(fromByteOffset: i * width + column, as: Int8.self))
+      case .q4:
+        let byte = codes.load(fromByteOffset: (i % 4 * width + column) * 4 + i / 8, as: UInt8.self)
+        return scale * (Double(i / 4 % 2 == 0 ? byte & 15 : byte >> 4) - 8)
+      }
+    }
+  }
+
+  /// The elements of one output, by input. `nil` for an opaque layout and for quantised weights.
+  public func row(_ output: Int) -> Elements? {
+    guard case .panels(let width) = layout, quantization == nil else { return nil }
     let (view, first) = (storage.view, output / width * width * inputs + output % width)
     return Elements(address: view.address + first * view.dataType.size, dataType: view.dataType, stride: width)
   }

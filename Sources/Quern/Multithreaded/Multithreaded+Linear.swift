@@ -45,10 +45,14 @@ extension ck_gemm {
     guard case .panels(let width) = weights.layout, width == 1 || width == table.kernels.gemm_nr else { return nil }
     self.init()
     (batch, n, k, b_type) = (1, weights.outputs, weights.inputs, weights.storage.dataType.code)
-    if width == 1 {
+    if let format = weights.quantization {
+      guard width == table.kernels.gemm_nr else { return nil }
+      b_type = format == .q8 ? CK_Q8_0 : CK_Q4_0
+      packed = weights.storage.view.address
+    } else if width == 1 {
       (b, b_rs, b_cs) = (weights.storage.view.pointer, 1, weights.inputs)
     } else {
-      packed = weights.storage.view.pointer
+      packed = weights.storage.view.address
     }
   }
 

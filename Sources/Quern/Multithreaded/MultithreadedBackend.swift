@@ -33,6 +33,10 @@ public struct MultithreadedBackend: Backend {
       outputs: outputs, inputs: inputs, layout: .panels(width: table.kernels.gemm_nr), storage: storage)
   }
 
+  public func pack(_ weights: QuantizedMatrix) throws -> PackedMatrix {
+    try PackedMatrix.panels(of: weights, width: table.kernels.gemm_nr)
+  }
+
   /// Runs a row kernel of the table over the rows of `y`; false, with nothing written, where memory for operands that are
   /// not f32 cannot be had.
   func run(

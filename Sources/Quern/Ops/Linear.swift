@@ -4,6 +4,9 @@ public protocol LinearOperations {
   /// A backend whose layout is opaque implements linear itself: no fallback could read the weights.
   func pack(_ weights: TensorView) throws -> PackedMatrix
 
+  /// The same for quantised weights, which stay quantised.
+  func pack(_ weights: QuantizedMatrix) throws -> PackedMatrix
+
   /// `y = activation(scale x Wᵀ + bias) + residual`, with x `[m, inputs]` and y `[m, outputs]`. The residual may be y.
   func linear(
     _ x: TensorView, weights: PackedMatrix, epilogue: Epilogue, residual: TensorView?, into y: MutableTensor)
@@ -16,6 +19,8 @@ public protocol LinearOperations {
 
 extension Backend {
   public func pack(_ weights: TensorView) throws -> PackedMatrix { try handOn(.pack).pack(weights) }
+
+  public func pack(_ weights: QuantizedMatrix) throws -> PackedMatrix { try handOn(.pack).pack(weights) }
 
   public func linear(
     _ x: TensorView, weights: PackedMatrix, epilogue: Epilogue, residual: TensorView?, into y: MutableTensor
@@ -41,9 +46,17 @@ extension Context {
     return try runner(.pack, weights.types).pack(weights)
   }
 
+  /// Lays out quantised weights of a linear layer, for ``linear(_:weights:epilogue:residual:into:)`` alone: other operations
+  /// take plain elements.
+  ///
+  /// - Throws: ``QuernError``, for memory that cannot be had.
+  public func pack(_ weights: QuantizedMatrix) throws -> PackedMatrix {
+    try runner(.pack, weights.words.types).pack(weights)
+  }
+
   /// `y = activation(scale x Wᵀ + bias) + residual`.
   ///
-  /// Each sum of K products, scaled and with its bias, is within γ(K + 3) (Σ|x w| |scale| + |bias|) of the exact one,
+  /// Quantised weights are multiplied as what their blocks stand for, exactly: x is not quantised. Each sum of K products, scaled and with its bias, is within γ(K + 3) (Σ|x w| |scale| + |bias|) of the exact one,
   /// whatever the blocking. On `multithreaded`, other rows and thread counts do not change its bits.
   ///
   /// - Parameters:

@@ -183,6 +183,10 @@ extension Check {
 
   /// Weights that no other backend than `runner` packed opaquely.
   func readable(_ weights: PackedMatrix, by runner: any Backend) throws(QuernError) {
+    if let format = weights.quantization, operation != .linear {
+      throw .invalidOperand(
+        operation: operation, reason: "weights in \(format.rawValue); only linear takes quantised ones")
+    }
     if case .opaque(let owner) = weights.layout, owner != type(of: runner).name {
       throw .foreignPacking(operation: operation, layout: "\(weights.layout)", backend: type(of: runner).name)
     }

@@ -3,7 +3,7 @@ extension ReferenceBackend {
     _ x: TensorView, weights: PackedMatrix, epilogue: Epilogue, residual: TensorView?, into y: MutableTensor
   ) {
     for j in 0..<weights.outputs {
-      guard let weight = weights.row(j) else {
+      guard let weight = weights.values(of: j) else {
         preconditionFailure("a backend that packs weights opaquely implements linear itself")
       }
       for i in 0..<x.shape[0] {

@@ -17,6 +17,8 @@ public struct ReferenceBackend: Backend {
   public var dataTypes: DataTypes { .all }
 
   public func pack(_ weights: TensorView) throws -> PackedMatrix { try PackedMatrix.panels(of: weights, width: 1) }
+
+  public func pack(_ weights: QuantizedMatrix) throws -> PackedMatrix { try PackedMatrix.panels(of: weights, width: 1) }
 }
 
 extension Activation {

@@ -7,11 +7,14 @@ public struct LinearShape: Sendable, CustomStringConvertible {
   public var hasBias = false
   public var hasResidual = false
   public var scale: Float = 1
+  /// How the weights are stored; `nil` for the operands' data type.
+  public var quantization: QuantizedFormat?
 
   public init(
     m: Int, n: Int, k: Int, activation: Activation = .identity, bias: Bool = false, residual: Bool = false,
-    scale: Float = 1
+    scale: Float = 1, quantization: QuantizedFormat? = nil
   ) {
+    self.quantization = quantization
     (self.m, self.n, self.k, self.activation, self.scale) = (m, n, k, activation, scale)
     (hasBias, hasResidual) = (bias, residual)
   }
@@ -19,6 +22,7 @@ public struct LinearShape: Sendable, CustomStringConvertible {
   public var description: String {
     "m=\(m) n=\(n) k=\(k)" + (activation == .identity ? "" : " \(activation.rawValue)") + (hasBias ? " bias" : "")
       + (hasResidual ? " residual" : "") + (scale == 1 ? "" : " scale=\(scale)")
+      + (quantization.map { " \($0.rawValue)" } ?? "")
   }
 }
 
@@ -26,28 +30,41 @@ extension Workload {
   public static func linear(_ shape: LinearShape, name: String? = nil, operands: Operands) throws -> Workload {
     let (m, n, k) = (shape.m, shape.n, shape.k)
     let x = try operands.make(Shape(m, k))
-    let weights = try operands.make(Shape(n, k))
+    let made = try operands.make(Shape(n, k))
+    let quantized = try shape.quantization.map { format in
+      for position in 0..<made.shape.count {  // no code stands for these
+        let offset = made.offset(of: position)
+        if !made.view.load(offset).isFinite { made.store(1, at: offset) }
+      }
+      return try QuantizedMatrix(quantizing: made.view, as: format)
+    }
+    let weights = try quantized?.dequantized().view ?? made.view
     let bias = shape.hasBias ? try operands.vector(n) : nil
     let residual = shape.hasResidual ? try operands.make(Shape(m, n)) : nil
     let output = try operands.make(Shape(m, n))
     return linear(
-      shape, name, operands, x: x.view, weights: weights.view, bias: bias, residual: residual?.view, output: output)
+      shape, name, operands, x: x.view, weights: weights, quantized: quantized, bias: bias, residual: residual?.view,
+      output: output)
   }
 
   private static func linear(
-    _ shape: LinearShape, _ name: String?, _ operands: Operands, x: TensorView, weights: TensorView, bias: Tensor?,
-    residual: TensorView?, output: MutableTensor
+    _ shape: LinearShape, _ name: String?, _ operands: Operands, x: TensorView, weights: TensorView,
+    quantized: QuantizedMatrix?, bias: Tensor?, residual: TensorView?, output: MutableTensor
   ) -> Workload {
     let (m, n, k) = (shape.m, shape.n, shape.k)
+    let weightBytes = Double(n * k) * (quantized.map { Double($0.format.blockBytes) / 32 } ?? 4)
     let epilogue = Epilogue(scale: shape.scale, bias: bias, activation: shape.activation)
     let workload = Workload(
-      .linear, name ?? "\(shape)", kernels: ["f32_gemm_block", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"],
+      .linear, name ?? "\(shape)",
+      kernels: quantized == nil
+        ? ["f32_gemm_block", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"]
+        : ["f32_gemm_block", "f32_gemm_stream", "f32_unpack"],
       flops: 2 * Double(m) * Double(n) * Double(k),
-      bytes: 4 * Double(m * k + n * k + m * n * (shape.hasResidual ? 2 : 1)),
-      isExactOnIntegers: shape.activation == .identity || shape.activation == .relu,
+      bytes: 4 * Double(m * k + m * n * (shape.hasResidual ? 2 : 1)) + weightBytes,
+      isExactOnIntegers: quantized == nil && (shape.activation == .identity || shape.activation == .relu),
       operands: operands, output: output,
       prepare: { context in
-        let packed = try context.pack(weights)
+        let packed = try quantized.map { try context.pack($0) } ?? context.pack(weights)
         return { y in try context.linear(x, weights: packed, epilogue: epilogue, residual: residual, into: y) }
       },
       bound: { rounding, expected in
@@ -59,7 +76,7 @@ extension Workload {
       var part = shape
       part.m = rows.count
       return linear(
-        part, name, operands, x: try gather(rows, of: x), weights: weights, bias: bias,
+        part, name, operands, x: try gather(rows, of: x), weights: weights, quantized: quantized, bias: bias,
         residual: try residual.map { try gather(rows, of: $0) }, output: try MutableTensor(zeros: Shape(rows.count, n)))
     }
     workload.plainProduct = {
@@ -269,6 +286,18 @@ extension Suite {
           k: .random(in: 0...300, using: &random), activation: .allCases.randomElement(using: &random)!,
           bias: .random(using: &random), residual: .random(using: &random)))
     }
+    for format in QuantizedFormat.allCases {
+      for m in [1, 2, 4, 9, 16, 17, 40] {
+        for n in [0, 1, 16, 33, 130] {
+          shapes.append(LinearShape(m: m, n: n, k: 32 * (1 + n % 3), quantization: format))
+        }
+      }
+      shapes += [
+        LinearShape(m: 3, n: 50, k: 0, bias: true, quantization: format),
+        LinearShape(m: 1, n: 200, k: 1056, activation: .silu, bias: true, residual: true, quantization: format),
+        LinearShape(m: 30, n: 70, k: 416, activation: .gelu, bias: true, residual: true, quantization: format),
+      ]
+    }
     return shapes.map { shape in TestCases.Entry(.linear) { try .linear(shape, operands: $0) } }
   }()
 
@@ -314,8 +343,11 @@ extension Suite {
     ("Qwen3-0.6B q 128", LinearShape(m: 128, n: 2048, k: 1024)),
     ("Qwen3-0.6B gate+silu 128", LinearShape(m: 128, n: 3072, k: 1024, activation: .silu)),
     ("SD-1.5 ff 1024", LinearShape(m: 1024, n: 2560, k: 640, bias: true)),
+    ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q8)),
+    ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q4)),
+    ("Llama-3.2-1B up 128", LinearShape(m: 128, n: 8192, k: 2048, quantization: .q4)),
   ].map { model, shape in
-    let kernels = gemmKernels + ["f32_epilogue"]
+    let kernels = shape.quantization == nil ? gemmKernels + ["f32_epilogue"] : ["f32_gemm_stream", "f32_unpack"]
     return BenchmarkCases.Entry(.linear, "\(model): \(shape)", kernels: kernels) {
       try .linear(shape, name: $0, operands: $1)
     }
