@@ -131,12 +131,13 @@ CK_INLINE float attention_softmax_(float scale, float *s, const float *mask, siz
   const float base = *top == -INFINITY ? 0 : *top;
 
   for (size_t v = 0; v < 4; v++) sum[v] = vf_zero();
-  for (j = 0; j + 4 * VL <= seen; j += 4 * VL)
-    for (size_t v = 0; v < 4; v++) {
-      const vf e = vf_exp_nonpositive_(vf_sub(vf_load(s + j + v * VL), vf_set1(base)));
-      vf_store(s + j + v * VL, e);
-      sum[v] = vf_add(sum[v], e);
-    }
+  for (j = 0; j + 4 * VL <= seen; j += 4 * VL) {
+    vf e[4];
+    MATH_EACH_(4) e[v] = vf_sub(vf_load(s + j + v * VL), vf_set1(base));
+    math_exp_nonpositive_(4, e);
+    MATH_EACH_(4) vf_store(s + j + v * VL, e[v]);
+    MATH_EACH_(4) sum[v] = vf_add(sum[v], e[v]);
+  }
   for (size_t v = 0; j < seen; j += VL, v++) {
     const vf e = vf_exp_nonpositive_(vf_sub(vf_load(s + j), vf_set1(base)));
     vf_store(s + j, e);

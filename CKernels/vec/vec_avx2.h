@@ -50,6 +50,7 @@ CK_INLINE vm vf_nan(vf a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
 CK_INLINE vm vf_first(size_t n) { return _mm256_castsi256_ps(vf_lanes_(n)); }
 CK_INLINE uint32_t vf_bits(vm m) { return (uint32_t)_mm256_movemask_ps(m); }  // bit i: lane i
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }  // m ? a : b
+CK_INLINE vf vf_clear(vm m, vf a) { return _mm256_andnot_ps(m, a); }  // m ? 0 : a
 CK_INLINE vf vf_pow2_(__m256i e) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23));
 }

@@ -41,6 +41,7 @@ CK_INLINE uint32_t vf_bits(vm m) {
   const uint32_t bits[4] = {1, 2, 4, 8};
   return vaddvq_u32(vandq_u32(m, vld1q_u32(bits)));
 }
+CK_INLINE vf vf_clear(vm m, vf a) { return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), m)); }  // m ? 0 : a
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return vbslq_f32(m, a, b); }
 CK_INLINE vf vf_min(vf a, vf b) { return vf_select(vf_lt(a, b), a, b); }
 CK_INLINE vf vf_max(vf a, vf b) { return vf_select(vf_lt(b, a), a, b); }

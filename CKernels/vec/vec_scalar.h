@@ -34,6 +34,7 @@ CK_INLINE vm vf_lt(vf a, vf b) { return a < b; }
 CK_INLINE vm vf_nan(vf a) { return a != a; }
 CK_INLINE uint32_t vf_bits(vm m) { return (uint32_t)m; }
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return m ? a : b; }
+CK_INLINE vf vf_clear(vm m, vf a) { return m ? 0 : a; }
 CK_INLINE vf vf_pow2_(int32_t e) {
   uint32_t bits = (uint32_t)(e + 127) << 23;
   float x;

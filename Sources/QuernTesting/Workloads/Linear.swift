@@ -30,21 +30,28 @@ extension Workload {
   public static func linear(_ shape: LinearShape, name: String? = nil, operands: Operands) throws -> Workload {
     let (m, n, k) = (shape.m, shape.n, shape.k)
     let x = try operands.make(Shape(m, k))
-    let made = try operands.make(Shape(n, k))
-    let quantized = try shape.quantization.map { format in
-      for position in 0..<made.shape.count {  // no code stands for these
-        let offset = made.offset(of: position)
-        if !made.view.load(offset).isFinite { made.store(1, at: offset) }
-      }
-      return try QuantizedMatrix(quantizing: made.view, as: format)
-    }
-    let weights = try quantized?.dequantized().view ?? made.view
+    let weights = try operands.make(Shape(n, k), as: shape.quantization.map { _ in .f32 })
+    let quantized = try shape.quantization.map { try quantize(weights, as: $0) }
     let bias = shape.hasBias ? try operands.vector(n) : nil
     let residual = shape.hasResidual ? try operands.make(Shape(m, n)) : nil
     let output = try operands.make(Shape(m, n))
     return linear(
-      shape, name, operands, x: x.view, weights: weights, quantized: quantized, bias: bias, residual: residual?.view,
+      shape, name, operands, x: x.view, weights: weights.view, quantized: quantized, bias: bias,
+      residual: residual?.view,
       output: output)
+  }
+
+  /// Quantises weights, and leaves in their place what the codes stand for.
+  private static func quantize(_ weights: MutableTensor, as format: QuantizedFormat) throws -> QuantizedMatrix {
+    for position in 0..<weights.shape.count {  // no code stands for these
+      let offset = weights.offset(of: position)
+      if !weights.view.load(offset).isFinite { weights.store(1, at: offset) }
+    }
+    let quantized = try QuantizedMatrix(quantizing: weights.view, as: format)
+    for (position, value) in try quantized.dequantized().elements.enumerated() {
+      weights.store(value, at: weights.offset(of: position))
+    }
+    return quantized
   }
 
   private static func linear(
