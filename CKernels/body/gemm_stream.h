@@ -34,7 +34,7 @@ CK_INLINE void stream_halves_(const ck_dtype type, const size_t m, const size_t 
   }
 }
 
-// One block of Q8_0 or Q4_0: f(p, x) for its rows p in order, x their vectors. `block` is bytes from panel to panel.
+// One block of Q8_0 or Q4_0: f(p, x) for its rows p in order, x their vectors. `panel` is bytes from panel to panel.
 #define STREAM_BLOCK_(type, vectors, b, panel, f)                                                                \
   do {                                                                                                           \
     vf scale_[GEMM_ACCUMULATORS_], step_[GEMM_ACCUMULATORS_], zero_[GEMM_ACCUMULATORS_], x_[GEMM_ACCUMULATORS_]; \

@@ -9,20 +9,6 @@ import Testing
     try MutableTensor(zeros: Shape(a, b, c, d))
   }
 
-  private func refuses(
-    _ operation: Quern.Operation, _ text: String, at location: SourceLocation = #_sourceLocation,
-    _ body: () throws -> Void
-  ) {
-    do {
-      try body()
-      Issue.record("accepted what it should refuse: \(text)", sourceLocation: location)
-    } catch QuernError.invalidOperand(operation, let reason) {
-      #expect(reason.contains(text), sourceLocation: location)
-    } catch {
-      Issue.record("expected an invalid operand, got \(error)", sourceLocation: location)
-    }
-  }
-
   @Test func packingChecksTheConvolution() throws {
     let weights = try zeros(6, 3, 3, 3).view
     refuses(.pack, "4 groups do not divide") { _ = try context.packConvolution(weights, Convolution(groups: 4)) }

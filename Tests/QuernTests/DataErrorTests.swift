@@ -6,11 +6,6 @@ import Testing
 @Suite struct DataErrorTests {
   private let context = Context(backend: ReferenceBackend())
 
-  private func refuses(_ reason: String, at location: SourceLocation = #_sourceLocation, _ body: () throws -> Void) {
-    let error = #expect(throws: QuernError.self, sourceLocation: location) { try body() }
-    #expect(error?.description.contains(reason) == true, "\(String(describing: error))", sourceLocation: location)
-  }
-
   private func zeros(_ shape: Shape, _ type: DataType = .f32) throws -> MutableTensor {
     try MutableTensor(zeros: shape, dataType: type)
   }

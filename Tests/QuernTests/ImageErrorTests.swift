@@ -9,20 +9,6 @@ import Testing
     try MutableTensor(zeros: shape, dataType: type)
   }
 
-  private func refuses(
-    _ operation: Quern.Operation, _ text: String, at location: SourceLocation = #_sourceLocation,
-    _ body: () throws -> Void
-  ) {
-    do {
-      try body()
-      Issue.record("accepted what it should refuse: \(text)", sourceLocation: location)
-    } catch QuernError.invalidOperand(let refused, let reason) {
-      #expect(refused == operation && reason.contains(text), "\(reason)", sourceLocation: location)
-    } catch {
-      Issue.record("expected an invalid operand, got \(error)", sourceLocation: location)
-    }
-  }
-
   @Test func poolingChecksWindowsAndShapes() throws {
     let (x, y) = (try make(Shape(1, 4, 4, 3)), try make(Shape(1, 2, 2, 3)))
     let pair = PoolWindow(size: ImageSize(2, 2))

@@ -7,17 +7,6 @@ import Testing
 @Suite struct PositionTests {
   private let context = Context(backend: ReferenceBackend())
 
-  private func refuses(
-    _ text: String, at location: SourceLocation = #_sourceLocation, _ body: () throws -> Void
-  ) {
-    do {
-      try body()
-      Issue.record("accepted: \(text)", sourceLocation: location)
-    } catch {
-      #expect("\(error)".contains(text), "\(error)", sourceLocation: location)
-    }
-  }
-
   @Test func slopesOfALiBi() throws {
     #expect(try Tensor.alibiSlopes(heads: 8).elements == (1...8).map { pow(2, -Float($0)) })
     // The function of Press et al.'s code for 6 heads.
@@ -121,7 +110,7 @@ import Testing
       _ text: String, mask: AttentionMask = .none, cap: Float = 0, lse: MutableTensor? = nil,
       at location: SourceLocation = #_sourceLocation
     ) {
-      self.refuses(text, at: location) {
+      QuernTests.refuses(text, at: location) {
         try context.attention(
           queries: q.view, keys: q.view, values: q.view, layout: layout, mask: mask, softCap: cap, logSumExp: lse,
           into: o)
@@ -135,10 +124,10 @@ import Testing
     refuses("logSumExp has shape [2, 3]", lse: try MutableTensor(zeros: Shape(2, 3)))
     refuses("logSumExp is bf16", lse: try MutableTensor(zeros: Shape(3, 2), dataType: .bf16))
     refuses("overlaps", lse: o.slice(axis: 2, 0..<2).slice(axis: 1, 0..<1).reshapedRows())
-    self.refuses("4 keys in use of sequence 0") {
+    QuernTests.refuses("4 keys in use of sequence 0") {
       _ = try AttentionLayout(queries: try Segments(single: 1), cache: try Segments(single: 3), counts: [4])
     }
-    self.refuses("2 counts") {
+    QuernTests.refuses("2 counts") {
       _ = try AttentionLayout(queries: try Segments(single: 1), cache: try Segments(single: 3), counts: [1, 1])
     }
   }

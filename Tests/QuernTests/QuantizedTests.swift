@@ -48,10 +48,6 @@ import Testing
 
   @Test(arguments: QuantizedFormat.allCases)
   func whatCannotBeStoredIsRefused(_ format: QuantizedFormat) throws {
-    func refuses(_ text: String, _ body: () throws -> Void) {
-      let error = #expect(throws: QuernError.self) { try body() }
-      #expect("\(String(describing: error))".contains(text), "\(String(describing: error))")
-    }
     func quantize(_ value: Float, _ shape: Shape) throws {
       _ = try QuantizedMatrix(
         quantizing: Tensor([Float](repeating: value, count: shape.count), shape: shape).view, as: format)

@@ -195,11 +195,6 @@ import Testing
     #expect(y.elements == flat)
   }
 
-  private func refuses(_ reason: String, at location: SourceLocation = #_sourceLocation, _ body: () throws -> Void) {
-    let error = #expect(throws: QuernError.self, sourceLocation: location) { try body() }
-    #expect(error?.description.contains(reason) == true, "\(String(describing: error))", sourceLocation: location)
-  }
-
   @Test func destinationsThatDoNotFitAreRefused() throws {
     let y = try MutableTensor(zeros: Shape(4, 6))
     func fill(_ shape: Shape, _ strides: Shape) throws {

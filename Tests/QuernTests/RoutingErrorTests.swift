@@ -6,11 +6,6 @@ import Testing
 @Suite struct RoutingErrorTests {
   private let context = Context(backend: ReferenceBackend())
 
-  private func refuses(_ reason: String, at location: SourceLocation = #_sourceLocation, _ body: () throws -> Void) {
-    let error = #expect(throws: QuernError.self, sourceLocation: location) { try body() }
-    #expect(error?.description.contains(reason) == true, "\(String(describing: error))", sourceLocation: location)
-  }
-
   @Test func topKChecksShapes() throws {
     let (x, values) = (try MutableTensor(zeros: Shape(2, 4)), try MutableTensor(zeros: Shape(2, 5)))
     var indices = [Int32](repeating: 0, count: 10)

@@ -12,12 +12,6 @@ import Testing
       values: MutableTensor(zeros: Shape(blocks ?? columns.count, 2, 3)).copied())
   }
 
-  /// `body` throws a QuernError whose text has `reason`.
-  private func refuses(_ reason: String, at location: SourceLocation = #_sourceLocation, _ body: () throws -> Void) {
-    let error = #expect(throws: QuernError.self, sourceLocation: location) { try body() }
-    #expect(error?.description.contains(reason) == true, "\(String(describing: error))", sourceLocation: location)
-  }
-
   @Test func blockIndicesAreChecked() throws {
     #expect(try matrix(offsets: [0, 2, 2, 3], columns: [0, 2, 1]).blocks == 3)
     refuses("not ascending") { _ = try matrix(offsets: [0, 2, 2, 3], columns: [2, 0, 1]) }

@@ -70,13 +70,8 @@ public final class PackedMatrix: Sendable {
           packed[first + 2 * column] = from[0]
           packed[first + 2 * column + 1] = from[1]
           for i in 0..<size {
-            let code = format.code(from, i)
-            switch format {
-            case .q8: packed[first + 2 * width + i * width + column] = code
-            case .q4:
-              let byte = first + 2 * width + (i % 4 * width + column) * 4 + i / 8
-              packed[byte] |= i / 4 % 2 == 0 ? code : code << 4
-            }
+            let (byte, shift) = format.place(of: i, column: column, width: width)
+            packed[first + byte] |= format.code(from, i) << shift
           }
         }
       }
@@ -95,14 +90,9 @@ public final class PackedMatrix: Sendable {
     return (0..<inputs).map { input in
       let i = input % size
       let block = packed + (output / width * (inputs / size) + input / size) * width * bytes
-      let codes = block + 2 * width
-      let scale = Double(DataType.f16.load(block, column))
-      switch format {
-      case .q8: return scale * Double(codes.load(fromByteOffset: i * width + column, as: Int8.self))
-      case .q4:
-        let byte = codes.load(fromByteOffset: (i % 4 * width + column) * 4 + i / 8, as: UInt8.self)
-        return scale * (Double(i / 4 % 2 == 0 ? byte & 15 : byte >> 4) - 8)
-      }
+      let (byte, shift) = format.place(of: i, column: column, width: width)
+      let code = block.load(fromByteOffset: byte, as: UInt8.self) >> shift & format.codeMask
+      return Double(DataType.f16.load(block, column)) * format.steps(code)
     }
   }
 

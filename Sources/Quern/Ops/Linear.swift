@@ -56,8 +56,8 @@ extension Context {
 
   /// `y = activation(scale x Wᵀ + bias) + residual`.
   ///
-  /// Quantised weights are multiplied as what their blocks stand for, exactly: x is not quantised. Each sum of K products, scaled and with its bias, is within γ(K + 3) (Σ|x w| |scale| + |bias|) of the exact one,
-  /// whatever the blocking. On `multithreaded`, other rows and thread counts do not change its bits.
+  /// Each sum of K products, scaled and with its bias, is within γ(K + 3) (Σ|x w| |scale| + |bias|) of the exact one,
+  /// whatever the blocking. Quantised weights are multiplied as what their blocks stand for, exactly: x is not quantised. On `multithreaded`, other rows and thread counts do not change its bits.
   ///
   /// - Parameters:
   ///   - x: `[..., inputs]`, unit stride along the last axis.

@@ -113,8 +113,21 @@ extension QuantizedFormat {
   }
 
   func decode(_ block: UnsafeRawBufferPointer, _ i: Int) -> Float {
-    let code = code(block, i)
-    return scale(of: block) * (self == .q8 ? Float(Int8(bitPattern: code)) : Float(code) - 8)
+    scale(of: block) * Float(steps(code(block, i)))
+  }
+
+  /// What d multiplies for a code.
+  func steps(_ code: UInt8) -> Double { self == .q8 ? Double(Int8(bitPattern: code)) : Double(code) - 8 }
+
+  /// The bits of a code.
+  var codeMask: UInt8 { self == .q8 ? 0xFF : 15 }
+
+  /// Where a block of a panel of `width` columns keeps the code of row i of a column: a byte, after the scales, and a shift in it.
+  func place(of i: Int, column: Int, width: Int) -> (byte: Int, shift: Int) {
+    switch self {
+    case .q8: (2 * width + i * width + column, 0)
+    case .q4: (2 * width + (i % 4 * width + column) * 4 + i / 8, i / 4 % 2 * 4)
+    }
   }
 
   private func scale(of block: UnsafeRawBufferPointer) -> Float {
