@@ -26,6 +26,8 @@ enum {
   MOST_ROWS_IN_PLACE_NEAR = 48,
   NEAR_STRIDE = 512,
   MOST_ROWS_STREAMED = 16,  // rows that do not repay widening packed B first
+  MOST_DEPTH_QUANTIZED = 2048,  // of a slice of quantised B, and rows of its blocks: their codes stay in L2
+  MOST_ROWS_QUANTIZED = 64,
 };
 
 // What every entry of a call shares.
@@ -37,8 +39,10 @@ typedef struct plan {
   size_t in_place;        // leading columns of unpacked B that are read in place
   size_t chunk;           // columns of B packed at a time
   int streamed;           // packed B that is not f32 is read as it is
+  int quantized;          // packed B in a quantised format, by A in codes
   size_t packed_a;        // floats of a block's packed A slice, 0 where A is read in place
   size_t widened_a;       // floats of a block's A slice as f32, 0 where it is f32
+  size_t codes_a, scales_a, sums_a;  // of a block's A slice in codes: of 16-bit codes a float holds two
   size_t kept_c;          // floats of a block of C that is not f32
   size_t kept_residual;   // floats of a block's copy of a residual that is not f32, or that C's first slice would overwrite
   size_t b_piece, piece;  // floats of scratch a participant needs, for B and for a block
@@ -102,13 +106,7 @@ static void pack_panels(const void *context, size_t first, size_t last) {
 static void widen_panels(const void *context, size_t first, size_t last) {
   const packing *p = context;
   const size_t panel = p->table->gemm_nr * p->k;
-  const char *from = (const char *)p->b + ck_packed_bytes(p->type, first * panel);
-  float *to = p->packed + first * panel;
-  if (p->type < CK_DTYPE_COUNT)
-    p->table->f32_widen(p->type, (last - first) * panel, from, to);
-  else
-    for (; first < last; first++, from += ck_packed_bytes(p->type, panel), to += panel)
-      p->table->f32_unpack(p->type, p->k, from, to);
+  p->table->f32_widen(p->type, (last - first) * panel, staging_element(p->type, p->b, first * panel), p->packed + first * panel);
 }
 
 static void run_packing(const packing *p, ck_task task, size_t threads) {
@@ -131,6 +129,15 @@ static void widen_block(const ck_kernels *table, ck_dtype type, size_t m, size_t
       for (size_t j = 0; j < n; j++) table->f32_widen(type, 1, staging_element(type, from, i * rs + j * cs), to + i * n + j);
 }
 
+// A slice of A [block->m, block->k], unit column stride, to the codes of a block.
+static void quantize_rows(const ck_kernels *table, const ck_gemm *call, const void *a, const ck_gemm_block *block) {
+  const size_t k = block->k, scales = k / CK_QUANT_ROWS, sums = scales * ck_quant_parts(block->b_type);
+  for (size_t i = 0; i < block->m; i++)
+    table->f32_quantize(call->a_type, k, CK_QUANT_ROWS / ck_quant_parts(block->b_type),
+                        staging_element(call->a_type, a, i * call->a_rs), (int16_t *)block->codes + i * k,
+                        (float *)block->code_scales + i * scales, (int32_t *)block->code_sums + i * sums);
+}
+
 // One block of C through every K slice. Neighbouring blocks share columns, so their B stays in the shared cache.
 static void run_block(const region *r, size_t index) {
   const plan *p = r->plan;
@@ -142,7 +149,8 @@ static void run_block(const region *r, size_t index) {
   const void *a = staging_element(call->a_type, call->a, r->z * call->a_bs + i * call->a_rs);
   const size_t c_at = r->z * call->c_bs + i * call->c_rs + r->j + j;
   float *packed_a = r->pieces + ck_participant() * p->piece, *widened_a = packed_a + p->packed_a;
-  float *kept_c = widened_a + p->widened_a, *kept_residual = kept_c + p->kept_c;
+  float *codes_a = widened_a + p->widened_a, *scales_a = codes_a + p->codes_a, *sums_a = scales_a + p->scales_a;
+  float *kept_c = sums_a + p->sums_a, *kept_residual = kept_c + p->kept_c;
   ck_gemm_block block = {
       .m = MIN(p->rows, call->m - i),
       .n = MIN(p->columns, r->n - j),
@@ -153,6 +161,9 @@ static void run_block(const region *r, size_t index) {
       .b_ks = r->b_ks,
       .alpha = call->k ? call->alpha : 0,
       .beta = call->beta,
+      .codes = (const int16_t *)codes_a,
+      .code_scales = scales_a,
+      .code_sums = (const int32_t *)sums_a,
   };
   block.c = p->kept_c ? kept_c : call->c + c_at, block.c_rs = p->kept_c ? block.n : call->c_rs;
   void *c = (char *)call->c + c_at * ck_dtype_size(call->c_type);
@@ -176,9 +187,10 @@ static void run_block(const region *r, size_t index) {
     block.a = p->packed_a ? packed_a : slice;
     block.b = (const char *)r->b + ck_packed_bytes(r->b_type, j / nr * r->b_panel + k * b_ks);
     if (p->packed_a) table->f32_gemm_pack_a(block.m, block.k, slice, rs, cs, packed_a);
+    if (p->quantized) quantize_rows(table, call, slice, &block);
     if (k + block.k == call->k)
       block.bias = bias, block.residual = residual, block.residual_rs = residual_rs, block.activation = call->activation;
-    (r->b_type == CK_F32 ? table->f32_gemm_block : table->f32_gemm_stream)(&block);
+    (r->b_type == CK_F32 ? table->f32_gemm_block : p->quantized ? table->f32_gemm_quantized : table->f32_gemm_stream)(&block);
     block.beta = 1;
   }
   if (p->kept_c) staging_out(table, call->c_type, kept_c, block.n, block.m, block.n, c, call->c_rs, 0, 0);
@@ -197,9 +209,10 @@ static void run_region(const region *r, size_t threads) {
 static void run_entry(const plan *p, size_t z, size_t threads, float *b_scratch, float *pieces) {
   const ck_gemm *call = p->call;
   const size_t nr = p->table->gemm_nr;
-  if ((call->packed && call->b_type == CK_F32) || !call->k || p->streamed) {
+  if ((call->packed && call->b_type == CK_F32) || !call->k || p->streamed || p->quantized) {
     const void *b = call->packed ? call->packed : call->b;
-    run_region(&(region){p, z, 0, call->n, b, p->streamed ? call->b_type : CK_F32, nr * call->k, 0, pieces}, threads);
+    const ck_dtype type = p->streamed || p->quantized ? call->b_type : CK_F32;
+    run_region(&(region){p, z, 0, call->n, b, type, nr * call->k, 0, pieces}, threads);
     return;
   }
   const void *b = call->packed ? call->packed : staging_element(call->b_type, call->b, z * call->b_bs);
@@ -221,7 +234,7 @@ static void run_entries(const void *context, size_t first, size_t last) {
 // Halves blocks, the side with more tiles first, until every thread has some or they would be too small.
 static void cut_blocks(plan *p, size_t threads, size_t work) {
   const size_t mr = p->table->gemm_mr, nr = p->table->gemm_nr, m = p->call->m, n = p->in_place ? p->in_place : p->chunk;
-  p->rows = balanced(m, p->table->gemm_mc, mr);
+  p->rows = balanced(m, p->quantized ? MOST_ROWS_QUANTIZED : p->table->gemm_mc, mr);
   p->columns = balanced(n, p->call->c_type == CK_F32 ? MOST_COLUMNS : MOST_COLUMNS_KEPT, nr);
   const size_t wanted = threads > 1 ? MIN(threads * BLOCKS_A_THREAD, work / BLOCK_WORK) : 1;
   while (pieces_of(m, p->rows) * pieces_of(n, p->columns) < wanted) {
@@ -240,11 +253,12 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   const int by_entry = threads > 1 && work < BATCH_WORK && call->batch >= threads && work * call->batch >= CALLER_WORK;
   if (!by_entry && work < CALLER_WORK) threads = 1;
 
-  plan p = {.table = table, .call = call, .slice = balanced(k, table->gemm_kc, CK_QUANT_ROWS)};
+  plan p = {.table = table, .call = call, .quantized = k && call->packed && call->b_type >= CK_DTYPE_COUNT};
+  p.slice = p.quantized ? balanced(k, MOST_DEPTH_QUANTIZED, ck_quant_unit(call->b_type)) : balanced(k, table->gemm_kc, 4);
   const size_t nr = table->gemm_nr;
   const int in_panels = call->packed && (call->a_cs == 1 || call->a_type != CK_F32);
-  p.streamed = k && in_panels && call->b_type != CK_F32 && call->m <= MOST_ROWS_STREAMED;
-  const int unpacked = k && !p.streamed && !(call->packed && call->b_type == CK_F32);  // as floats in panels
+  p.streamed = k && in_panels && !p.quantized && call->b_type != CK_F32 && call->m <= MOST_ROWS_STREAMED;
+  const int unpacked = k && !p.streamed && !p.quantized && !(call->packed && call->b_type == CK_F32);  // as floats in panels
   const size_t most_rows = call->b_rs <= NEAR_STRIDE ? MOST_ROWS_IN_PLACE_NEAR : MOST_ROWS_IN_PLACE;
   const int readable = unpacked && call->b_type == CK_F32 && call->b_cs == 1;
   if (readable && call->a_cs == 1 && call->m <= most_rows) p.in_place = n / nr * nr;
@@ -253,13 +267,15 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   const size_t columns_to_pack = call->a_rs % ALIASING_STRIDE ? FEWEST_COLUMNS_TO_PACK : ALIASED_COLUMNS_TO_PACK;
   const int repays = call->m >= FEWEST_ROWS_TO_PACK && p.columns >= columns_to_pack;
   const int strided = call->a_cs != 1 && call->a_type == CK_F32;
-  if (k && !p.in_place && (strided || repays)) p.packed_a = round_up(p.rows, 16) * p.slice;
-  if (call->a_type != CK_F32) p.widened_a = round_up(p.rows, 16) * p.slice;
+  const size_t a_floats = round_up(p.rows, 16) * p.slice;
+  if (k && !p.in_place && !p.quantized && (strided || repays)) p.packed_a = a_floats;
+  if (call->a_type != CK_F32 && !p.quantized) p.widened_a = a_floats;
+  if (p.quantized) p.codes_a = a_floats / 2, p.scales_a = a_floats / 32, p.sums_a = p.scales_a * ck_quant_parts(call->b_type);
   const size_t block = round_up(p.rows * p.columns, 16);
   if (call->c_type != CK_F32) p.kept_c = block;
   const int overwritten = call->residual == call->c && k > p.slice && call->c_type == CK_F32;
   if (call->residual && (overwritten || call->residual_type != CK_F32)) p.kept_residual = block;
-  p.piece = p.packed_a + p.widened_a + p.kept_c + p.kept_residual;
+  p.piece = p.packed_a + p.widened_a + p.codes_a + p.scales_a + p.sums_a + p.kept_c + p.kept_residual;
   p.b_piece = unpacked ? round_up(p.chunk * k, 16) : 0;
 
   const size_t blocks = pieces_of(call->m, p.rows) * pieces_of(n, p.columns);

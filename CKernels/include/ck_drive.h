@@ -27,7 +27,13 @@ size_t ck_f32_packed_size(const ck_kernels *table, size_t n, size_t k);
 // Packs B[p, j] = b[p * b_ks + j * b_ns] into panels [n/NR][k][NR], zero-padded.
 void ck_f32_pack_b(const ck_kernels *table, size_t n, size_t k, const float *b, size_t b_ks, size_t b_ns, float *packed,
                    size_t threads);
-// 0, or -1 when scratch memory cannot be had (then C is untouched).
+// Bytes of elements of a quantised format in ggml's blocks.
+size_t ck_quantized_bytes(ck_dtype type, size_t elements);
+// Packs B of a quantised format: ggml's blocks of its transpose [n, k], k a multiple of ck_quant_unit, to
+// ck_packed_bytes(type, ceil(n / NR) NR k) bytes.
+void ck_pack_quantized(const ck_kernels *table, ck_dtype type, size_t n, size_t k, const void *blocks, void *packed,
+                       size_t threads);
+// 0, or -1 when scratch memory cannot be had (then C is untouched). A has unit column stride where `packed` is quantised.
 int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads);
 
 // A product with a low-rank update: c = act(alpha a B + scale (a D) U + bias) + residual. `base` is the whole call with batch 1,

@@ -22,18 +22,37 @@ typedef enum ck_dtype {
   CK_DTYPE_COUNT = 3,  // types of elements: the rest are of packed weights alone
   CK_Q8_0 = 3,
   CK_Q4_0 = 4,
+  CK_Q4_K = 5,
+  CK_Q6_K = 6,
 } ck_dtype;
 static inline size_t ck_dtype_size(ck_dtype type) { return type == CK_F32 ? 4 : 2; }
 
-// Packed weights: panels [n/NR][k][NR]. Q8_0 and Q4_0 cut a panel into blocks of CK_QUANT_ROWS rows, of ggml's values: a scale a
-// column in f16 [NR], then w = scale q with q int8 [32][NR]; or w = scale (q - 8) with the 4-bit q of row p at bits 4 (p / 4) of
-// word p % 4 of its column, uint32 [4][NR].
+// Packed weights: panels [n/NR][k][NR]. Formats of ggml's values cut a panel into blocks of 32 rows, or super-blocks of 256.
+// Codes lie in pairs of rows: element (p, j, i) of [32 / 2][NR][2] is row 2 p + i of column j.
+//   Q8_0  scale f16 [NR], q int8 [16][NR][2]:  w = scale q
+//   Q4_0  scale f16 [NR], four pairs a 16-bit word [4][NR][2], pair p at bits 4 (p % 4) of word p / 4:  w = scale (q - 8)
+//   Q4_K  d, m f16 [NR]; 8 times s, l int8 [NR] and words as in Q4_0:  w = d s q - m l
+//   Q6_K  d f16 [NR]; 8 times s int8 [2][NR] for 16 rows each, words of the low 4 bits as in Q4_0, and of the high 2 bits
+//         [2][NR][2], pair p at bits 2 (p % 8) of word p / 8:  w = d s (q - 32)
 #define CK_QUANT_ROWS 32
+#define CK_SUPER_ROWS 256
 static inline size_t ck_packed_bytes(ck_dtype type, size_t elements) {
-  return type == CK_Q8_0   ? elements / CK_QUANT_ROWS * 34
-         : type == CK_Q4_0 ? elements / CK_QUANT_ROWS * 18
-                           : elements * ck_dtype_size(type);
+  switch (type) {
+    case CK_Q8_0:
+      return elements / CK_QUANT_ROWS * 34;
+    case CK_Q4_0:
+      return elements / CK_QUANT_ROWS * 18;
+    case CK_Q4_K:
+      return elements / CK_SUPER_ROWS * 148;
+    case CK_Q6_K:
+      return elements / CK_SUPER_ROWS * 210;
+    default:
+      return elements * ck_dtype_size(type);
+  }
 }
+// Rows of what a format cannot be cut in, and scales of a block of 32 rows.
+static inline size_t ck_quant_unit(ck_dtype type) { return type == CK_Q4_K || type == CK_Q6_K ? CK_SUPER_ROWS : CK_QUANT_ROWS; }
+static inline size_t ck_quant_parts(ck_dtype type) { return type == CK_Q6_K ? 2 : 1; }
 
 // The table of one instruction set, in ck_kernels.h.
 typedef struct ck_kernels ck_kernels;
@@ -89,8 +108,11 @@ typedef struct ck_gemm_block {
   const float *a;         // a_packed: [m/MR][k][MR] zero-padded; else element (i, p) at a[i * a_rs + p]
   size_t a_rs;
   int32_t a_packed;
+  const int16_t *codes;        // f32_gemm_quantized, instead of a: [m, k], of f32_quantize
+  const float *code_scales;    // [m, k / 32]
+  const int32_t *code_sums;    // [m, k / 32 parts]: sums of the codes that share a weight's scale
   const void *b;          // b_ks 0: [n/NR] panels of [k][NR], zero-padded in n; panel j at element j * b_panel
-  ck_dtype b_type;        // f32 for f32_gemm_block, any other for f32_gemm_stream
+  ck_dtype b_type;        // f32 for f32_gemm_block, 16 bits for f32_gemm_stream, a format for f32_gemm_quantized
   size_t b_panel;
   size_t b_ks;            // else B in place: n a multiple of NR, b_panel NR, rows b_ks apart; A must not be packed
   float *c;               // [m, n]

@@ -13,6 +13,7 @@
 #include "../body/convert.h"
 
 #include "../body/gemm.h"
+#include "../body/gemm_quantized.h"
 #include "../body/gemm_stream.h"
 
 #include "../body/attention.h"

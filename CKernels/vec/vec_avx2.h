@@ -8,7 +8,13 @@
 //   vf_nan(x)        where x is NaN
 //   vf_load_2(p)     p[0], p[2], p[4], ...: reads 2 VL elements
 //   vf_gather(p, i)  p[i[0]], p[i[1]], ...: reads VL indices
-//   vf_load_s8(p)    VL int8; vf_nibble(p, i) bits 4 i ... 4 i + 3 of VL uint32, times 16^i but for i = 7
+//   vf_load_s8(p)    VL int8
+//   vi               2 VL int16, as VL pairs; or VL int32
+//   vi_load_s8(p)    2 VL int8; vi_bits(x, at, mask) bits from `at` on of each int16; vi_up(x, n) n places up
+//   vi_dot(s, a, b)  int32 lane i of s, + the products of pair i of a and b
+//   vi_pin(x)        x as it is: what made it is not regrouped with what follows
+//   vi_even, vi_odd  the first and second of each pair, as floats; vi_float(x) its int32 lanes
+//   vf_store_s16     to the nearest int16, ties to even; x is within its range
 //   *_bf16, *_f16    the same from or to 16-bit elements; stores round to nearest even, NaN stays NaN
 #include <immintrin.h>
 
@@ -96,9 +102,23 @@ CK_INLINE vf vf_load_n_bf16(const uint16_t *p, size_t n) { return vf_from_bf16_(
 CK_INLINE vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 CK_INLINE vf vf_load_n_f16(const uint16_t *p, size_t n) { return _mm256_cvtph_ps(vf_load16_n_(p, n)); }
 CK_INLINE vf vf_load_s8(const void *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p))); }
-CK_INLINE vf vf_nibble(const void *p, int i) {
-  const __m256i x = _mm256_loadu_si256(p);
-  return _mm256_cvtepi32_ps(i < 7 ? _mm256_and_si256(x, _mm256_set1_epi32(15 << 4 * i)) : _mm256_srli_epi32(x, 28));
+typedef __m256i vi;
+CK_INLINE vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
+CK_INLINE vi vi_load(const void *p) { return _mm256_loadu_si256(p); }
+CK_INLINE vi vi_load_s8(const void *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(p)); }
+CK_INLINE vi vi_bits(vi x, int at, int mask) {
+  return _mm256_and_si256(_mm256_srli_epi16(x, at), _mm256_set1_epi16((short)mask));
+}
+CK_INLINE vi vi_up(vi x, int n) { return _mm256_slli_epi16(x, n); }
+CK_INLINE vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
+CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm256_add_epi32(s, _mm256_madd_epi16(a, b)); }
+CK_INLINE void vi_pin(vi *x) { __asm__("" : "+x"(*x)); }
+CK_INLINE vf vi_float(vi x) { return _mm256_cvtepi32_ps(x); }
+CK_INLINE vf vi_even(vi x) { return vi_float(_mm256_srai_epi32(_mm256_slli_epi32(x, 16), 16)); }
+CK_INLINE vf vi_odd(vi x) { return vi_float(_mm256_srai_epi32(x, 16)); }
+CK_INLINE void vf_store_s16(int16_t *p, vf x) {
+  const __m256i i = _mm256_cvtps_epi32(x);
+  _mm_storeu_si128((__m128i *)p, _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1)));
 }
 CK_INLINE void vf_store_bf16(uint16_t *p, vf x) { _mm_storeu_si128((__m128i *)p, vf_to_bf16_(x)); }
 CK_INLINE void vf_store_f16(uint16_t *p, vf x) { _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)); }

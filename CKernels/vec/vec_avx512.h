@@ -61,10 +61,21 @@ CK_INLINE vf vf_load_n_bf16(const uint16_t *p, size_t n) { return vf_from_bf16_(
 CK_INLINE vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 CK_INLINE vf vf_load_n_f16(const uint16_t *p, size_t n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vf_first(n), p)); }
 CK_INLINE vf vf_load_s8(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p))); }
-CK_INLINE vf vf_nibble(const void *p, int i) {
-  const __m512i x = _mm512_loadu_si512(p);
-  return _mm512_cvtepi32_ps(i < 7 ? _mm512_and_si512(x, _mm512_set1_epi32(15 << 4 * i)) : _mm512_srli_epi32(x, 28));
+typedef __m512i vi;
+CK_INLINE vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
+CK_INLINE vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
+CK_INLINE vi vi_load_s8(const void *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(p)); }
+CK_INLINE vi vi_bits(vi x, int at, int mask) {
+  return _mm512_and_si512(_mm512_srli_epi16(x, (unsigned)at), _mm512_set1_epi16((short)mask));
 }
+CK_INLINE vi vi_up(vi x, int n) { return _mm512_slli_epi16(x, (unsigned)n); }
+CK_INLINE vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
+CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm512_add_epi32(s, _mm512_madd_epi16(a, b)); }
+CK_INLINE void vi_pin(vi *x) { __asm__("" : "+v"(*x)); }
+CK_INLINE vf vi_float(vi x) { return _mm512_cvtepi32_ps(x); }
+CK_INLINE vf vi_even(vi x) { return vi_float(_mm512_srai_epi32(_mm512_slli_epi32(x, 16), 16)); }
+CK_INLINE vf vi_odd(vi x) { return vi_float(_mm512_srai_epi32(x, 16)); }
+CK_INLINE void vf_store_s16(int16_t *p, vf x) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x))); }
 CK_INLINE void vf_store_bf16(uint16_t *p, vf x) { _mm256_storeu_si256((__m256i *)p, vf_to_bf16_(x)); }
 CK_INLINE void vf_store_n_bf16(uint16_t *p, vf x, size_t n) { _mm256_mask_storeu_epi16(p, vf_first(n), vf_to_bf16_(x)); }
 CK_INLINE void vf_store_f16(uint16_t *p, vf x) {

@@ -80,10 +80,26 @@ CK_INLINE vf vf_load_s8(const void *p) {
   memcpy(&bytes, p, sizeof bytes);
   return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(bytes)))));
 }
-CK_INLINE vf vf_nibble(const void *p, int i) {
-  const uint32x4_t x = vld1q_u32(p);
-  return vcvtq_f32_u32(i < 7 ? vandq_u32(x, vdupq_n_u32(15u << 4 * i)) : vshrq_n_u32(x, 28));
+typedef int32x4_t vi;
+CK_INLINE int16x8_t vi_pairs_(vi x) { return vreinterpretq_s16_s32(x); }
+CK_INLINE vi vi_set1(int32_t x) { return vdupq_n_s32(x); }
+CK_INLINE vi vi_load(const void *p) { return vreinterpretq_s32_s8(vld1q_s8(p)); }
+CK_INLINE vi vi_load_s8(const void *p) { return vreinterpretq_s32_s16(vmovl_s8(vld1_s8(p))); }
+CK_INLINE vi vi_bits(vi x, int at, int mask) {
+  const uint16x8_t moved = vshlq_u16(vreinterpretq_u16_s32(x), vdupq_n_s16((int16_t)-at));
+  return vreinterpretq_s32_u16(vandq_u16(moved, vdupq_n_u16((uint16_t)mask)));
 }
+CK_INLINE vi vi_up(vi x, int n) { return vreinterpretq_s32_s16(vshlq_s16(vi_pairs_(x), vdupq_n_s16((int16_t)n))); }
+CK_INLINE vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
+CK_INLINE vi vi_dot(vi s, vi a, vi b) {
+  const int16x8_t x = vi_pairs_(a), y = vi_pairs_(b);
+  return vaddq_s32(s, vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
+}
+CK_INLINE void vi_pin(vi *x) { __asm__("" : "+w"(*x)); }
+CK_INLINE vf vi_float(vi x) { return vcvtq_f32_s32(x); }
+CK_INLINE vf vi_even(vi x) { return vi_float(vshrq_n_s32(vshlq_n_s32(x, 16), 16)); }
+CK_INLINE vf vi_odd(vi x) { return vi_float(vshrq_n_s32(x, 16)); }
+CK_INLINE void vf_store_s16(int16_t *p, vf x) { vst1_s16(p, vqmovn_s32(vcvtnq_s32_f32(x))); }
 CK_INLINE void vf_store_bf16(uint16_t *p, vf x) { vst1_u16(p, vf_to_bf16_(x)); }
 CK_INLINE void vf_store_f16(uint16_t *p, vf x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x))); }
 CK_INLINE void vf_store_n_bf16(uint16_t *p, vf x, size_t n) {

@@ -54,11 +54,25 @@ CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) { *even = a, *odd = b; }
 CK_INLINE void vf_zip(vf even, vf odd, vf *a, vf *b) { *a = even, *b = odd; }
 CK_INLINE vf vf_load_bf16(const uint16_t *p) { return ck_float_((uint32_t)*p << 16); }
 CK_INLINE vf vf_load_s8(const void *p) { return *(const int8_t *)p; }
-CK_INLINE vf vf_nibble(const void *p, int i) {
-  uint32_t x;
-  memcpy(&x, p, sizeof x);
-  return (float)(i < 7 ? x & 15u << 4 * i : x >> 28);
+typedef uint32_t vi;  // a pair of int16, the first low; or an int32
+CK_INLINE int32_t vi_first_(vi x) { return (int16_t)(x & 0xFFFF); }
+CK_INLINE int32_t vi_second_(vi x) { return (int16_t)(x >> 16); }
+CK_INLINE vi vi_set1(int32_t x) { return (vi)x; }
+CK_INLINE vi vi_load(const void *p) {
+  uint16_t pair[2];
+  memcpy(pair, p, sizeof pair);
+  return pair[0] | (vi)pair[1] << 16;
 }
+CK_INLINE vi vi_load_s8(const void *p) { return (uint16_t)((const int8_t *)p)[0] | (vi)((const int8_t *)p)[1] << 16; }
+CK_INLINE vi vi_bits(vi x, int at, int mask) { return x >> at & (vi)mask * 0x10001; }
+CK_INLINE vi vi_up(vi x, int n) { return x << n; }
+CK_INLINE vi vi_or(vi a, vi b) { return a | b; }
+CK_INLINE vi vi_dot(vi s, vi a, vi b) { return s + (vi)(vi_first_(a) * vi_first_(b) + vi_second_(a) * vi_second_(b)); }
+CK_INLINE void vi_pin(vi *x) { __asm__("" : "+r"(*x)); }
+CK_INLINE vf vi_float(vi x) { return (float)(int32_t)x; }
+CK_INLINE vf vi_even(vi x) { return (float)vi_first_(x); }
+CK_INLINE vf vi_odd(vi x) { return (float)vi_second_(x); }
+CK_INLINE void vf_store_s16(int16_t *p, vf x) { *p = (int16_t)rintf(x); }
 CK_INLINE void vf_store_bf16(uint16_t *p, vf x) {
   const uint32_t bits = ck_bits_(x);
   *p = (uint16_t)((x != x ? bits | 1u << 22 : bits + 0x7FFF + (bits >> 16 & 1)) >> 16);

@@ -7,6 +7,8 @@ public final class PackedMatrix: Sendable {
   public enum Layout: Sendable, Equatable, CustomStringConvertible {
     /// Panels of `width` outputs: `[outputs/width][inputs][width]`, the last padded with zeros. Width 1 is row-major.
     case panels(width: Int)
+    /// Quantised weights as ``QuantizedMatrix`` has them.
+    case blocks
     /// Known only to the backend of this name.
     case opaque(backend: String)
 
@@ -14,6 +16,7 @@ public final class PackedMatrix: Sendable {
       switch self {
       case .panels(1): "row-major"
       case .panels(let width): "panels of \(width)"
+      case .blocks: "blocks"
       case .opaque(let backend): "opaque to \(backend)"
       }
     }
@@ -26,8 +29,8 @@ public final class PackedMatrix: Sendable {
   public let layout: Layout
   /// The packed elements; 16-bit words where they are quantised.
   public let storage: Tensor
-  /// How panels are quantised: blocks of 32 inputs, each with its scales `[width]` in f16, then Q8_0's codes `[32][width]` in
-  /// int8, or Q4_0's as `[4][width]` 32-bit words: input i at bits `4 (i / 4)` of word `i % 4`. `nil` for plain elements.
+  /// How the elements are quantised, in blocks as ``QuantizedMatrix`` has them or in panels of the columns of such blocks, which
+  /// `CKernels/include/ck_types.h` lays out. `nil` for plain elements.
   public let quantization: QuantizedFormat?
 
   /// Wraps packed elements. A backend's `pack` calls this.
@@ -55,44 +58,27 @@ public final class PackedMatrix: Sendable {
     return PackedMatrix(outputs: outputs, inputs: inputs, layout: .panels(width: width), storage: storage)
   }
 
-  /// Packs quantised weights in panels; columns that pad the last one are zeros.
-  public static func panels(of weights: QuantizedMatrix, width: Int) throws -> PackedMatrix {
-    let (format, size) = (weights.format, QuantizedFormat.blockSize)
-    let (blocks, bytes) = (weights.inputs / size, weights.format.blockBytes)
-    let panels = (weights.outputs + width - 1) / width
-    let storage = try Tensor(shape: Shape(panels * width * blocks * bytes / 2), dataType: .f16) { packed in
-      weights.withBlocks { source in
-        for index in 0..<weights.outputs * blocks {
-          let (output, block) = (index / blocks, index % blocks)
-          let from = UnsafeRawBufferPointer(rebasing: source[(index * bytes)..<(index + 1) * bytes])
-          let first = (output / width * blocks + block) * width * bytes
-          let column = output % width
-          packed[first + 2 * column] = from[0]
-          packed[first + 2 * column + 1] = from[1]
-          for i in 0..<size {
-            let (byte, shift) = format.place(of: i, column: column, width: width)
-            packed[first + byte] |= format.code(from, i) << shift
-          }
-        }
-      }
-    }
-    return PackedMatrix(
-      outputs: weights.outputs, inputs: weights.inputs, layout: .panels(width: width), storage: storage,
-      quantization: format)
-  }
-
   /// The weights of one output, by input, widened and dequantised. `nil` for an opaque layout.
   public func values(of output: Int) -> [Double]? {
-    guard case .panels(let width) = layout else { return nil }
     guard let format = quantization else { return row(output).map { row in (0..<inputs).map { row[$0] } } }
-    let (size, bytes) = (QuantizedFormat.blockSize, format.blockBytes)
-    let (packed, column) = (storage.view.address, output % width)
-    return (0..<inputs).map { input in
-      let i = input % size
-      let block = packed + (output / width * (inputs / size) + input / size) * width * bytes
-      let (byte, shift) = format.place(of: i, column: column, width: width)
-      let code = block.load(fromByteOffset: byte, as: UInt8.self) >> shift & format.codeMask
-      return Double(DataType.f16.load(block, column)) * format.steps(code)
+    return weights(of: output, in: format)?.map(\.value)
+  }
+
+  /// The quantised weights of one output, by input.
+  private func weights(of output: Int, in format: QuantizedFormat) -> [QuantizedWeight]? {
+    let (size, blocks, address) = (format.blockSize, inputs / format.blockSize, storage.view.address)
+    switch layout {
+    case .blocks:
+      return (0..<inputs).map { input in
+        format.weight(address + (output * blocks + input / size) * format.blockBytes, input % size)
+      }
+    case .panels(let width):
+      let bytes = width * format.panelBytes
+      return (0..<inputs).map { input in
+        let block = address + (output / width * blocks + input / size) * bytes
+        return format.weight(panel: block, width: width, column: output % width, input % size)
+      }
+    case .opaque: return nil
     }
   }
 

@@ -47,7 +47,7 @@ extension ck_gemm {
     (batch, n, k, b_type) = (1, weights.outputs, weights.inputs, weights.storage.dataType.code)
     if let format = weights.quantization {
       guard width == table.kernels.gemm_nr else { return nil }
-      b_type = format == .q8 ? CK_Q8_0 : CK_Q4_0
+      b_type = format.code
       packed = weights.storage.view.address
     } else if width == 1 {
       (b, b_rs, b_cs) = (weights.storage.view.pointer, 1, weights.inputs)
@@ -62,5 +62,16 @@ extension ck_gemm {
     (batch, self.m, self.n, self.k) = (1, m, n, k)
     (alpha, activation) = (epilogue.scale, epilogue.activation.code)
     bias = epilogue.bias?.view.base
+  }
+}
+
+extension QuantizedFormat {
+  var code: ck_dtype {
+    switch self {
+    case .q8: CK_Q8_0
+    case .q4: CK_Q4_0
+    case .q4K: CK_Q4_K
+    case .q6K: CK_Q6_K
+    }
   }
 }

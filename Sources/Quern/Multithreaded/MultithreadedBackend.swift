@@ -34,7 +34,16 @@ public struct MultithreadedBackend: Backend {
   }
 
   public func pack(_ weights: QuantizedMatrix) throws -> PackedMatrix {
-    try PackedMatrix.panels(of: weights, width: table.kernels.gemm_nr)
+    let (outputs, inputs, width) = (weights.outputs, weights.inputs, table.kernels.gemm_nr)
+    let bytes = ck_packed_bytes(weights.format.code, (outputs + width - 1) / width * width * inputs)
+    let storage = try Tensor(shape: Shape(bytes / 2), dataType: .f16) { packed in
+      weights.withBlocks { blocks in
+        ck_pack_quantized(
+          table.pointer, weights.format.code, outputs, inputs, blocks.baseAddress, packed.baseAddress, threads)
+      }
+    }
+    return PackedMatrix(
+      outputs: outputs, inputs: inputs, layout: .panels(width: width), storage: storage, quantization: weights.format)
   }
 
   /// Runs a row kernel of the table over the rows of `y`; false, with nothing written, where memory for operands that are

@@ -57,7 +57,9 @@ extension Context {
   /// `y = activation(scale x Wᵀ + bias) + residual`.
   ///
   /// Each sum of K products, scaled and with its bias, is within γ(K + 3) (Σ|x w| |scale| + |bias|) of the exact one,
-  /// whatever the blocking. Quantised weights are multiplied as what their blocks stand for, exactly: x is not quantised. On `multithreaded`, other rows and thread counts do not change its bits.
+  /// whatever the blocking. By quantised weights, `multithreaded` rounds x to 16 bits
+  /// for each 32 inputs: that adds 2⁻¹⁶ max|x| Σ|w| over those 32, and a row with an x that is not finite becomes NaN. On `multithreaded`,
+  /// other rows and thread counts do not change the bits of a row.
   ///
   /// - Parameters:
   ///   - x: `[..., inputs]`, unit stride along the last axis.

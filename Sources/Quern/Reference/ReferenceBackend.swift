@@ -18,7 +18,11 @@ public struct ReferenceBackend: Backend {
 
   public func pack(_ weights: TensorView) throws -> PackedMatrix { try PackedMatrix.panels(of: weights, width: 1) }
 
-  public func pack(_ weights: QuantizedMatrix) throws -> PackedMatrix { try PackedMatrix.panels(of: weights, width: 1) }
+  public func pack(_ weights: QuantizedMatrix) throws -> PackedMatrix {
+    PackedMatrix(
+      outputs: weights.outputs, inputs: weights.inputs, layout: .blocks, storage: weights.words,
+      quantization: weights.format)
+  }
 }
 
 extension Activation {

@@ -1,18 +1,38 @@
-/// How weights are stored in blocks of 32 along a row, with one scale a block; the block layouts of GGUF (ggml's `block_q8_0`
-/// and `block_q4_0`).
+/// How weights are stored in blocks along a row: the block layouts of GGUF (ggml's `block_q8_0`, `block_q4_0`, `block_q4_K` and
+/// `block_q6_K`).
 public enum QuantizedFormat: String, Sendable, CaseIterable {
-  /// `w = d q` with d in f16 and q in int8: 34 bytes a block.
+  /// `w = d q` with d in f16 and q in int8: 34 bytes for 32 weights.
   case q8 = "q8_0"
-  /// `w = d (q - 8)` with d in f16 and q of 4 bits, weight i in the low and weight i + 16 in the high half of byte i: 18 bytes.
+  /// `w = d (q - 8)` with d in f16 and q of 4 bits, weight i in the low and weight i + 16 in the high half of byte i: 18 bytes for
+  /// 32 weights.
   case q4 = "q4_0"
+  /// `w = d s q - m l` with d and m in f16 for 256 weights, s and l of 6 bits for each 32, and q of 4 bits: 144 bytes for 256.
+  case q4K = "q4_K"
+  /// `w = d s (q - 32)` with d in f16 for 256 weights, s in int8 for each 16, and q of 6 bits: 210 bytes for 256.
+  case q6K = "q6_K"
 
   /// Weights of a block.
-  public static let blockSize = 32
+  public var blockSize: Int { self == .q8 || self == .q4 ? 32 : 256 }
   /// Bytes of a block.
-  public var blockBytes: Int { self == .q8 ? 34 : 18 }
-  /// The largest error of a weight, as a share of the largest magnitude in its block: half a step for Q8_0; for Q4_0, whose
-  /// codes reach from -8 to 7 steps, a whole one. The rounding of d to f16 is part of it.
-  public var largestError: Double { self == .q8 ? 0.5 / 127 + 0x1p-11 : 1.0 / 8 + 0x1p-10 }
+  public var blockBytes: Int {
+    switch self {
+    case .q8: 34
+    case .q4: 18
+    case .q4K: 144
+    case .q6K: 210
+    }
+  }
+  /// The largest error of a weight that ``QuantizedMatrix/init(quantizing:as:)`` rounds, as a share of the largest magnitude in its
+  /// block: half a step for Q8_0; for Q4_0, whose codes reach from -8 to 7 steps, a whole one; for the others half a step of
+  /// their scale and what the rounding of the scales adds. The rounding of d to f16 is part of it.
+  public var largestError: Double {
+    switch self {
+    case .q8: 0.5 / 127 + 0x1p-11
+    case .q4: 1.0 / 8 + 0x1p-10
+    case .q4K: 1.0 / 15 + 1.0 / 63 + 1.0 / 126 + 0x1p-9
+    case .q6K: 0.5 / 31 + 32.0 / 31 / 254 + 0x1p-9
+    }
+  }
 }
 
 /// Weights `[outputs, inputs]` in blocks of ``QuantizedFormat/blockSize`` along the inputs, rows one after the other, as GGUF
@@ -26,7 +46,7 @@ public struct QuantizedMatrix: Sendable {
 
   /// Takes blocks as a file holds them.
   ///
-  /// - Throws: ``QuernError/invalidOperand(operation:reason:)`` where inputs are not a multiple of 32 or the bytes not those of
+  /// - Throws: ``QuernError/invalidOperand(operation:reason:)`` where inputs are no multiple of the block or the bytes not those of
   ///   `outputs` rows, ``QuernError/outOfMemory(bytes:)``.
   public init(blocks: UnsafeRawBufferPointer, outputs: Int, inputs: Int, format: QuantizedFormat) throws {
     let bytes = try Self.byteCount(outputs: outputs, inputs: inputs, format: format)
@@ -37,8 +57,9 @@ public struct QuantizedMatrix: Sendable {
   }
 
   /// Rounds weights `[outputs, inputs]`, any strides, to the nearest codes. The scale of a block is its largest magnitude over
-  /// 127 (Q8_0), or its element of largest magnitude over -8 (Q4_0), in f16; no weight is further off than
-  /// ``QuantizedFormat/largestError`` of the block's largest, plus 128 f16 denormals where a block is that small.
+  /// 127 (Q8_0), or its element of largest magnitude over -8 (Q4_0), in f16; Q4_K takes each 32 weights from the least, or 0, to the
+  /// largest, Q6_K each 16 to the largest magnitude. No weight is further off than ``QuantizedFormat/largestError`` of the
+  /// block's largest, plus 2048 f16 denormals where a block is that small.
   ///
   /// - Throws: as ``init(blocks:outputs:inputs:format:)``, and for weights that are not finite or whose scale f16 cannot hold.
   public init(quantizing weights: TensorView, as format: QuantizedFormat) throws {
@@ -46,17 +67,12 @@ public struct QuantizedMatrix: Sendable {
     try check.require(weights.shape.rank == 2, "weights \(weights.shape) need rank 2: [outputs, inputs]")
     let (outputs, inputs) = (weights.shape[0], weights.shape[1])
     _ = try Self.byteCount(outputs: outputs, inputs: inputs, format: format)
+    let threads = try Settings.environment().threads(for: BackendOptions())
     try self.init(outputs: outputs, inputs: inputs, format: format) { bytes in
-      var block = [Float](repeating: 0, count: QuantizedFormat.blockSize)
-      for index in 0..<(bytes.count / format.blockBytes) {
-        let (row, first) = (index * block.count / inputs, index * block.count % inputs)
-        for i in block.indices { block[i] = Float(weights[row, first + i]) }
-        let target = UnsafeMutableRawBufferPointer(
-          rebasing: bytes[(index * format.blockBytes)...].prefix(format.blockBytes))
-        try check.require(
-          format.encode(block, into: target),
-          "weights [\(row), \(first)...] are not finite, or too large for a \(format.rawValue) scale in f16")
-      }
+      guard let target = bytes.baseAddress, let (row, first) = format.encode(weights, into: target, threads: threads)
+      else { return }
+      try check.require(
+        false, "weights [\(row), \(first)...] are not finite, or too large for a \(format.rawValue) scale in f16")
     }
   }
 
@@ -64,7 +80,7 @@ public struct QuantizedMatrix: Sendable {
     outputs: Int, inputs: Int, format: QuantizedFormat, fill: (UnsafeMutableRawBufferPointer) throws -> Void
   ) throws {
     (self.outputs, self.inputs, self.format) = (outputs, inputs, format)
-    let rowWords = inputs / QuantizedFormat.blockSize * format.blockBytes / 2
+    let rowWords = inputs / format.blockSize * format.blockBytes / 2
     words = try Tensor(shape: Shape(outputs, rowWords), dataType: .f16, fill: fill)
   }
 
@@ -72,10 +88,10 @@ public struct QuantizedMatrix: Sendable {
   static func byteCount(outputs: Int, inputs: Int, format: QuantizedFormat) throws(QuernError) -> Int {
     let check = Check(operation: .pack)
     try check.require(
-      outputs >= 0 && inputs >= 0 && inputs % QuantizedFormat.blockSize == 0,
-      "\(format.rawValue) weights [\(outputs), \(inputs)] need inputs that are a multiple of \(QuantizedFormat.blockSize)"
+      outputs >= 0 && inputs >= 0 && inputs % format.blockSize == 0,
+      "\(format.rawValue) weights [\(outputs), \(inputs)] need inputs that are a multiple of \(format.blockSize)"
     )
-    let (bytes, overflows) = (inputs / QuantizedFormat.blockSize).multipliedReportingOverflow(
+    let (bytes, overflows) = (inputs / format.blockSize).multipliedReportingOverflow(
       by: format.blockBytes)
     let (all, overflow) = bytes.multipliedReportingOverflow(by: outputs)
     try check.require(
@@ -91,66 +107,29 @@ public struct QuantizedMatrix: Sendable {
     }
   }
 
+  /// The sum of the magnitudes of some weights of an output; and, where each is the difference of two terms, of the larger one.
+  package func terms(output: Int, inputs: Range<Int>) -> (magnitude: Double, reach: Double) {
+    withBlocks { blocks in
+      guard let base = blocks.baseAddress else { return (0, 0) }
+      return inputs.reduce((0, 0)) { sums, input in
+        let index = output * (self.inputs / format.blockSize) + input / format.blockSize
+        let weight = format.weight(base + index * format.blockBytes, input % format.blockSize)
+        return (sums.0 + abs(weight.value), sums.1 + (format == .q4K ? weight.reach : 0))
+      }
+    }
+  }
+
   /// The weights that the blocks stand for.
   public func dequantized() throws -> Tensor {
     try Tensor(shape: Shape(outputs, inputs)) { values in
       withBlocks { blocks in
         for index in values.indices {
-          let at = index / QuantizedFormat.blockSize * format.blockBytes
-          let block = UnsafeRawBufferPointer(rebasing: blocks[at..<at + format.blockBytes])
-          values[index] = format.decode(block, index % QuantizedFormat.blockSize)
+          guard let block = blocks.baseAddress.map({ $0 + index / format.blockSize * format.blockBytes }) else {
+            return
+          }
+          values[index] = Float(format.weight(block, index % format.blockSize).value)
         }
       }
     }
-  }
-}
-
-extension QuantizedFormat {
-  /// The code of weight i of a block: what d multiplies, offset by 8 for Q4_0.
-  func code(_ block: UnsafeRawBufferPointer, _ i: Int) -> UInt8 {
-    if self == .q8 { return block[2 + i] }
-    return i < 16 ? block[2 + i] & 15 : block[2 + i - 16] >> 4
-  }
-
-  func decode(_ block: UnsafeRawBufferPointer, _ i: Int) -> Float {
-    scale(of: block) * Float(steps(code(block, i)))
-  }
-
-  /// What d multiplies for a code.
-  func steps(_ code: UInt8) -> Double { self == .q8 ? Double(Int8(bitPattern: code)) : Double(code) - 8 }
-
-  /// The bits of a code.
-  var codeMask: UInt8 { self == .q8 ? 0xFF : 15 }
-
-  /// Where a block of a panel of `width` columns keeps the code of row i of a column: a byte, after the scales, and a shift in it.
-  func place(of i: Int, column: Int, width: Int) -> (byte: Int, shift: Int) {
-    switch self {
-    case .q8: (2 * width + i * width + column, 0)
-    case .q4: (2 * width + (i % 4 * width + column) * 4 + i / 8, i / 4 % 2 * 4)
-    }
-  }
-
-  private func scale(of block: UnsafeRawBufferPointer) -> Float {
-    guard let base = block.baseAddress else { return 0 }
-    return DataType.f16.load(base, 0)
-  }
-
-  /// False where the block has no finite scale.
-  func encode(_ values: [Float], into block: UnsafeMutableRawBufferPointer) -> Bool {
-    guard let base = block.baseAddress, let largest = values.max(by: { abs($0) < abs($1) }) else { return false }
-    guard values.allSatisfy(\.isFinite) else { return false }
-    DataType.f16.store(self == .q8 ? abs(largest) / 127 : largest / -8, to: base, 0)
-    let scale = DataType.f16.load(base, 0)
-    guard scale.isFinite else { return false }
-    for i in values.indices {
-      let steps = scale == 0 ? 0 : (values[i] / scale).rounded(.toNearestOrEven)
-      if self == .q8 {
-        block[2 + i] = UInt8(bitPattern: Int8(max(-127, min(127, steps))))
-      } else {
-        let code = UInt8(max(0, min(15, steps + 8)))
-        block[2 + i % 16] = i < 16 ? code : block[2 + i % 16] | code << 4
-      }
-    }
-    return true
   }
 }

@@ -59,13 +59,14 @@ extension Workload {
     quantized: QuantizedMatrix?, bias: Tensor?, residual: TensorView?, output: MutableTensor
   ) -> Workload {
     let (m, n, k) = (shape.m, shape.n, shape.k)
-    let weightBytes = Double(n * k) * (quantized.map { Double($0.format.blockBytes) / 32 } ?? 4)
+    let weightBytes =
+      Double(n * k) * (quantized.map { Double($0.format.blockBytes) / Double($0.format.blockSize) } ?? 4)
     let epilogue = Epilogue(scale: shape.scale, bias: bias, activation: shape.activation)
     let workload = Workload(
       .linear, name ?? "\(shape)",
       kernels: quantized == nil
-        ? ["f32_gemm_block", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"]
-        : ["f32_gemm_block", "f32_gemm_stream", "f32_unpack"],
+        ? ["f32_gemm_block", "f32_gemm_stream", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"]
+        : Suite.quantizedKernels,
       flops: 2 * Double(m) * Double(n) * Double(k),
       bytes: 4 * Double(m * k + m * n * (shape.hasResidual ? 2 : 1)) + weightBytes,
       isExactOnIntegers: quantized == nil && (shape.activation == .identity || shape.activation == .relu),
@@ -75,9 +76,10 @@ extension Workload {
         return { y in try context.linear(x, weights: packed, epilogue: epilogue, residual: residual, into: y) }
       },
       bound: { rounding, expected in
-        try productBound(
+        let codes = quantized.map { CodeError(x, weights: $0, scale: epilogue.scale, rounding: rounding) }
+        return try productBound(
           x, weights.transposed(), beta: 0, held: output.view, epilogue: epilogue, residual: residual,
-          expected: expected, rounding: rounding)
+          expected: expected, rounding: rounding, codes: codes)
       })
     workload.sampling = Sampling(rows: m, work: Double(n) * Double(k)) { rows in
       var part = shape
@@ -205,7 +207,7 @@ public struct MatmulShape: Sendable, CustomStringConvertible {
 /// the residual.
 private func productBound(
   _ a: TensorView, _ b: TensorView, beta: Float, held: TensorView, epilogue: Epilogue, residual: TensorView?,
-  expected: [Float], rounding: Rounding
+  expected: [Float], rounding: Rounding, codes: CodeError? = nil
 ) throws -> [Double] {
   let (k, n) = (a.shape.last, held.shape.last)
   let (factor, activation) = (rounding.product(k), epilogue.activation)
@@ -220,13 +222,40 @@ private func productBound(
       let total = abs(Double(epilogue.scale)) * products + kept + abs(Double(epilogue.bias?.view.base[column] ?? 0))
       let added = residual.map { Double($0.load($0.offset(of: position))) } ?? 0
       let value = Double(expected[position]) - added
-      let through = activation.slope * factor * total + Double(k) * Rounding.smallest
+      let code = codes?.error(row: first / n, column: column) ?? 0
+      let through = activation.slope * (factor * total + code) + Double(k) * Rounding.smallest
       bounds.append(
         through + activation.error(at: total, value: abs(value) + through) + Rounding.unit
           * abs(Double(expected[position])))
     }
   }
   return bounds
+}
+
+/// What products by quantised weights add: half a step of 2⁻¹⁵ of the largest of each 32 x, and the rounding of the two terms
+/// that a weight of Q4_K is the difference of.
+private struct CodeError {
+  private let runs: Int
+  private let largest: [Double]
+  private let weights: [Double]
+
+  init(_ x: TensorView, weights: QuantizedMatrix, scale: Float, rounding: Rounding) {
+    let runs = weights.inputs / 32
+    largest = (0..<x.shape[0] * runs).map { index in
+      let row = x.row(index / runs)
+      return (index % runs * 32..<index % runs * 32 + 32).reduce(0) { max($0, abs(row[$1])) }
+    }
+    let factor = rounding.product(weights.inputs)
+    self.weights = (0..<weights.outputs * runs).map { index in
+      let terms = weights.terms(output: index / runs, inputs: index % runs * 32..<index % runs * 32 + 32)
+      return abs(Double(scale)) * (0x1.05p-16 * terms.magnitude + factor * terms.reach)
+    }
+    self.runs = runs
+  }
+
+  func error(row: Int, column: Int) -> Double {
+    (0..<runs).reduce(0x1p-110) { $0 + largest[row * runs + $1] * weights[column * runs + $1] }
+  }
 }
 
 /// Σ|a b| for one row of the result, counted through the batch.
@@ -296,13 +325,13 @@ extension Suite {
     for format in QuantizedFormat.allCases {
       for m in [1, 2, 4, 9, 16, 17, 40] {
         for n in [0, 1, 16, 33, 130] {
-          shapes.append(LinearShape(m: m, n: n, k: 32 * (1 + n % 3), quantization: format))
+          shapes.append(LinearShape(m: m, n: n, k: format.blockSize * (1 + n % 3), quantization: format))
         }
       }
       shapes += [
         LinearShape(m: 3, n: 50, k: 0, bias: true, quantization: format),
-        LinearShape(m: 1, n: 200, k: 1056, activation: .silu, bias: true, residual: true, quantization: format),
-        LinearShape(m: 30, n: 70, k: 416, activation: .gelu, bias: true, residual: true, quantization: format),
+        LinearShape(m: 1, n: 200, k: 2304, activation: .silu, bias: true, residual: true, quantization: format),
+        LinearShape(m: 30, n: 70, k: 768, activation: .gelu, bias: true, residual: true, quantization: format),
       ]
     }
     return shapes.map { shape in TestCases.Entry(.linear) { try .linear(shape, operands: $0) } }
@@ -334,6 +363,7 @@ extension Suite {
     return shapes.map { shape in TestCases.Entry(.matmul) { try .matmul(shape, operands: $0) } }
   }()
 
+  fileprivate static let quantizedKernels = ["f32_gemm_quantized", "f32_quantize", "f32_unpack"]
   private static let gemmKernels = ["f32_gemm_block", "f32_gemm_pack_a", "f32_gemm_pack_b"]
 
   private static let linearBenchmarks: [BenchmarkCases.Entry] = [
@@ -352,9 +382,12 @@ extension Suite {
     ("SD-1.5 ff 1024", LinearShape(m: 1024, n: 2560, k: 640, bias: true)),
     ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q8)),
     ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q4)),
+    ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q4K)),
+    ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q6K)),
+    ("Llama-3.2-1B up 128", LinearShape(m: 128, n: 8192, k: 2048, quantization: .q8)),
     ("Llama-3.2-1B up 128", LinearShape(m: 128, n: 8192, k: 2048, quantization: .q4)),
   ].map { model, shape in
-    let kernels = shape.quantization == nil ? gemmKernels + ["f32_epilogue"] : ["f32_gemm_stream", "f32_unpack"]
+    let kernels = shape.quantization == nil ? gemmKernels + ["f32_epilogue", "f32_gemm_stream"] : quantizedKernels
     return BenchmarkCases.Entry(.linear, "\(model): \(shape)", kernels: kernels) {
       try .linear(shape, name: $0, operands: $1)
     }

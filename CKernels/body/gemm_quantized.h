@@ -1,0 +1,202 @@
+// GEMM by quantised weights: x in 16-bit codes, 32 to a scale, times the weights' codes in int32, exactly; then scaled, in f32.
+// Sixteen bits keep x within 2^-16 of the largest of its block, and one multiply-add takes two of them on every instruction set.
+// Loop order: panels, rows QUANT_MR_ at a time, blocks of B, pairs of its rows.
+#define QUANT_MR_ (VL == 16 ? 8 : 4)
+#define QUANT_PAIRS_ (CK_QUANT_ROWS / 2)
+
+// Scales that are exact powers below this: smaller blocks of x share one, whose step is negligible beside f32's range.
+#define QUANT_SMALLEST_ 0x1p-100f
+
+// y[32 blocks] of one row of x: codes, a scale a block, and the sum of each `group` codes. Values that are not finite leave NaN
+// as the scale.
+CK_INLINE void quantize_block_(const ck_dtype type, const void *x, size_t at, size_t group, int16_t *codes, float *scale,
+                               int32_t *sums) {
+  vf largest = vf_zero(), bad = vf_zero();
+#pragma clang loop unroll(full)
+  for (size_t i = 0; i < CK_QUANT_ROWS; i += VL) {
+    const vf value = row_load_as_(type, x, at + i, VL);
+    largest = vf_max(largest, vf_abs(value)), bad = vf_fma(value, vf_zero(), bad);
+  }
+  const float most = vf_reduce_max(largest), nan = vf_reduce_add(bad);
+  const float step = most < QUANT_SMALLEST_ ? QUANT_SMALLEST_ / 32767 : most / 32767;
+  *scale = step + nan;
+  const vf inverse = vf_set1(nan == 0 ? 1 / step : 0);
+  for (size_t first = 0; first < CK_QUANT_ROWS; first += group) {
+    vf sum = vf_zero();
+    for (size_t i = first; i < first + group; i += VL) {
+      // A product that is not finite has no code: zero times it is no number, and the maximum takes its second operand.
+      const vf code = vf_round(vf_max(vf_mul(row_load_as_(type, x, at + i, VL), inverse), vf_set1(-32767)));
+      const vf kept = vf_min(code, vf_set1(32767));
+      vf_store_s16(codes + i, kept);
+      sum = vf_add(sum, kept);
+    }
+    *sums++ = (int32_t)vf_reduce_add(sum);
+  }
+}
+
+CK_INLINE void quantize_(const ck_dtype type, size_t k, size_t group, const void *x, int16_t *codes, float *scales,
+                         int32_t *sums) {
+  for (size_t at = 0; at < k; at += CK_QUANT_ROWS)
+    quantize_block_(type, x, at, group, codes + at, scales + at / CK_QUANT_ROWS, sums + at / group);
+}
+void CK_NAME(f32_quantize)(ck_dtype type, size_t k, size_t group, const void *x, int16_t *codes, float *scales, int32_t *sums) {
+  CK_WITH_DTYPE(type, quantize_, k, group, x, codes, scales, sums);
+}
+
+// A block of 32 rows of a panel, and the scales that it shares with the others of its super-block.
+typedef struct quant_block_ {
+  const char *scales, *codes;
+  vf d[GEMM_NRV], low[GEMM_NRV];
+} quant_block_;
+
+// Takes the block at `at`, the first of a super-block or not; returns where the next one starts.
+CK_INLINE const char *quant_block_at_(const ck_dtype type, size_t row, const char *at, quant_block_ *block) {
+  const int large = type == CK_Q4_K || type == CK_Q6_K;
+  if (!large || row % CK_SUPER_ROWS == 0) {
+#pragma clang loop unroll(full)
+    for (size_t v = 0; v < GEMM_NRV; v++) {
+      block->d[v] = vf_load_f16((const uint16_t *)at + v * VL);
+      if (type == CK_Q4_K) block->low[v] = vf_load_f16((const uint16_t *)at + GEMM_NR + v * VL);
+    }
+    at += (type == CK_Q4_K ? 4 : 2) * GEMM_NR;
+  }
+  block->scales = at;
+  block->codes = large ? at + 2 * GEMM_NR : at;
+  return block->codes + (type == CK_Q8_0 ? 32 : type == CK_Q6_K ? 24 : 16) * GEMM_NR;
+}
+
+// Codes of pair 4 word + i of a block's rows, vector v of its columns, without the offset of their format.
+CK_INLINE vi quant_pair_(const ck_dtype type, const char *codes, size_t word, size_t i, size_t v) {
+  if (type == CK_Q8_0) return vi_load_s8(codes + ((4 * word + i) * GEMM_NR + v * VL) * 2);
+  const vi low = vi_bits(vi_load(codes + (word * GEMM_NR + v * VL) * 4), (int)i * 4, 15);
+  if (type != CK_Q6_K) return low;
+  const char *crumbs = codes + 16 * GEMM_NR;
+  const vi high = vi_bits(vi_load(crumbs + (word / 2 * GEMM_NR + v * VL) * 4), (int)(word % 2 * 8 + i * 2), 3);
+  return vi_or(low, vi_up(high, 4));
+}
+
+CK_INLINE vi quant_x_(const int16_t *codes) {
+  int32_t pair;
+  memcpy(&pair, codes, sizeof pair);
+  return vi_set1(pair);
+}
+
+// What the format takes off a code.
+CK_INLINE int32_t quant_offset_(const ck_dtype type) { return type == CK_Q4_0 ? 8 : type == CK_Q6_K ? 32 : 0; }
+
+// The scale of the codes of part `part` of a block.
+CK_INLINE vf quant_scale_(const ck_dtype type, const quant_block_ *block, size_t part, size_t v) {
+  if (type != CK_Q4_K && type != CK_Q6_K) return block->d[v];
+  return vf_mul(block->d[v], vf_load_s8(block->scales + part * GEMM_NR + v * VL));
+}
+
+// What Q4_K takes off every weight of a block.
+CK_INLINE vf quant_low_(const quant_block_ *block, size_t v) {
+  return vf_mul(block->low[v], vf_load_s8(block->scales + GEMM_NR + v * VL));
+}
+
+// One block for m rows: x at `row` of their codes.
+CK_INLINE void quant_step_(const ck_dtype type, const size_t m, const ck_gemm_block *g, size_t i, size_t row,
+                           const quant_block_ *block, vf *sum) {
+  const size_t parts = ck_quant_parts(type), pairs = QUANT_PAIRS_ / parts;
+  const int16_t *x = g->codes + i * g->k + row;
+  const int32_t *x_sum = g->code_sums + (i * g->k + row) * parts / CK_QUANT_ROWS;
+  const float *x_scale = g->code_scales + (i * g->k + row) / CK_QUANT_ROWS;
+#pragma clang loop unroll(full)
+  for (size_t part = 0; part < parts; part++) {
+    vi acc[QUANT_MR_ * GEMM_NRV];
+#pragma clang loop unroll(full)
+    for (size_t t = 0; t < m * GEMM_NRV; t++)
+      acc[t] = vi_set1(-quant_offset_(type) * x_sum[t / GEMM_NRV * g->k * parts / CK_QUANT_ROWS + part]);
+#pragma clang loop unroll(full)
+    for (size_t word = part * pairs / 4; word < (part + 1) * pairs / 4; word++) {
+#pragma clang loop unroll(full)
+      for (size_t p = 4 * word; p < 4 * word + 4; p++) {
+        vi w[GEMM_NRV];
+#pragma clang loop unroll(full)
+        for (size_t v = 0; v < GEMM_NRV; v++) w[v] = quant_pair_(type, block->codes, word, p % 4, v);
+#pragma clang loop unroll(full)
+        for (size_t r = 0; r < m; r++) {
+          const vi a = quant_x_(x + r * g->k + 2 * p);
+#pragma clang loop unroll(full)
+          for (size_t v = 0; v < GEMM_NRV; v++) acc[r * GEMM_NRV + v] = vi_dot(acc[r * GEMM_NRV + v], a, w[v]);
+        }
+        if (m > 1)  // else sums are regrouped until nothing stays in registers
+#pragma clang loop unroll(full)
+          for (size_t t = 0; t < m * GEMM_NRV; t++) vi_pin(&acc[t]);
+      }
+    }
+#pragma clang loop unroll(full)
+    for (size_t v = 0; v < GEMM_NRV; v++) {
+      const vf scale = quant_scale_(type, block, part, v);
+#pragma clang loop unroll(full)
+      for (size_t r = 0; r < m; r++) {
+        vf *to = sum + r * GEMM_NRV + v;
+        const float *s = x_scale + r * g->k / CK_QUANT_ROWS;
+        *to = vf_fma(vf_mul(vi_float(acc[r * GEMM_NRV + v]), scale), vf_broadcast(s), *to);
+        if (type == CK_Q4_K) *to = vf_fnma(quant_low_(block, v), vf_set1(*s * (float)x_sum[r * g->k / CK_QUANT_ROWS]), *to);
+      }
+    }
+  }
+}
+
+CK_INLINE void quant_rows_(const ck_dtype type, const size_t m, const ck_gemm_block *g, size_t i, size_t j,
+                           enum gemm_exit_ leave) {
+  const char *at = (const char *)g->b + j / GEMM_NR * ck_packed_bytes(type, g->b_panel);
+  vf sum[GEMM_ACCUMULATORS_];
+  quant_block_ block;
+#pragma clang loop unroll(full)
+  for (size_t t = 0; t < m * GEMM_NRV; t++) sum[t] = vf_zero();
+  for (size_t row = 0; row < g->k; row += CK_QUANT_ROWS) {
+    at = quant_block_at_(type, row, at, &block);
+    quant_step_(type, m, g, i, row, &block, sum);
+  }
+  gemm_leave_(m, 1, g, i, j, leave, sum);
+}
+
+CK_INLINE void quant_(const ck_dtype type, const ck_gemm_block *g) {
+  const enum gemm_exit_ leave = gemm_exit_of_(g);
+  for (size_t j = 0; j < g->n; j += GEMM_NR) {
+    size_t i = 0;
+    for (; i + QUANT_MR_ <= g->m; i += QUANT_MR_) quant_rows_(type, QUANT_MR_, g, i, j, leave);
+    if (QUANT_MR_ > 4 && i + 4 <= g->m) quant_rows_(type, 4, g, i, j, leave), i += 4;
+    if (i + 2 <= g->m) quant_rows_(type, 2, g, i, j, leave), i += 2;
+    if (i < g->m) quant_rows_(type, 1, g, i, j, leave);
+  }
+}
+
+// Every format has its own loop: CK_WITH_QUANT(type, f, ...) calls f(constant type, ...).
+#define CK_WITH_QUANT(type, f, ...) \
+  do {                              \
+    if (type == CK_Q8_0)            \
+      f(CK_Q8_0, __VA_ARGS__);      \
+    else if (type == CK_Q4_0)       \
+      f(CK_Q4_0, __VA_ARGS__);      \
+    else if (type == CK_Q4_K)       \
+      f(CK_Q4_K, __VA_ARGS__);      \
+    else                            \
+      f(CK_Q6_K, __VA_ARGS__);      \
+  } while (0)
+
+void CK_NAME(f32_gemm_quantized)(const ck_gemm_block *g) { CK_WITH_QUANT(g->b_type, quant_, g); }
+
+// y(2 p + odd, v) of a block.
+CK_INLINE void unpack_vector_(const ck_dtype type, const quant_block_ *block, size_t p, size_t v, int odd, float *y) {
+  const vi pair = quant_pair_(type, block->codes, p / 4, p % 4, v);
+  const vf code = vf_sub(odd ? vi_odd(pair) : vi_even(pair), vf_set1((float)quant_offset_(type)));
+  const vf w = vf_mul(code, quant_scale_(type, block, p * ck_quant_parts(type) / QUANT_PAIRS_, v));
+  vf_store(y + (2 * p + (size_t)odd) * GEMM_NR + v * VL, type == CK_Q4_K ? vf_sub(w, quant_low_(block, v)) : w);
+}
+
+CK_INLINE void unpack_(const ck_dtype type, size_t k, const char *at, float *y) {
+  quant_block_ block;
+  for (size_t row = 0; row < k; row += CK_QUANT_ROWS) {
+    at = quant_block_at_(type, row, at, &block);
+    for (size_t p = 0; p < QUANT_PAIRS_; p++)
+      for (size_t v = 0; v < GEMM_NRV; v++) {
+        unpack_vector_(type, &block, p, v, 0, y + row * GEMM_NR);
+        unpack_vector_(type, &block, p, v, 1, y + row * GEMM_NR);
+      }
+  }
+}
+void CK_NAME(f32_unpack)(ck_dtype type, size_t k, const void *panel, float *y) { CK_WITH_QUANT(type, unpack_, k, panel, y); }

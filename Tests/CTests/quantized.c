@@ -1,0 +1,217 @@
+// Quantised weights: x to codes, panels of every format by codes, panels made floats, and the driver over all of it.
+#include <stdlib.h>
+#include <string.h>
+
+#include "definitions.h"
+#include "products.h"
+
+static const ck_dtype formats[] = {CK_Q8_0, CK_Q4_0, CK_Q4_K, CK_Q6_K};
+static const char *const format_names[] = {"q8_0", "q4_0", "q4_k", "q6_k"};
+
+// A weight, and the magnitude of the terms that it is the difference of.
+typedef struct weight {
+  double value, reach;
+} weight;
+
+static unsigned word_at(const unsigned char *p) { return p[0] | (unsigned)p[1] << 8; }
+static double half_at(const unsigned char *p) { return decoded(CK_F16, word_at(p)); }
+
+// Element (p, j) of panels, read as the table in ck_types.h has it.
+static weight weight_at(ck_dtype type, const void *panels, size_t nr, size_t k, size_t p, size_t j) {
+  const size_t unit = ck_quant_unit(type), block = ck_packed_bytes(type, unit * nr), c = j % nr;
+  const unsigned char *at = (const unsigned char *)panels + (j / nr * (k / unit) + p / unit) * block;
+  const size_t row = p % 32, pair = row / 2, odd = row % 2, words = ((pair / 4 * nr + c) * 2 + odd) * 2;
+  const double d = half_at(at + 2 * c);
+  if (type == CK_Q8_0) {
+    const double w = d * (signed char)at[2 * nr + (pair * nr + c) * 2 + odd];
+    return (weight){w, fabs(w)};
+  }
+  if (type == CK_Q4_0) {
+    const unsigned q = word_at(at + 2 * nr + words) >> pair % 4 * 4 & 15;
+    return (weight){d * ((double)q - 8), fabs(d) * 8};
+  }
+  if (type == CK_Q4_K) {
+    const unsigned char *part = at + 4 * nr + p % 256 / 32 * 18 * nr;
+    const double high = d * (signed char)part[c] * (word_at(part + 2 * nr + words) >> pair % 4 * 4 & 15);
+    const double low = half_at(at + 2 * nr + 2 * c) * (signed char)part[nr + c];
+    return (weight){high - low, fabs(high) + fabs(low)};
+  }
+  const unsigned char *part = at + 2 * nr + p % 256 / 32 * 26 * nr;
+  const unsigned low = word_at(part + 2 * nr + words) >> pair % 4 * 4 & 15;
+  const unsigned high = word_at(part + 18 * nr + ((pair / 8 * nr + c) * 2 + odd) * 2) >> pair % 8 * 2 & 3;
+  const double scale = d * (signed char)part[row / 16 * nr + c];
+  return (weight){scale * ((double)(low | high << 4) - 32), fabs(scale) * 32};
+}
+
+// Panels of random codes; scales below 2, denormals and zeros too.
+static operand *random_panels(test *t, ck_dtype type, size_t n, size_t k) {
+  const size_t nr = t->table->gemm_nr, columns = padded_to(n, nr), unit = ck_quant_unit(type);
+  operand *packed = matrix(t, CK_F16, 1, ck_packed_bytes(type, columns * k) / 2, 0, 1);
+  uint16_t *words = packed->at;
+  for (size_t i = 0; i < packed->n; i++) words[i] = (uint16_t)random_bits(t);
+  for (size_t block = 0; block < columns * k / (unit * nr); block++)
+    for (size_t c = 0; c < (type == CK_Q4_K ? 2 : 1) * nr; c++)
+      words[block * ck_packed_bytes(type, unit * nr) / 2 + c] = (uint16_t)((random_bits(t) & 1) << 15 | random_bits(t) % 0x4000);
+  return packed;
+}
+
+// The codes of [m, k] random values, as kernels are given them.
+typedef struct codes {
+  operand *codes, *scales, *sums;
+} codes;
+
+static int16_t code_at(const codes *x, size_t i, size_t p) { return ((int16_t *)x->codes->at)[i * x->codes->n + p]; }
+
+static codes random_codes(test *t, ck_dtype type, size_t m, size_t k) {
+  const size_t group = 32 / ck_quant_parts(type);
+  codes x = {matrix(t, CK_F16, m, k, k, 1), matrix(t, CK_F32, m, k / 32, k / 32, 1),
+             matrix(t, CK_F32, m, k / group, k / group, 1)};
+  for (size_t i = 0; i < m; i++) {
+    int32_t *sums = (int32_t *)x.sums->at + i * (k / group);
+    for (size_t p = 0; p < k; p++) {
+      const int16_t code = one_in(t, 8) ? (one_in(t, 2) ? 32767 : -32767) : (int16_t)((int)random_below(t, 65535) - 32767);
+      ((int16_t *)x.codes->at)[i * k + p] = code;
+      sums[p / group] = (p % group ? sums[p / group] : 0) + code;
+    }
+  }
+  return x;
+}
+
+static void quantized_case(test *t, size_t kind, size_t m, size_t n, size_t k, int place) {
+  const ck_dtype type = formats[kind];
+  const size_t nr = t->table->gemm_nr;
+  situation(t, place, "%s m=%zu n=%zu k=%zu place=%d", format_names[kind], m, n, k, place);
+  const codes x = random_codes(t, type, m, k);
+  const operand *packed = random_panels(t, type, n, k);
+  operand *c = values(t, 0, m, n, 0);
+  c->written = 1;
+  finish f = any_finish(t, 0, c, 1, n, 0);
+  if (one_in(t, 2)) f.beta = one_in(t, 2) ? 1 : (float)random_in(t, -2, 2);
+  ck_gemm_block block = {.m = m, .n = n, .k = k, .c = floats(c), .c_rs = c->rs, .alpha = (float)f.alpha, .beta = (float)f.beta};
+  block.codes = x.codes->at, block.code_scales = x.scales->at, block.code_sums = x.sums->at;
+  block.b = packed->at, block.b_type = type, block.b_panel = nr * k;
+  block.bias = floats(f.bias), block.residual = floats(f.residual), block.activation = f.activation;
+  block.residual_rs = f.residual ? f.residual->rs : 0;
+  seal(t);
+  t->table->f32_gemm_quantized(&block);
+  check_untouched(t);
+  for (size_t i = 0; i < m; i++)
+    for (size_t j = 0; j < n; j++) {
+      double sum = 0, magnitude = 0;
+      for (size_t p = 0; p < k; p++) {
+        const weight w = weight_at(type, packed->at, nr, k, p, j);
+        const double value = code_at(&x, i, p) * element(x.scales, i, p / 32);
+        sum += value * w.value, magnitude += fabs(value) * w.reach;
+      }
+      check_finished(t, c, i, j, sum, magnitude, (double)k + 3, &f);
+    }
+  free((void *)f.held);
+}
+
+void check_gemm_quantized(test *t) {
+  const size_t nr = t->table->gemm_nr;
+  for (size_t kind = 0; kind < COUNT(formats); kind++)
+    for (size_t m = 1; m <= 17; m++)
+      for (size_t n = 1; n <= 2 * nr + 1; n += n + 1 < nr ? 3 : 1)
+        quantized_case(t, kind, m, n, ck_quant_unit(formats[kind]) * random_below(t, 4), any_place(t));
+}
+
+static void quantize_case(test *t, ck_dtype type, size_t k, size_t group, int place) {
+  situation(t, place, "type=%d k=%zu group=%zu place=%d", type, k, group, place);
+  operand *x = matrix(t, type, 1, k, k, 1), *codes = matrix(t, CK_F16, 1, k, k, 1);
+  operand *scales = matrix(t, CK_F32, 1, k / 32, k / 32, 1), *sums = matrix(t, CK_F32, 1, k / group, k / group, 1);
+  const double sizes[] = {1, 0, 1e30, 1e-38, 1e-28};
+  for (size_t p = 0; p < k; p++) set_element(x, 0, p, element(x, 0, p) * sizes[p / 32 % COUNT(sizes)]);
+  const size_t bad = k && one_in(t, 3) ? random_below(t, k) : k;
+  if (bad < k) set_element(x, 0, bad, one_in(t, 2) ? NAN : -INFINITY);
+  codes->written = scales->written = sums->written = 1;
+  seal(t);
+  t->table->f32_quantize(type, k, group, x->at, codes->at, scales->at, sums->at);
+  check_untouched(t);
+  double sum = 0;
+  for (size_t p = 0; p < k; p++) {
+    const double code = ((int16_t *)codes->at)[p], scale = element(scales, 0, p / 32), value = element(x, 0, p);
+    sum = (p % group ? sum : 0) + code;
+    if (p % group == group - 1 && sum != ((int32_t *)sums->at)[p / group]) fail(t, "the sum of group %zu is wrong", p / group);
+    if (fabs(code) > 32767) fail(t, "code %zu is %g", p, code);
+    const int finite = bad == k || bad / 32 != p / 32;
+    if (!isfinite(value) && finite) continue;  // beyond f16
+    if (finite ? fabs(value - code * scale) > 0.51 * scale : !isnan(scale))
+      fail(t, "x[%zu] %g has %g by %g", p, value, code, scale);
+  }
+}
+
+void check_quantize(test *t) {
+  for (int type = 0; type < CK_DTYPE_COUNT; type++)
+    for (size_t k = 0; k <= 256; k += 32)
+      for (size_t group = 16; group <= 32; group *= 2)
+        for (int round = 0; round < 4; round++) quantize_case(t, (ck_dtype)type, k, group, any_place(t));
+}
+
+void check_unpack(test *t) {
+  const size_t nr = t->table->gemm_nr;
+  for (size_t kind = 0; kind < COUNT(formats); kind++)
+    for (size_t blocks = 0; blocks <= 3; blocks++)
+      for (int place = AT_END; place < PLACES - 1; place++) {
+        const size_t k = blocks * ck_quant_unit(formats[kind]);
+        situation(t, place, "%s k=%zu place=%d", format_names[kind], k, place);
+        operand *y = matrix(t, CK_F32, k, nr, nr, 1), *packed = random_panels(t, formats[kind], nr, k);
+        y->written = 1;
+        seal(t);
+        t->table->f32_unpack(formats[kind], k, packed->at, floats(y));
+        check_untouched(t);
+        for (size_t p = 0; p < k; p++)
+          for (size_t j = 0; j < nr; j++) {
+            const weight w = weight_at(formats[kind], packed->at, nr, k, p, j);
+            check_element(t, y, p, j, w.value, 4 * U * w.reach);
+          }
+      }
+}
+
+typedef struct shape {
+  size_t kind, m, n, k;
+} shape;
+
+// The driver's own quantising adds half a code, and the roundings of the code, to each x.
+static void driver_case(test *t, const void *of, size_t threads) {
+  const shape *s = of;
+  const ck_dtype type = formats[s->kind];
+  const size_t nr = t->table->gemm_nr;
+  situation(t, AT_END, "driver %s m=%zu n=%zu k=%zu threads=%zu", format_names[s->kind], s->m, s->n, s->k, threads);
+  operand *a = values(t, 1, s->m, s->k, 0), *c = values(t, 1, s->m, s->n, 0);
+  const operand *packed = random_panels(t, type, s->n, s->k);
+  c->written = 1;
+  const finish f = any_finish(t, 1, c, 1, s->n, 0);
+  ck_gemm call = {.batch = 1, .m = s->m, .n = s->n, .k = s->k, .alpha = (float)f.alpha, .activation = f.activation};
+  call.a = a->at, call.a_rs = a->rs, call.a_cs = 1, call.a_type = a->type;
+  call.c = c->at, call.c_rs = c->rs, call.c_type = c->type, call.packed = packed->at, call.b_type = type;
+  call.bias = floats(f.bias);
+  if (f.residual) call.residual = f.residual->at, call.residual_rs = f.residual->rs, call.residual_type = f.residual->type;
+  seal(t);
+  if (ck_f32_gemm(t->table, &call, threads)) fail(t, "no memory");
+  check_untouched(t);
+  for (size_t i = 0; threads == 1 && i < s->m; i++)
+    for (size_t j = 0; j < s->n; j += 1 + j % 7) {
+      double sum = 0, magnitude = 0, codes = 0;
+      for (size_t first = 0; first < s->k; first += 32) {
+        double largest = 0, weights = 0;
+        for (size_t p = first; p < first + 32; p++) {
+          const weight w = weight_at(type, packed->at, nr, s->k, p, j);
+          const double value = element(a, i, p);
+          sum += value * w.value, magnitude += fabs(value) * w.reach;
+          largest = fmax(largest, fabs(value)), weights += fabs(w.value);
+        }
+        codes += 0.51 / 32767 * largest * weights;
+      }
+      const double roundings = (double)s->k + 3 + (magnitude ? codes / magnitude / U : 0);
+      check_finished(t, c, i, j, sum, magnitude, roundings, &f);
+    }
+  free((void *)f.held);
+}
+
+void check_gemm_quantized_driver(test *t) {
+  const shape shapes[] = {{0, 1, 70, 2304}, {1, 5, 33, 2560}, {2, 3, 90, 2304}, {3, 4, 17, 2560},
+                          {0, 70, 130, 64}, {1, 150, 40, 96}, {2, 33, 65, 256}, {3, 20, 100, 512}};
+  for (size_t i = 0; i < COUNT(shapes); i++)
+    for (int round = 0; round < 4; round++) check_threads(t, driver_case, &shapes[i]);
+}
