@@ -168,6 +168,57 @@ void check_unpack(test *t) {
       }
 }
 
+// Weight p of row j of [n, k] in ggml's blocks.
+static double file_weight(ck_dtype type, const void *blocks, size_t k, size_t p, size_t j) {
+  const size_t unit = ck_quant_unit(type), i = p % unit, part = i / 32;
+  const unsigned char *at = (const unsigned char *)blocks + (j * (k / unit) + p / unit) * ck_quantized_bytes(type, unit);
+  if (type == CK_Q8_0) return half_at(at) * (signed char)at[2 + i];
+  if (type == CK_Q4_0) return half_at(at) * ((i < 16 ? at[2 + i] & 15 : at[2 + i - 16] >> 4) - 8.0);
+  if (type == CK_Q4_K) {
+    const unsigned char *s = at + 4;
+    const unsigned scale = part < 4 ? s[part] & 63u : (s[part + 4] & 15u) + (s[part - 4] >> 6) * 16u;
+    const unsigned low = part < 4 ? s[part + 4] & 63u : (s[part + 4] >> 4) + (s[part] >> 6) * 16u;
+    const unsigned byte = at[16 + i / 64 * 32 + i % 32], q = i % 64 < 32 ? byte & 15 : byte >> 4;
+    return half_at(at) * scale * q - half_at(at + 2) * low;
+  }
+  const unsigned low = at[i / 128 * 64 + i % 64] >> (i % 128 < 64 ? 0 : 4) & 15;
+  const unsigned high = at[128 + i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
+  return half_at(at + 208) * (signed char)at[192 + i / 16] * ((double)(low + 16 * high) - 32);
+}
+
+static void pack_case(test *t, const void *of, size_t threads) {
+  const size_t *s = of, kind = s[0], n = s[1], nr = t->table->gemm_nr;
+  const ck_dtype type = formats[kind];
+  const size_t unit = ck_quant_unit(type), k = unit * s[2], count = padded_to(n, nr) * k;
+  situation(t, AT_END, "%s n=%zu k=%zu threads=%zu", format_names[kind], n, k, threads);
+  operand *blocks = matrix(t, CK_F16, 1, ck_quantized_bytes(type, n * k) / 2, 0, 1);
+  operand *packed = matrix(t, CK_F16, 1, ck_packed_bytes(type, count) / 2, 0, 1);
+  unsigned char *bytes = blocks->at;
+  for (size_t i = 0; i < 2 * blocks->n; i++) bytes[i] = (unsigned char)random_bits(t);
+  for (size_t i = 0; i < n * k / unit; i++) {  // scales that are numbers
+    unsigned char *block = bytes + i * ck_quantized_bytes(type, unit);
+    block[type == CK_Q6_K ? 209 : 1] &= 0xBF;
+    if (type == CK_Q4_K) block[3] &= 0xBF;
+  }
+  packed->written = 1;
+  seal(t);
+  ck_pack_quantized(t->table, type, n, k, blocks->at, packed->at, threads);
+  check_untouched(t);
+  for (size_t j = 0; threads == 1 && j < padded_to(n, nr); j++)
+    for (size_t p = 0; p < k; p++) {
+      const double expected = j < n ? file_weight(type, blocks->at, k, p, j) : 0;
+      const double found = weight_at(type, packed->at, nr, k, p, j).value;
+      if (found != expected) fail(t, "weight (%zu, %zu) is %g, not %g", p, j, found, expected);
+    }
+}
+
+void check_pack_quantized(test *t) {
+  const size_t nr = t->table->gemm_nr, widths[] = {1, nr - 1, nr, 3 * nr + 2};
+  for (size_t kind = 0; kind < COUNT(formats); kind++)
+    for (size_t n = 0; n < COUNT(widths); n++)
+      for (size_t blocks = 0; blocks < 4; blocks++) check_threads(t, pack_case, (size_t[]){kind, widths[n], blocks});
+}
+
 typedef struct shape {
   size_t kind, m, n, k;
 } shape;
