@@ -46,17 +46,12 @@ public struct QuantizedMatrix: Sendable {
     try check.require(weights.shape.rank == 2, "weights \(weights.shape) need rank 2: [outputs, inputs]")
     let (outputs, inputs) = (weights.shape[0], weights.shape[1])
     _ = try Self.byteCount(outputs: outputs, inputs: inputs, format: format)
+    let threads = try Settings.environment().threads(for: BackendOptions())
     try self.init(outputs: outputs, inputs: inputs, format: format) { bytes in
-      var block = [Float](repeating: 0, count: QuantizedFormat.blockSize)
-      for index in 0..<(bytes.count / format.blockBytes) {
-        let (row, first) = (index * block.count / inputs, index * block.count % inputs)
-        for i in block.indices { block[i] = Float(weights[row, first + i]) }
-        let target = UnsafeMutableRawBufferPointer(
-          rebasing: bytes[(index * format.blockBytes)...].prefix(format.blockBytes))
-        try check.require(
-          format.encode(block, into: target),
-          "weights [\(row), \(first)...] are not finite, or too large for a \(format.rawValue) scale in f16")
-      }
+      guard let target = bytes.baseAddress, let (row, first) = format.encode(weights, into: target, threads: threads)
+      else { return }
+      try check.require(
+        false, "weights [\(row), \(first)...] are not finite, or too large for a \(format.rawValue) scale in f16")
     }
   }
 
@@ -133,24 +128,5 @@ extension QuantizedFormat {
   private func scale(of block: UnsafeRawBufferPointer) -> Float {
     guard let base = block.baseAddress else { return 0 }
     return DataType.f16.load(base, 0)
-  }
-
-  /// False where the block has no finite scale.
-  func encode(_ values: [Float], into block: UnsafeMutableRawBufferPointer) -> Bool {
-    guard let base = block.baseAddress, let largest = values.max(by: { abs($0) < abs($1) }) else { return false }
-    guard values.allSatisfy(\.isFinite) else { return false }
-    DataType.f16.store(self == .q8 ? abs(largest) / 127 : largest / -8, to: base, 0)
-    let scale = DataType.f16.load(base, 0)
-    guard scale.isFinite else { return false }
-    for i in values.indices {
-      let steps = scale == 0 ? 0 : (values[i] / scale).rounded(.toNearestOrEven)
-      if self == .q8 {
-        block[2 + i] = UInt8(bitPattern: Int8(max(-127, min(127, steps))))
-      } else {
-        let code = UInt8(max(0, min(15, steps + 8)))
-        block[2 + i % 16] = i < 16 ? code : block[2 + i % 16] | code << 4
-      }
-    }
-    return true
   }
 }
