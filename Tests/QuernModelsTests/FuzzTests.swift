@@ -1,4 +1,5 @@
 import Foundation
+import Quern
 import QuernModels
 import QuernTesting
 import Testing
@@ -35,9 +36,22 @@ import Testing
     }
   }
 
+  @Test func quantisedModelsNeverTrap() throws {
+    let (model, folder) = (try RandomModel(hidden: 32, inner: 32, layers: 1).folder(), try TemporaryFolder())
+    _ = try ModelQuantizer(model: model.path, as: .blocks(.q8)).write(to: folder.path)
+    try fuzz("\(folder.path)/model.safetensors", as: "model.safetensors", in: folder) { _ in
+      _ = try BertModel(directory: folder.path, context: Context("reference"))
+    }
+  }
+
   private func fuzz(_ fixture: String, as name: String = "file", _ body: (String) throws -> Void) throws {
-    let original = [UInt8](try Data(contentsOf: URL(fileURLWithPath: Fixture.path(fixture))))
-    let folder = try TemporaryFolder()
+    try fuzz(Fixture.path(fixture), as: name, in: TemporaryFolder(), body)
+  }
+
+  private func fuzz(
+    _ fixture: String, as name: String, in folder: TemporaryFolder, _ body: (String) throws -> Void
+  ) throws {
+    let original = [UInt8](try Data(contentsOf: URL(fileURLWithPath: fixture)))
     var random = SeededRandom()
     var refused = 0
     for _ in 0..<Self.rounds {

@@ -53,6 +53,33 @@ public struct BertConfiguration: Sendable, Equatable {
   }
 }
 
+extension BertConfiguration: ModelFamily {
+  static let tensorPrefixes = ["", "bert."]
+  static let probe = "embeddings.word_embeddings.weight"
+
+  var linearLayers: [LinearLayer] {
+    (0..<numHiddenLayers).flatMap { index in
+      let layer = linears(ofLayer: index)
+      return [layer.qkv, layer.output, layer.up, layer.down]
+    }
+  }
+
+  static func layerName(_ index: Int) -> String { "encoder.layer.\(index)" }
+
+  func linears(ofLayer index: Int) -> (qkv: LinearLayer, output: LinearLayer, up: LinearLayer, down: LinearLayer) {
+    let name = Self.layerName(index)
+    func layer(_ names: [String], _ outputs: Int, _ inputs: Int) -> LinearLayer {
+      LinearLayer(names: names.map { "\(name).\($0)" }, outputs: outputs, inputs: inputs)
+    }
+    return (
+      qkv: layer(["query", "key", "value"].map { "attention.self.\($0)" }, hiddenSize, hiddenSize),
+      output: layer(["attention.output.dense"], hiddenSize, hiddenSize),
+      up: layer(["intermediate.dense"], intermediateSize, hiddenSize),
+      down: layer(["output.dense"], hiddenSize, intermediateSize)
+    )
+  }
+}
+
 extension Activation {
   /// The names that `hidden_act` has in the `transformers` package.
   static let hubNames: [(name: String, activation: Activation)] = [

@@ -30,7 +30,7 @@ public struct EncoderBatch: Sendable {
 public final class BertModel: Sendable {
   public let configuration: BertConfiguration
   public let context: Context
-  /// How matrices and hidden states are stored; norms and biases are f32.
+  /// How matrices and hidden states are stored; norms and biases are f32. Quantised matrices stay as their files have them.
   public let precision: DataType
   private let words, positions, types: Tensor
   private let embeddingNorm: LayerNorm
@@ -70,7 +70,7 @@ public final class BertModel: Sendable {
   }
 
   /// - Parameters:
-  ///   - directory: a Hugging Face model directory: `config.json` and safetensors weights.
+  ///   - directory: a Hugging Face model directory: `config.json` and safetensors weights, quantised ones included.
   ///   - context: packs the weights and runs the model.
   ///   - precision: the storage of matrices and hidden states.
   /// - Throws: ``ModelError`` naming file, field and offset; ``QuernError`` for memory that cannot be had.
@@ -86,8 +86,7 @@ public final class BertModel: Sendable {
     _ configuration: BertConfiguration, source: any TensorSource, file: String, context: Context,
     precision: DataType = .f32
   ) throws {
-    let weights = try Weights(
-      source, file: file, prefixes: ["", "bert."], probe: "embeddings.word_embeddings.weight")
+    let weights = try Weights(source, file: file, of: configuration)
     let width = configuration.hiddenSize
     (self.configuration, self.context, self.precision) = (configuration, context, precision)
     func table(_ name: String, _ rows: Int) throws -> Tensor {
@@ -103,21 +102,18 @@ public final class BertModel: Sendable {
         bias: try weights.tensor("\(name).bias", Shape(width)),
         epsilon: configuration.layerNormEps)
     }
-    func linear(_ names: [String], _ outputs: Int, _ inputs: Int, _ activation: Activation = .identity) throws -> Linear
-    {
-      try Linear(
-        weights.stacked(names.map { "\($0).weight" }, Shape(outputs, inputs), as: precision),
-        bias: weights.stacked(names.map { "\($0).bias" }, Shape(outputs)), activation: activation, context: context)
+    func linear(_ layer: LinearLayer, _ activation: Activation = .identity) throws -> Linear {
+      Linear(
+        weights: try weights.packed(layer, as: precision, context: context),
+        epilogue: Epilogue(
+          bias: try weights.stacked(layer.names.map { "\($0).bias" }, Shape(layer.outputs)), activation: activation))
     }
     embeddingNorm = try norm("embeddings.LayerNorm")
-    let (inner, act) = (configuration.intermediateSize, configuration.hiddenAct)
     layers = try (0..<configuration.numHiddenLayers).map { index in
-      let name = "encoder.layer.\(index)"
+      let (name, linears) = (BertConfiguration.layerName(index), configuration.linears(ofLayer: index))
       return Layer(
-        qkv: try linear(["query", "key", "value"].map { "\(name).attention.self.\($0)" }, width, width),
-        output: try linear(["\(name).attention.output.dense"], width, width),
-        up: try linear(["\(name).intermediate.dense"], inner, width, act),
-        down: try linear(["\(name).output.dense"], width, inner),
+        qkv: try linear(linears.qkv), output: try linear(linears.output),
+        up: try linear(linears.up, configuration.hiddenAct), down: try linear(linears.down),
         attentionNorm: try norm("\(name).attention.output.LayerNorm"),
         outputNorm: try norm("\(name).output.LayerNorm"))
     }

@@ -122,6 +122,21 @@ public final class ModelFile: Sendable {
     }
   }
 
+  /// Reads `range` in pieces of at most 1 MiB and calls `body` with each and its place in the range.
+  func forEachPiece(
+    of range: Range<Int>, field: String = "", _ body: (UnsafeRawBufferPointer, Int) throws(ModelError) -> Void
+  ) throws(ModelError) {
+    let piece = try FileBytes(count: min(range.count, 1 << 20), file: path, field: field)
+    var position = range.lowerBound
+    while position < range.upperBound {
+      let size = min(piece.count, range.upperBound - position)
+      let buffer = UnsafeMutableRawBufferPointer(rebasing: piece.mutableBytes[0..<size])
+      try read(into: buffer, at: position, field: field)
+      try body(UnsafeRawBufferPointer(buffer), position - range.lowerBound)
+      position += size
+    }
+  }
+
   private func check(_ range: Range<Int>, field: String) throws(ModelError) {
     guard range.lowerBound >= 0, range.upperBound <= size else {
       throw outside(range.lowerBound, range.count, field)

@@ -1,3 +1,5 @@
+import Quern
+
 /// A safetensors file: a little-endian `UInt64` header length, a JSON header, then the data of the tensors.
 ///
 /// Every rule of the format is checked when the file is opened: header at most 100,000,000 bytes and inside the
@@ -24,6 +26,7 @@ public final class Safetensors: TensorSource {
     var end: Int
     var entry: UInt32
     var dtype: SafetensorsDType
+    var format: QuantizedFormat?
   }
 
   public convenience init(path: String) throws(ModelError) {
@@ -36,11 +39,13 @@ public final class Safetensors: TensorSource {
     (header, dataStart) = try Self.readHeader(file)
     var records: [Record] = []
     var metadata: [String: String] = [:]
+    var metadataValue: JSONValue?
     let root = header.root
     records.reserveCapacity(root.count)
     try root.forEachRawMember { (quote, value) throws(ModelError) in
       if JSONEscape.decodedString(value.document.bytes, quote: quote, limit: 64) == "__metadata__" {
         metadata = try Self.readMetadata(value)
+        metadataValue = value
       } else {
         records.append(try Self.readRecord(value))
       }
@@ -56,6 +61,16 @@ public final class Safetensors: TensorSource {
       let name = nameOf[record.entry] ?? ""
       names.append(name)
       places[UTF8Key(name)] = place
+    }
+    if let metadataValue {
+      try QuantizationMetadata.forEachTensor(metadataValue) { (tensor) throws(ModelError) in
+        guard let place = places[UTF8Key(tensor.name)] else {
+          throw tensor.error("there is no such tensor in this file")
+        }
+        let entry = JSONValue(document: metadataValue.document, index: Int(records[place].entry))
+        try tensor.check(dtype: records[place].dtype, shape: entry.required("shape"))
+        records[place].format = tensor.format
+      }
     }
     self.metadata = metadata
     self.records = records
@@ -180,7 +195,8 @@ public final class Safetensors: TensorSource {
     try shape.forEachElement { (dimension) throws(ModelError) in extents.append(try dimension.int()) }
     return TensorInfo(
       dtype: record.dtype, shape: extents, byteRange: dataStart + record.begin..<dataStart + record.end,
-      elementCount: try Self.elementCount(shape))
+      elementCount: try Self.elementCount(shape),
+      quantization: record.format.map { QuantizationMetadata.quantization($0, stored: extents) })
   }
 
   private func record(_ name: String) throws(ModelError) -> Record {
@@ -237,19 +253,31 @@ public final class Safetensors: TensorSource {
     try file.read(try info(name).byteRange, field: "tensors.\(name)")
   }
 
-  /// Reads a tensor in pieces of at most 1 MiB and calls `body` with each and the place of its first element.
+  public func readBytes(_ name: String, into destination: UnsafeMutableRawBufferPointer) throws(ModelError) {
+    let range = try info(name).byteRange
+    guard destination.count == range.count else {
+      throw ModelError(
+        file: path, field: "tensors.\(name)", offset: range.lowerBound,
+        reason: "is \(range.count) bytes, but \(destination.count) are wanted")
+    }
+    try file.read(into: destination, at: range.lowerBound, field: "tensors.\(name)")
+  }
+
+  /// Reads a tensor in pieces and calls `body` with each and the place of its first element.
   private func forEachChunk(
     _ name: String, _ info: TensorInfo, _ body: (UnsafeRawBufferPointer, Int) throws(ModelError) -> Void
   ) throws(ModelError) {
-    let range = info.byteRange
-    let chunk = try FileBytes(count: min(range.count, 1 << 20), file: path, field: "tensors.\(name)")
-    var position = range.lowerBound
-    while position < range.upperBound {
-      let size = min(chunk.count, range.upperBound - position)
-      let buffer = UnsafeMutableRawBufferPointer(rebasing: chunk.mutableBytes[0..<size])
-      try file.read(into: buffer, at: position, field: "tensors.\(name)")
-      try body(UnsafeRawBufferPointer(buffer), (position - range.lowerBound) / (info.dtype.bits / 8))
-      position += size
+    try file.forEachPiece(of: info.byteRange, field: "tensors.\(name)") { (bytes, position) throws(ModelError) in
+      try body(bytes, position / (info.dtype.bits / 8))
+    }
+  }
+
+  /// Reads a tensor of any type in pieces of at most 1 MiB.
+  func forEachPiece(
+    _ name: String, _ body: (UnsafeRawBufferPointer) throws(ModelError) -> Void
+  ) throws(ModelError) {
+    try file.forEachPiece(of: try info(name).byteRange, field: "tensors.\(name)") { (bytes, _) throws(ModelError) in
+      try body(bytes)
     }
   }
 }

@@ -5,7 +5,11 @@
 public final class SafetensorsDirectory: TensorSource {
   public let path: String
   public let tensorNames: [String]
-  private let shards: [Safetensors]
+  /// The index, where the weights lie in shards.
+  let indexName: String?
+  /// The files, and their names in the folder.
+  let shards: [Safetensors]
+  let shardNames: [String]
   private let shardOf: [UTF8Key: Int]
 
   /// `baseName` is `model` for transformers, `diffusion_pytorch_model` for diffusers.
@@ -17,11 +21,12 @@ public final class SafetensorsDirectory: TensorSource {
     let single = "\(path)/\(baseName).safetensors"
     let index = single + ".index.json"
     if ModelFile.exists(single) {
-      shards = [try Safetensors(path: single)]
+      (shards, shardNames, indexName) = ([try Safetensors(path: single)], ["\(baseName).safetensors"], nil)
       tensorNames = shards[0].tensorNames
       shardOf = [:]
     } else if ModelFile.exists(index) {
-      (shards, shardOf) = try Self.openShards(JSONDocument(path: index), directory: path)
+      (shards, shardNames, shardOf) = try Self.openShards(JSONDocument(path: index), directory: path)
+      indexName = "\(baseName).safetensors.index.json"
       tensorNames = shards.flatMap(\.tensorNames)
     } else {
       throw ModelError(
@@ -33,8 +38,9 @@ public final class SafetensorsDirectory: TensorSource {
 
   private static func openShards(
     _ index: JSONDocument, directory: String
-  ) throws(ModelError) -> ([Safetensors], [UTF8Key: Int]) {
+  ) throws(ModelError) -> ([Safetensors], [String], [UTF8Key: Int]) {
     var shards: [Safetensors] = []
+    var names: [String] = []
     var places: [UTF8Key: Int] = [:]
     var shardOf: [UTF8Key: Int] = [:]
     try index.root.required("weight_map").forEachMember { (name, value) throws(ModelError) in
@@ -48,6 +54,7 @@ public final class SafetensorsDirectory: TensorSource {
         guard ModelFile.exists(shardPath) else { throw value.error("the shard \(file) is not in the folder") }
         place = shards.count
         shards.append(try Safetensors(path: shardPath))
+        names.append(file)
         places[UTF8Key(file)] = place
       }
       guard shards[place].contains(name) else { throw value.error("\(file) has no tensor of this name") }
@@ -59,7 +66,7 @@ public final class SafetensorsDirectory: TensorSource {
           file: shard.path, field: "tensors.\(name)", reason: "is not listed for this file in \(index.file)")
       }
     }
-    return (shards, shardOf)
+    return (shards, names, shardOf)
   }
 
   /// Why a shard's name may not be used, or nil: the path must not be able to leave the folder.
@@ -93,4 +100,8 @@ public final class SafetensorsDirectory: TensorSource {
   public func readInt64(_ name: String) throws(ModelError) -> [Int64] { try shard(name).readInt64(name) }
 
   public func readBytes(_ name: String) throws(ModelError) -> FileBytes { try shard(name).readBytes(name) }
+
+  public func readBytes(_ name: String, into destination: UnsafeMutableRawBufferPointer) throws(ModelError) {
+    try shard(name).readBytes(name, into: destination)
+  }
 }

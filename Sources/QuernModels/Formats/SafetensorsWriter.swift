@@ -1,11 +1,3 @@
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 extension Safetensors {
   /// A tensor to be written.
   public struct NewTensor: Sendable {
@@ -44,35 +36,95 @@ extension Safetensors {
   public static func write(
     path: String, tensors: [NewTensor], metadata: [String: String] = [:]
   ) throws(ModelError) {
-    // Wider elements first keep every tensor aligned to its own size.
-    let ordered = tensors.sorted {
-      $0.dtype.bits != $1.dtype.bits ? $0.dtype.bits > $1.dtype.bits : UTF8Key($0.name) < UTF8Key($1.name)
+    for tensor in tensors {
+      let product = try SafetensorsWriter.elementCount(tensor.name, tensor.shape, path: path)
+      guard product == tensor.count else {
+        throw ModelError(
+          file: path, field: "tensors.\(tensor.name)",
+          reason: "shape \(tensor.shape) needs \(product) values, but there are \(tensor.count)")
+      }
     }
-    let header = try encodeHeader(path: path, ordered, metadata)
-    let file = try AtomicFile(path: path)
-    var length = UInt64(header.count).littleEndian
-    try withUnsafeBytes(of: &length) { (bytes) throws(ModelError) in try file.write(bytes) }
-    try header.withUnsafeBufferPointer { (bytes) throws(ModelError) in
-      try file.write(UnsafeRawBufferPointer(bytes))
-    }
-    for tensor in ordered {
+    let writer = try SafetensorsWriter(
+      path: path, entries: tensors.map { ($0.name, $0.dtype, $0.shape) }, metadata: metadata)
+    for tensor in tensors.sorted(by: { SafetensorsWriter.precedes(($0.name, $0.dtype), ($1.name, $1.dtype)) }) {
       switch tensor.values {
       case .float32(let values):
         try values.withUnsafeBufferPointer { (bytes) throws(ModelError) in
-          try file.write(UnsafeRawBufferPointer(bytes))
+          try writer.write(UnsafeRawBufferPointer(bytes))
         }
       case .int64(let values):
         try values.withUnsafeBufferPointer { (bytes) throws(ModelError) in
-          try file.write(UnsafeRawBufferPointer(bytes))
+          try writer.write(UnsafeRawBufferPointer(bytes))
         }
       }
+    }
+    try writer.commit()
+  }
+}
+
+/// Writes a safetensors file tensor by tensor, so that no more than one need be in memory.
+///
+/// The header comes first: every name, type and shape is known before any data. The file appears under its name with `commit`.
+final class SafetensorsWriter {
+  typealias Entry = (name: String, dtype: SafetensorsDType, shape: [Int])
+
+  /// The tensors in the order that their bytes are to be written in.
+  let entries: [Entry]
+  /// Bytes of the whole file, and of its tensors alone.
+  let size: Int
+  let dataSize: Int
+  private let path: String
+  private let file: AtomicFile
+  private var written = 0
+
+  init(path: String, entries: [Entry], metadata: [String: String]) throws(ModelError) {
+    self.path = path
+    self.entries = entries.sorted { Self.precedes(($0.name, $0.dtype), ($1.name, $1.dtype)) }
+    let header: [UInt8]
+    (header, dataSize) = try Self.encodeHeader(path: path, self.entries, metadata)
+    let prefix = MemoryLayout<UInt64>.size + header.count
+    size = try Checked.add(
+      prefix, dataSize, orThrow: ModelError(file: path, field: "tensors", reason: "are too large together"))
+    file = try AtomicFile(path: path)
+    var length = UInt64(header.count).littleEndian
+    try withUnsafeBytes(of: &length) { (bytes) throws(ModelError) in try write(bytes) }
+    try header.withUnsafeBufferPointer { (bytes) throws(ModelError) in try write(UnsafeRawBufferPointer(bytes)) }
+  }
+
+  /// Wider elements first keep every tensor aligned to its own size.
+  fileprivate static func precedes(
+    _ a: (name: String, dtype: SafetensorsDType), _ b: (name: String, dtype: SafetensorsDType)
+  ) -> Bool {
+    a.dtype.bits != b.dtype.bits ? a.dtype.bits > b.dtype.bits : UTF8Key(a.name) < UTF8Key(b.name)
+  }
+
+  /// The next bytes of the data.
+  func write(_ bytes: UnsafeRawBufferPointer) throws(ModelError) {
+    try file.write(bytes)
+    written += bytes.count
+  }
+
+  /// Puts the file in its place. All bytes that the header promises must have been written.
+  func commit() throws(ModelError) {
+    guard written == size else {
+      throw ModelError(file: path, field: "", reason: "\(written) bytes were written where the header needs \(size)")
     }
     try file.commit()
   }
 
+  fileprivate static func elementCount(_ name: String, _ shape: [Int], path: String) throws(ModelError) -> Int {
+    func error(_ reason: String) -> ModelError { ModelError(file: path, field: "tensors.\(name)", reason: reason) }
+    var product = 1
+    for extent in shape {
+      guard extent >= 0 else { throw error("shape \(shape) has a negative extent") }
+      product = try Checked.multiply(product, extent, orThrow: error("shape \(shape) is too large"))
+    }
+    return product
+  }
+
   private static func encodeHeader(
-    path: String, _ tensors: [NewTensor], _ metadata: [String: String]
-  ) throws(ModelError) -> [UInt8] {
+    path: String, _ tensors: [Entry], _ metadata: [String: String]
+  ) throws(ModelError) -> (header: [UInt8], dataSize: Int) {
     var members: [String] = []
     if !metadata.isEmpty {
       let pairs = metadata.sorted { UTF8Key($0.key) < UTF8Key($1.key) }.map { "\(quoted($0.key)):\(quoted($0.value))" }
@@ -86,17 +138,11 @@ extension Safetensors {
       }
       guard tensor.name != "__metadata__" else { throw error("the name is reserved by the format") }
       guard names.insert(UTF8Key(tensor.name)).inserted else { throw error("the name is used twice") }
-      var product = 1
-      for extent in tensor.shape {
-        guard extent >= 0 else { throw error("shape \(tensor.shape) has a negative extent") }
-        product = try Checked.multiply(product, extent, orThrow: error("shape \(tensor.shape) is too large"))
-      }
-      guard product == tensor.count else {
-        throw error("shape \(tensor.shape) needs \(product) values, but there are \(tensor.count)")
-      }
+      let product = try elementCount(tensor.name, tensor.shape, path: path)
       let begin = end
-      let size = try Checked.multiply(product, tensor.dtype.bits / 8, orThrow: error("is too large"))
-      end = try Checked.add(begin, size, orThrow: error("is too large"))
+      let bits = try Checked.multiply(product, tensor.dtype.bits, orThrow: error("is too large"))
+      guard bits % 8 == 0 else { throw error("\(product) elements of \(tensor.dtype.rawValue) are not whole bytes") }
+      end = try Checked.add(begin, bits / 8, orThrow: error("is too large"))
       let shape = tensor.shape.map(String.init).joined(separator: ",")
       members.append(
         "\(quoted(tensor.name)):{\"dtype\":\"\(tensor.dtype.rawValue)\",\"shape\":[\(shape)],"
@@ -104,14 +150,14 @@ extension Safetensors {
     }
     var header = Array("{\(members.joined(separator: ","))}".utf8)
     while header.count % 8 != 0 { header.append(0x20) }
-    guard header.count <= headerLimit else {
+    guard header.count <= Safetensors.headerLimit else {
       throw ModelError(file: path, field: "header", reason: "would be \(header.count) bytes, over the format's limit")
     }
-    return header
+    return (header, end)
   }
 
   /// `text` as a JSON string.
-  private static func quoted(_ text: String) -> String {
+  static func quoted(_ text: String) -> String {
     var result = "\""
     for scalar in text.unicodeScalars {
       switch scalar {
@@ -124,68 +170,5 @@ extension Safetensors {
       }
     }
     return result + "\""
-  }
-}
-
-/// A file that appears under its name only when `commit` has put all of it on the disk.
-private final class AtomicFile {
-  private let path: String
-  private let temporaryPath: String
-  private var descriptor: Int32
-  private var isCommitted = false
-
-  init(path: String) throws(ModelError) {
-    self.path = path
-    temporaryPath = "\(path).tmp-\(getpid())-\(String(UInt64.random(in: 0 ... .max), radix: 16))"
-    descriptor = open(temporaryPath, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
-    if descriptor < 0 { throw failure("cannot be created") }
-  }
-
-  deinit {
-    if descriptor >= 0 { close(descriptor) }
-    if !isCommitted { unlink(temporaryPath) }
-  }
-
-  func write(_ bytes: UnsafeRawBufferPointer) throws(ModelError) {
-    guard let base = bytes.baseAddress else { return }
-    var done = 0
-    while done < bytes.count {
-      #if canImport(Darwin)
-        let written = Darwin.write(descriptor, base + done, min(bytes.count - done, 1 << 30))
-      #elseif canImport(Musl)
-        let written = Musl.write(descriptor, base + done, min(bytes.count - done, 1 << 30))
-      #else
-        let written = Glibc.write(descriptor, base + done, min(bytes.count - done, 1 << 30))
-      #endif
-      if written > 0 {
-        done += written
-      } else if errno != EINTR {
-        throw failure("cannot be written")
-      }
-    }
-  }
-
-  func commit() throws(ModelError) {
-    guard fsync(descriptor) == 0 else { throw failure("cannot be put on the disk") }
-    let open = descriptor
-    descriptor = -1
-    guard close(open) == 0 else { throw failure("cannot be put on the disk") }
-    guard rename(temporaryPath, path) == 0 else { throw failure("cannot replace the file of that name") }
-    isCommitted = true
-    try syncFolder()
-  }
-
-  /// Without this the new name may be lost in a power cut although the data is safe.
-  private func syncFolder() throws(ModelError) {
-    let folder = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[..<$0]) + "/" } ?? "."
-    let directory = open(folder, O_RDONLY | O_CLOEXEC)
-    guard directory >= 0 else { throw failure("its folder cannot be opened") }
-    defer { close(directory) }
-    // Some file systems do not sync folders and say EINVAL.
-    guard fsync(directory) == 0 || errno == EINVAL else { throw failure("its folder cannot be put on the disk") }
-  }
-
-  private func failure(_ what: String) -> ModelError {
-    ModelError(file: path, field: "", reason: "\(what): \(ModelFile.message(errno))")
   }
 }

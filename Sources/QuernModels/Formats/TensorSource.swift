@@ -1,3 +1,5 @@
+import Quern
+
 /// The element types of the safetensors format, spelled as in its header.
 public enum SafetensorsDType: String, Sendable, CaseIterable {
   case bool = "BOOL"
@@ -41,10 +43,26 @@ public struct TensorInfo: Sendable, Equatable {
   public var byteRange: Range<Int>
   /// The product of `shape`.
   public var elementCount: Int
+  /// What the bytes stand for where they are blocks of quantised weights; `dtype` and `shape` are then those of the bytes.
+  public var quantization: Quantization?
+
+  /// A matrix of quantised weights.
+  public struct Quantization: Sendable, Equatable {
+    public var format: QuantizedFormat
+    public var outputs: Int
+    public var inputs: Int
+
+    public init(format: QuantizedFormat, outputs: Int, inputs: Int) {
+      (self.format, self.outputs, self.inputs) = (format, outputs, inputs)
+    }
+  }
 
   /// What a source of another format says about its tensors.
-  public init(dtype: SafetensorsDType, shape: [Int], byteRange: Range<Int>, elementCount: Int) {
+  public init(
+    dtype: SafetensorsDType, shape: [Int], byteRange: Range<Int>, elementCount: Int, quantization: Quantization? = nil
+  ) {
     (self.dtype, self.shape, self.byteRange, self.elementCount) = (dtype, shape, byteRange, elementCount)
+    self.quantization = quantization
   }
 }
 
@@ -67,9 +85,22 @@ public protocol TensorSource: Sendable {
 
   /// The bytes of a tensor of any type, as the file has them.
   func readBytes(_ name: String) throws(ModelError) -> FileBytes
+
+  /// The same into memory of their size.
+  func readBytes(_ name: String, into destination: UnsafeMutableRawBufferPointer) throws(ModelError)
 }
 
 extension TensorSource {
+  public func readBytes(_ name: String, into destination: UnsafeMutableRawBufferPointer) throws(ModelError) {
+    let bytes = try readBytes(name)
+    guard bytes.count == destination.count else {
+      throw ModelError(
+        file: path, field: "tensors.\(name)", offset: try info(name).byteRange.lowerBound,
+        reason: "is \(bytes.count) bytes, but \(destination.count) are wanted")
+    }
+    bytes.withUnsafeBytes { destination.copyMemory(from: $0) }
+  }
+
   public func contains(_ name: String) -> Bool { (try? info(name)) != nil }
 
   /// As `readFloat32(_:into:)`, into a new array.

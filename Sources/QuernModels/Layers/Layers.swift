@@ -1,14 +1,18 @@
 import Quern
 
+/// A linear layer as a model family declares it: the tensors `NAME.weight`, each `[outputs, inputs]`, stacked in one product.
+struct LinearLayer: Sendable, Equatable {
+  var names: [String]
+  var outputs: Int
+  var inputs: Int
+
+  var weights: [String] { names.map { "\($0).weight" } }
+}
+
 /// `activation(x Wᵀ + bias) + residual`: a packed weight and what follows the product.
 struct Linear: Sendable {
   let weights: PackedMatrix
   let epilogue: Epilogue
-
-  init(_ weight: Tensor, bias: Tensor?, activation: Activation = .identity, context: Context) throws {
-    weights = try context.pack(weight.view)
-    epilogue = Epilogue(bias: bias, activation: activation)
-  }
 
   func callAsFunction(
     _ x: TensorView, residual: TensorView? = nil, into y: MutableTensor, _ context: Context
