@@ -47,6 +47,9 @@ struct BenchmarksCommand: ParsableCommand {
   @Flag(help: "Print the cases and stop.")
   var list = false
 
+  @Flag(help: "The matrix products that bars are set for, instead of the cases of every operation.")
+  var products = false
+
   @Flag(help: "Check every operation on every instruction set of this machine, instead of timing.")
   var conformance = false
 
@@ -95,7 +98,7 @@ struct BenchmarksCommand: ParsableCommand {
   }
 
   private func chosenCases() throws -> [BenchmarkCases.Entry] {
-    let cases = BenchmarkCases.all.filter { entry in
+    let cases = (products ? BenchmarkCases.products : BenchmarkCases.all).filter { entry in
       filter.isEmpty
         || filter.contains { text in
           "\(entry.operation.rawValue) \(entry.name)".range(of: text, options: .caseInsensitive) != nil

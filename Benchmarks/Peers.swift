@@ -10,14 +10,29 @@ import QuernTesting
 enum Peers {
   static let openBLAS = "openblas"
 
+  /// A call that is ready to run. `enter` comes before a turn of it, `leave` after.
+  struct Call {
+    let product: PlainProduct
+    let run, enter, leave: () -> Void
+  }
+
   /// `cblas_sgemm` on the case's operands with OpenBLAS's own threads; `nil` for an operation it does not have.
   static func openBLAS(_ workload: Workload, threads: Int, work: Double) throws -> Contender? {
+    guard let call = try openBLASCall(workload, threads: threads) else { return nil }
+    let plain = call.product.workload
+    return try Contender(
+      name: openBLAS, isa: coreName, threads: threads, note: "cblas_sgemm on the same operands, without the epilogue",
+      workload: plain, expectation: try plain.expectation(work: work), operation: workload.operation, call: call.run,
+      enter: call.enter, leave: call.leave)
+  }
+
+  /// - Parameter usesVectors: whether one row times a matrix is `cblas_sgemv`.
+  static func openBLASCall(_ workload: Workload, threads: Int, usesVectors: Bool = false) throws -> Call? {
     #if OpenBLAS
       guard let product = try workload.plainProduct?(), let gemm = Gemm(product) else { return nil }
-      return try Contender(
-        name: openBLAS, isa: coreName, threads: threads, note: "cblas_sgemm on the same operands, without the epilogue",
-        workload: product.workload, expectation: try product.workload.expectation(work: work),
-        operation: workload.operation, call: gemm.run,
+      let isVector = usesVectors && product.c.shape[0] == 1 && product.c.shape[1] == 1
+      return Call(
+        product: product, run: isVector ? gemm.runVector : gemm.run,
         enter: { openblas_set_num_threads(Int32(threads)) },
         leave: {
           openblas_set_num_threads(1)
@@ -61,7 +76,8 @@ enum Peers {
         if view.strides[2] == 1 { return (CblasNoTrans, Int32(view.strides[1])) }
         return view.strides[1] == 1 ? (CblasTrans, Int32(view.strides[2])) : nil
       }
-      guard let a = layout(product.a), let b = layout(product.b) else { return nil }
+      guard product.a.dataType == .f32, product.b.dataType == .f32, let a = layout(product.a), let b = layout(product.b)
+      else { return nil }
       (self.product, self.a, self.b) = (product, a, b)
     }
 
@@ -75,6 +91,15 @@ enum Peers {
           y.base + (y.shape[0] == 1 ? 0 : index * y.strides[0]), b.stride,
           0, z.base + index * z.strides[0], Int32(n))
       }
+    }
+
+    /// The one row as a vector: B transposed times it.
+    func runVector() {
+      let (n, k) = (Int32(product.c.shape[2]), Int32(product.a.shape[2]))
+      let isTransposed = b.transpose == CblasTrans
+      cblas_sgemv(
+        CblasRowMajor, isTransposed ? CblasNoTrans : CblasTrans, isTransposed ? n : k, isTransposed ? k : n, 1,
+        product.b.base, b.stride, product.a.base, Int32(product.a.strides[2]), 0, product.c.base, 1)
     }
   }
 #endif

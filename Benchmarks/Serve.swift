@@ -12,6 +12,8 @@ import QuernTesting
 /// | `{"list": true}` | `backend`, `isa`, `threads`, and `cases`, each with `op` and `case` |
 /// | `{"op": O, "case": C, "export": FILE}` | writes operands and result as safetensors; `flops` and `bytes` of a call |
 /// | `{"op": O, "case": C, "seconds": S}` | runs it that long; `seconds` a call, a list |
+/// | the last two with `"peer": true` | the same of OpenBLAS on the operands of a product, called directly |
+/// | `{"peak": true}` | `flops` a second and `bytes` read from memory a second, the best of this process so far |
 /// | `{"copy": true}` | `plain` and `streamed`: bytes a second of a copy in memory, read and written |
 ///
 /// A request that fails is answered by `{"error": "why"}`.
@@ -19,6 +21,8 @@ final class Serve {
   private struct Request: Decodable {
     var list: Bool?
     var copy: Bool?
+    var peak: Bool?
+    var peer: Bool?
     var op: String?
     var `case`: String?
     var seconds: Double?
@@ -43,8 +47,10 @@ final class Serve {
     let operation, name: String
     let workload: Workload
     let call: () throws -> Void
-    /// Seconds of the fastest call so far.
+    /// Seconds of the fastest call so far, of the backend and of the peer.
     var expected: Double
+    var expectedOfPeer = Double.infinity
+    var peer: Peers.Call?
   }
 
   private let cases: [BenchmarkCases.Entry]
@@ -78,9 +84,13 @@ final class Serve {
         backend: type(of: backend).name, isa: isa.rawValue, threads: backend.threads,
         cases: cases.map { Case(op: $0.operation.rawValue, case: $0.name) })
     }
+    if request.peak == true {
+      let machine = try measuredMachine()
+      machine.measure(trials: 4)
+      return Answer(flops: machine.peakFlops, bytes: machine.readBytes)
+    }
     if request.copy == true {
-      let machine = try machine ?? Machine(threads: backend.threads, isa: isa)
-      self.machine = machine
+      let machine = try measuredMachine()
       return Answer(plain: machine.copyBytes(streams: false), streamed: machine.copyBytes(streams: true))
     }
     guard let operation = request.op, let name = request.case else {
@@ -88,6 +98,7 @@ final class Serve {
     }
     var current = try load(operation, name)
     defer { loaded = current }
+    if request.peer == true { return try respond(to: request, peerOf: &current) }
     var answer = Answer()
     if let path = request.export {
       try Safetensors.write(path: path, tensors: try current.workload.exported(on: context).map(Self.tensor))
@@ -97,10 +108,43 @@ final class Serve {
       #if DEBUG
         throw Failure("a debug build measures nothing")
       #else
-        answer.seconds = try Self.time(&current, seconds: seconds)
+        answer.seconds = try Self.time(current.call, expected: &current.expected, seconds: seconds)
       #endif
     }
     return answer
+  }
+
+  private func respond(to request: Request, peerOf current: inout Loaded) throws -> Answer {
+    if current.peer == nil {
+      current.peer = try Peers.openBLASCall(current.workload, threads: backend.threads, usesVectors: true)
+    }
+    guard let peer = current.peer else {
+      throw Failure("OpenBLAS has nothing for \(current.operation) \(current.name)")
+    }
+    var answer = Answer()
+    peer.enter()
+    defer { peer.leave() }
+    if let path = request.export {
+      peer.run()
+      let c = peer.product.c
+      let values = Array(UnsafeBufferPointer(start: c.base, count: c.shape.count))
+      try Safetensors.write(
+        path: path, tensors: [.init(name: "result", shape: c.shape.array, values: .float32(values))])
+    }
+    if let seconds = request.seconds {
+      #if DEBUG
+        throw Failure("a debug build measures nothing")
+      #else
+        answer.seconds = Self.time(peer.run, expected: &current.expectedOfPeer, seconds: seconds)
+      #endif
+    }
+    return answer
+  }
+
+  private func measuredMachine() throws -> Machine {
+    let machine = try machine ?? Machine(threads: backend.threads, isa: isa)
+    self.machine = machine
+    return machine
   }
 
   private func load(_ operation: String, _ name: String) throws -> Loaded {
@@ -116,18 +160,20 @@ final class Serve {
   }
 
   /// The other side has had the caches and the cores since the last turn, so some calls go first that do not count.
-  private static func time(_ current: inout Loaded, seconds: Double) throws -> [Double] {
+  private static func time(
+    _ call: () throws -> Void, expected: inout Double, seconds: Double
+  ) rethrows -> [Double] {
     var samples: [Double] = []
     let start = Stopwatch.now()
     repeat {
-      current.expected = min(current.expected, try Stopwatch.time(current.call))
+      expected = min(expected, try Stopwatch.time(call))
     } while Stopwatch.now() - start < seconds / 10
     let end = Stopwatch.now() + seconds
     repeat {
       // Very short calls are timed by the dozen, as reading the clock takes time as well.
-      let calls = max(1, Int(5e-5 / current.expected))
-      let each = try Stopwatch.time { for _ in 0..<calls { try current.call() } } / Double(calls)
-      current.expected = min(current.expected, each)
+      let calls = max(1, Int(5e-5 / expected))
+      let each = try Stopwatch.time { for _ in 0..<calls { try call() } } / Double(calls)
+      expected = min(expected, each)
       samples.append(each)
     } while Stopwatch.now() < end
     return samples

@@ -9,13 +9,12 @@ import math
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-from common import busy_share, processor, say
+from common import busy_share, processor, say, timed
 from counterparts import COUNTERPARTS, Absent, Case
 from safetensors.torch import load_file
 
@@ -26,11 +25,18 @@ THEMES = ("operations", "images", "structure", "data")  # modules of counterpart
 REST = 0.02  # seconds between turns, in which the other side's threads stop polling
 
 
-class Server:
-    """`benchmarks --serve`."""
+class Ended(SystemExit):
+    """A server that is gone: the end of the run, unless it serves a peer that the run can do without."""
 
-    def __init__(self, program, backend):
-        command = [program, "--serve", "--backend", backend]
+    def __init__(self, why):
+        super().__init__(f"peers: {why}")
+
+
+class Server:
+    """A program that answers a JSON object a line by one: `benchmarks --serve`, or another that does as it does."""
+
+    def __init__(self, *command):
+        self.name = Path(command[0]).name
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
     def ask(self, **request):
@@ -38,7 +44,7 @@ class Server:
             self.process.stdin.write(json.dumps(request) + "\n")
             answer = json.loads(self.process.stdout.readline())
         except (BrokenPipeError, json.JSONDecodeError):
-            sys.exit(f"peers: benchmarks --serve ended on {request}")
+            raise Ended(f"{self.name} ended on {request}") from None
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer
@@ -48,26 +54,18 @@ class Server:
         self.process.wait()
 
 
-def timed(call, seconds):
-    """Seconds of each call for this long, as Serve.swift takes them: the first do not count, the shortest go by the dozen."""
-    clock, samples, expected = time.perf_counter, [], math.inf
-    start = clock()
-    while True:
-        before = clock()
-        call()
-        expected = min(expected, clock() - before)
-        if clock() - start >= seconds / 10:
-            break
-    end = clock() + seconds
-    while True:
-        calls = max(1, int(5e-5 / expected))
-        before = clock()
-        for _ in range(calls):
-            call()
-        samples.append((clock() - before) / calls)
-        expected = min(expected, samples[-1])
-        if clock() >= end:
-            return samples
+def alternate(sides, rounds, seconds):
+    """Every sample of each side, and its median in each round. Another side starts the next round."""
+    names, samples, medians = list(sides), {name: [] for name in sides}, []
+    for index in range(rounds):
+        medians.append({})
+        for position in range(len(names)):
+            name = names[(index + position) % len(names)]
+            time.sleep(REST)
+            figures = sides[name](seconds)
+            samples[name] += figures
+            medians[-1][name] = statistics.median(figures)
+    return samples, medians
 
 
 def difference(ours, theirs):
@@ -119,7 +117,8 @@ class Measured:
             self.call.out(self.destination)
             if not self.call.compare:
                 differences.append(difference(self.result, self.destination))
-        samples, rounds = self.measure()
+        samples, medians = alternate(self.sides, self.options.rounds or 4, self.options.seconds)
+        rounds = [median["torch"] / median["quern"] for median in medians]
         median = {side: statistics.median(samples[side]) for side in samples}
         row = {
             "op": self.case.operation,
@@ -138,19 +137,6 @@ class Measured:
         row |= {"difference": float(f"{max(differences):.2g}"), "agrees": max(differences) <= self.call.tolerance}
         return row
 
-    def measure(self):
-        names = list(self.sides)
-        samples, ratios = {name: [] for name in names}, []
-        for index in range(self.options.rounds or 4):
-            medians = {}
-            for position in range(len(names)):
-                name = names[(index + position) % len(names)]
-                time.sleep(REST)
-                figures = self.sides[name](self.options.seconds)
-                samples[name] += figures
-                medians[name] = statistics.median(figures)
-            ratios.append(medians["torch"] / medians["quern"])
-        return samples, ratios
 
 
 def figure(number):
@@ -193,7 +179,7 @@ def run(options, threads):
     busy, start = busy_share(), time.perf_counter()
     for theme in THEMES:
         importlib.import_module(theme)
-    server = Server(options.benchmarks, options.backend)
+    server = Server(options.benchmarks, "--serve", "--backend", options.backend)
     listing = server.ask(list=True)
     cases = [Case(entry["op"], entry["case"]) for entry in listing["cases"]]
     present = {case.operation for case in cases}

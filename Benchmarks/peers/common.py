@@ -1,5 +1,6 @@
-"""What both parts of `make peers` share: the cores, progress, and the machine in words. Import before torch."""
+"""What the parts of `make peers` share: the cores, the clock, progress, the machine in words. Import before torch."""
 
+import math
 import os
 import platform
 import sys
@@ -40,3 +41,25 @@ def processor():
     with open("/proc/cpuinfo", encoding="utf-8") as info:
         names = [line.split(":", 1)[1].strip() for line in info if line.startswith(("model name", "Model"))]
     return names[0] if names else platform.machine()
+
+
+def timed(call, seconds):
+    """Seconds of each call for this long, as Serve.swift takes them: the first do not count, the shortest go by the dozen."""
+    clock, samples, expected = time.perf_counter, [], math.inf
+    start = clock()
+    while True:
+        before = clock()
+        call()
+        expected = min(expected, clock() - before)
+        if clock() - start >= seconds / 10:
+            break
+    end = clock() + seconds
+    while True:
+        calls = max(1, int(5e-5 / expected))
+        before = clock()
+        for _ in range(calls):
+            call()
+        samples.append((clock() - before) / calls)
+        expected = min(expected, samples[-1])
+        if clock() >= end:
+            return samples

@@ -8,13 +8,15 @@ public enum BenchmarkCases {
     /// The model and layer, then the shape.
     public let name: String
     public let kernels: [String]
+    /// How its operands are stored.
+    let dataType: DataType
     let make: @Sendable (String, Operands) throws -> Workload
 
     init(
-      _ operation: Quern.Operation, _ name: String, kernels: [String],
+      _ operation: Quern.Operation, _ name: String, kernels: [String], dataType: DataType = .f32,
       make: @escaping @Sendable (String, Operands) throws -> Workload
     ) {
-      (self.operation, self.name, self.kernels, self.make) = (operation, name, kernels, make)
+      (self.operation, self.name, self.kernels, self.dataType, self.make) = (operation, name, kernels, dataType, make)
     }
 
     /// The model that the shape is from; `nil` for the shapes that every library is measured at.
@@ -22,7 +24,7 @@ public enum BenchmarkCases {
 
     /// The workload, its operands made from this seed.
     public func workload(seed: UInt64 = SeededRandom.runSeed) throws -> Workload {
-      try make(name, Operands(seed: seed))
+      try make(name, Operands(seed: seed, dataType: dataType))
     }
   }
 
