@@ -9,6 +9,10 @@
 //   vf_load_2(p)     p[0], p[2], p[4], ...: reads 2 VL elements
 //   vf_gather(p, i)  p[i[0]], p[i[1]], ...: reads VL indices
 //   vf_load_s8(p)    VL int8; vf_nibble(p, i) bits 4 i ... 4 i + 3 of VL uint32, times 16^i but for i = 7
+//   vi               2 VL int16, as VL pairs; or VL int32
+//   vi_dot(s, a, b)  int32 lane i of s, + the products of pair i of a and b; vi_float(x) its int32 lanes as floats
+//   vi_s8_even, _odd of 4 VL int8 those at even places, or at odd ones, as int16
+//   vf_store_s8      to the nearest int8, ties to even; x is within its range
 //   *_bf16, *_f16    the same from or to 16-bit elements; stores round to nearest even, NaN stays NaN
 #include <immintrin.h>
 
@@ -96,6 +100,18 @@ CK_INLINE vf vf_load_n_bf16(const uint16_t *p, size_t n) { return vf_from_bf16_(
 CK_INLINE vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 CK_INLINE vf vf_load_n_f16(const uint16_t *p, size_t n) { return _mm256_cvtph_ps(vf_load16_n_(p, n)); }
 CK_INLINE vf vf_load_s8(const void *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p))); }
+typedef __m256i vi;
+CK_INLINE vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
+CK_INLINE vi vi_load(const void *p) { return _mm256_loadu_si256(p); }
+CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm256_add_epi32(s, _mm256_madd_epi16(a, b)); }
+CK_INLINE vf vi_float(vi x) { return _mm256_cvtepi32_ps(x); }
+CK_INLINE vi vi_s8_even(vi x) { return _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8); }
+CK_INLINE vi vi_s8_odd(vi x) { return _mm256_srai_epi16(x, 8); }
+CK_INLINE void vf_store_s8(int8_t *p, vf x) {
+  const __m256i i = _mm256_cvtps_epi32(x);
+  const __m128i pairs = _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+  _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(pairs, pairs));
+}
 CK_INLINE vf vf_nibble(const void *p, int i) {
   const __m256i x = _mm256_loadu_si256(p);
   return _mm256_cvtepi32_ps(i < 7 ? _mm256_and_si256(x, _mm256_set1_epi32(15 << 4 * i)) : _mm256_srli_epi32(x, 28));

@@ -61,6 +61,14 @@ CK_INLINE vf vf_load_n_bf16(const uint16_t *p, size_t n) { return vf_from_bf16_(
 CK_INLINE vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 CK_INLINE vf vf_load_n_f16(const uint16_t *p, size_t n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vf_first(n), p)); }
 CK_INLINE vf vf_load_s8(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p))); }
+typedef __m512i vi;
+CK_INLINE vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
+CK_INLINE vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
+CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm512_add_epi32(s, _mm512_madd_epi16(a, b)); }
+CK_INLINE vf vi_float(vi x) { return _mm512_cvtepi32_ps(x); }
+CK_INLINE vi vi_s8_even(vi x) { return _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8); }
+CK_INLINE vi vi_s8_odd(vi x) { return _mm512_srai_epi16(x, 8); }
+CK_INLINE void vf_store_s8(int8_t *p, vf x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))); }
 CK_INLINE vf vf_nibble(const void *p, int i) {
   const __m512i x = _mm512_loadu_si512(p);
   return _mm512_cvtepi32_ps(i < 7 ? _mm512_and_si512(x, _mm512_set1_epi32(15 << 4 * i)) : _mm512_srli_epi32(x, 28));

@@ -80,6 +80,22 @@ CK_INLINE vf vf_load_s8(const void *p) {
   memcpy(&bytes, p, sizeof bytes);
   return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(bytes)))));
 }
+typedef int32x4_t vi;
+CK_INLINE int16x8_t vi_pairs_(vi x) { return vreinterpretq_s16_s32(x); }
+CK_INLINE vi vi_set1(int32_t x) { return vdupq_n_s32(x); }
+CK_INLINE vi vi_load(const void *p) { return vreinterpretq_s32_s8(vld1q_s8(p)); }
+CK_INLINE vi vi_dot(vi s, vi a, vi b) {
+  const int16x8_t x = vi_pairs_(a), y = vi_pairs_(b);
+  return vaddq_s32(s, vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
+}
+CK_INLINE vf vi_float(vi x) { return vcvtq_f32_s32(x); }
+CK_INLINE vi vi_s8_even(vi x) { return vreinterpretq_s32_s16(vshrq_n_s16(vshlq_n_s16(vi_pairs_(x), 8), 8)); }
+CK_INLINE vi vi_s8_odd(vi x) { return vreinterpretq_s32_s16(vshrq_n_s16(vi_pairs_(x), 8)); }
+CK_INLINE void vf_store_s8(int8_t *p, vf x) {
+  const int16x4_t pairs = vqmovn_s32(vcvtnq_s32_f32(x));
+  const int8x8_t bytes = vqmovn_s16(vcombine_s16(pairs, pairs));
+  memcpy(p, &bytes, 4);
+}
 CK_INLINE vf vf_nibble(const void *p, int i) {
   const uint32x4_t x = vld1q_u32(p);
   return vcvtq_f32_u32(i < 7 ? vandq_u32(x, vdupq_n_u32(15u << 4 * i)) : vshrq_n_u32(x, 28));

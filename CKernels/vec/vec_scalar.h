@@ -54,6 +54,20 @@ CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) { *even = a, *odd = b; }
 CK_INLINE void vf_zip(vf even, vf odd, vf *a, vf *b) { *a = even, *b = odd; }
 CK_INLINE vf vf_load_bf16(const uint16_t *p) { return ck_float_((uint32_t)*p << 16); }
 CK_INLINE vf vf_load_s8(const void *p) { return *(const int8_t *)p; }
+typedef uint32_t vi;  // a pair of int16, the first low; or an int32; or four int8
+CK_INLINE int32_t vi_first_(vi x) { return (int16_t)(x & 0xFFFF); }
+CK_INLINE int32_t vi_second_(vi x) { return (int16_t)(x >> 16); }
+CK_INLINE vi vi_set1(int32_t x) { return (vi)x; }
+CK_INLINE vi vi_load(const void *p) {
+  uint16_t pair[2];
+  memcpy(pair, p, sizeof pair);
+  return pair[0] | (vi)pair[1] << 16;
+}
+CK_INLINE vi vi_dot(vi s, vi a, vi b) { return s + (vi)(vi_first_(a) * vi_first_(b) + vi_second_(a) * vi_second_(b)); }
+CK_INLINE vf vi_float(vi x) { return (float)(int32_t)x; }
+CK_INLINE vi vi_s8_even(vi x) { return (uint16_t)(int8_t)(x & 0xFF) | (vi)(int8_t)(x >> 16 & 0xFF) << 16; }
+CK_INLINE vi vi_s8_odd(vi x) { return vi_s8_even(x >> 8); }
+CK_INLINE void vf_store_s8(int8_t *p, vf x) { *p = (int8_t)rintf(x); }
 CK_INLINE vf vf_nibble(const void *p, int i) {
   uint32_t x;
   memcpy(&x, p, sizeof x);
