@@ -6,7 +6,7 @@
 #include "body/body.h"
 #include "include/ck_cpu.h"
 
-static const char *const isa_names[CK_ISA_COUNT] = {"scalar", "neon", "avx2", "avx512"};
+static const char *const isa_names[CK_ISA_COUNT] = {"scalar", "neon", "avx2", "avx512", "amx"};
 
 static const ck_kernels *table_of(ck_isa isa) {
   switch (isa) {
@@ -18,6 +18,8 @@ static const ck_kernels *table_of(ck_isa isa) {
       return ck_table__avx2();
     case CK_ISA_AVX512:
       return ck_table__avx512();
+    case CK_ISA_AMX:
+      return ck_table__amx();
     default:
       return 0;
   }

@@ -35,8 +35,8 @@ done < <(git ls-files --cached --others --exclude-standard -- '*.swift' '*.[ch]'
 
 # Kernel names: destination type first, then the operation; ISA suffixes come from the registry's users.
 while IFS= read -r line; do
-  finding "CKernels/kernels.inc:$line: not CK_KERNEL(f32_name, (parameters))"
-done < <(grep -nE '^[^/]' CKernels/kernels.inc | grep -vE '^[0-9]+:CK_KERNEL\(f32_[a-z0-9_]+, \(.*\)\)( *//.*)?$' || true)
+  finding "CKernels/kernels.inc:$line: not CK_KERNEL(type_name, (parameters))"
+done < <(grep -nE '^[^/]' CKernels/kernels.inc | grep -vE '^[0-9]+:CK_KERNEL\((f32|bf16|i8)_[a-z0-9_]+, \(.*\)\)( *//.*)?$' || true)
 while IFS= read -r name; do
   finding "CKernels/kernels.inc: $name is registered twice"
 done < <(sed -nE 's/^CK_KERNEL\(([a-z0-9_]+),.*/\1/p' CKernels/kernels.inc | sort | uniq -d)

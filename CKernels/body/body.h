@@ -33,5 +33,6 @@ const ck_kernels *ck_table__scalar(void);
 const ck_kernels *ck_table__neon(void);
 const ck_kernels *ck_table__avx2(void);
 const ck_kernels *ck_table__avx512(void);
+const ck_kernels *ck_table__amx(void);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "../include/ck_drive.h"
 #include "../include/ck_parallel.h"
+#include "gemm_tile.h"
 #include "staging.h"
 
 enum {
@@ -249,6 +250,7 @@ static void cut_blocks(plan *p, size_t threads, size_t work) {
 
 int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads) {
   if (!call->batch || !call->m || !call->n) return 0;
+  if (gemm_tile_pays(table, call)) return ck_tile_gemm(table, call, threads);
   const size_t k = call->k, n = call->n, work = MAX(call->m, 4) * n * k;  // a few rows cost what reading B costs
   const int by_entry = threads > 1 && work < BATCH_WORK && call->batch >= threads && work * call->batch >= CALLER_WORK;
   if (!by_entry && work < CALLER_WORK) threads = 1;

@@ -9,13 +9,18 @@ typedef struct ck_cpu_leaves {
   uint32_t max_leaf;   // CPUID 0: EAX
   uint32_t leaf1_ecx;  // CPUID 1: ECX
   uint32_t leaf7_ebx;  // CPUID 7.0: EBX
+  uint32_t leaf7_ecx, leaf7_edx;  // CPUID 7.0
+  uint32_t leaf7_1_eax;           // CPUID 7.1: EAX, or 0 where there is no such leaf
   uint64_t xcr0;       // XGETBV 0, or 0 where CPUID 1 says the OS does not allow it
+  int32_t tiles_allowed;  // the operating system lets this process use AMX tiles
   int32_t neon;        // Arm: Advanced SIMD present
 } ck_cpu_leaves;
 
 // The best ISA those values allow: both the instructions and the operating system's register state.
 ck_isa ck_isa_from_leaves(const ck_cpu_leaves *leaves);
-// This machine's values.
+// This machine's values. Asks the operating system for AMX tiles where the rest of AMX is there.
 ck_cpu_leaves ck_cpu_read(void);
+// Why these values rule out AMX, in words, or NULL where they do not.
+const char *ck_amx_missing(const ck_cpu_leaves *leaves);
 
 #endif

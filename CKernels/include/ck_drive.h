@@ -20,6 +20,7 @@ typedef struct ck_gemm {
   size_t residual_bs, residual_rs;
   ck_activation activation;
   ck_dtype a_type, b_type, c_type, residual_type;  // what the pointers are to; b_type is also that of `packed`
+  ck_split split;  // what may go through tiles, where the table has them
 } ck_gemm;
 
 // Floats of a packed [k, n] matrix: ceil(n / NR) * NR * k.
@@ -35,6 +36,8 @@ void ck_pack_quantized(const ck_kernels *table, ck_dtype type, size_t n, size_t 
                        size_t threads);
 // 0, or -1 when scratch memory cannot be had (then C is untouched). A has unit column stride where `packed` is quantised.
 int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads);
+// The same in tiles, whatever its size and the table: a_cs is 1. ck_f32_gemm calls it where that pays.
+int32_t ck_tile_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads);
 
 // A product with a low-rank update: c = act(alpha a B + scale (a D) U + bias) + residual. `base` is the whole call with batch 1,
 // unit a_cs and beta 0; `down` [k, rank] and `up` [rank, n] state n, k and their B alone. Returns as ck_f32_gemm.

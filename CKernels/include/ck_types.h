@@ -11,7 +11,8 @@ typedef enum ck_isa {
   CK_ISA_NEON = 1,
   CK_ISA_AVX2 = 2,    // AVX2 + FMA + F16C
   CK_ISA_AVX512 = 3,  // AVX-512 F, BW, DQ, VL
-  CK_ISA_COUNT = 4
+  CK_ISA_AMX = 4,     // and AVX512-BF16, AVX512-VNNI, AMX-TILE, AMX-BF16, AMX-INT8
+  CK_ISA_COUNT = 5
 } ck_isa;
 
 // How elements are stored. Kernels compute in f32: drivers and typed loads widen on the way in and round once on the way out.

@@ -8,6 +8,10 @@
 #include "../kernels.inc"
 #undef CK_KERNEL
 
+#ifndef TILES_NATIVE
+#include "../vec/tile_emulated.h"
+#endif
+
 #include "../body/math.h"
 
 #include "../body/convert.h"
@@ -15,6 +19,8 @@
 #include "../body/gemm.h"
 #include "../body/gemm_quantized.h"
 #include "../body/gemm_stream.h"
+#include "../body/gemm_tile.h"
+#include "../body/int8.h"
 
 #include "../body/attention.h"
 #include "../body/conv.h"

@@ -6,6 +6,7 @@ static const ck_kernels table = {
     .gemm_mc = GEMM_MC,
     .gemm_kc = GEMM_KC,
     .attention_keys = ATTENTION_KEYS,
+    .tiles = TILES_NATIVE,
 #define CK_KERNEL(name, params) .name = CK_NAME(name),
 #include "../kernels.inc"
 #undef CK_KERNEL

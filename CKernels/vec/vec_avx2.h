@@ -14,7 +14,8 @@
 //   vi_dot(s, a, b)  int32 lane i of s, + the products of pair i of a and b
 //   vi_pin(x)        x as it is: what made it is not regrouped with what follows
 //   vi_even, vi_odd  the first and second of each pair, as floats; vi_float(x) its int32 lanes
-//   vf_store_s16     to the nearest int16, ties to even; x is within its range
+//   vi_s8_even, _odd of 4 VL int8 those at even places, or at odd ones, as int16
+//   vf_store_s16, _s8  to the nearest integer, ties to even; x is within the type's range
 //   *_bf16, *_f16    the same from or to 16-bit elements; stores round to nearest even, NaN stays NaN
 #include <immintrin.h>
 
@@ -116,6 +117,13 @@ CK_INLINE void vi_pin(vi *x) { __asm__("" : "+x"(*x)); }
 CK_INLINE vf vi_float(vi x) { return _mm256_cvtepi32_ps(x); }
 CK_INLINE vf vi_even(vi x) { return vi_float(_mm256_srai_epi32(_mm256_slli_epi32(x, 16), 16)); }
 CK_INLINE vf vi_odd(vi x) { return vi_float(_mm256_srai_epi32(x, 16)); }
+CK_INLINE vi vi_s8_even(vi x) { return _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8); }
+CK_INLINE vi vi_s8_odd(vi x) { return _mm256_srai_epi16(x, 8); }
+CK_INLINE void vf_store_s8(int8_t *p, vf x) {
+  const __m256i i = _mm256_cvtps_epi32(x);
+  const __m128i pairs = _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+  _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(pairs, pairs));
+}
 CK_INLINE void vf_store_s16(int16_t *p, vf x) {
   const __m256i i = _mm256_cvtps_epi32(x);
   _mm_storeu_si128((__m128i *)p, _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1)));

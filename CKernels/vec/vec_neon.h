@@ -99,6 +99,13 @@ CK_INLINE void vi_pin(vi *x) { __asm__("" : "+w"(*x)); }
 CK_INLINE vf vi_float(vi x) { return vcvtq_f32_s32(x); }
 CK_INLINE vf vi_even(vi x) { return vi_float(vshrq_n_s32(vshlq_n_s32(x, 16), 16)); }
 CK_INLINE vf vi_odd(vi x) { return vi_float(vshrq_n_s32(x, 16)); }
+CK_INLINE vi vi_s8_even(vi x) { return vreinterpretq_s32_s16(vshrq_n_s16(vshlq_n_s16(vi_pairs_(x), 8), 8)); }
+CK_INLINE vi vi_s8_odd(vi x) { return vreinterpretq_s32_s16(vshrq_n_s16(vi_pairs_(x), 8)); }
+CK_INLINE void vf_store_s8(int8_t *p, vf x) {
+  const int16x4_t pairs = vqmovn_s32(vcvtnq_s32_f32(x));
+  const int8x8_t bytes = vqmovn_s16(vcombine_s16(pairs, pairs));
+  memcpy(p, &bytes, 4);
+}
 CK_INLINE void vf_store_s16(int16_t *p, vf x) { vst1_s16(p, vqmovn_s32(vcvtnq_s32_f32(x))); }
 CK_INLINE void vf_store_bf16(uint16_t *p, vf x) { vst1_u16(p, vf_to_bf16_(x)); }
 CK_INLINE void vf_store_f16(uint16_t *p, vf x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x))); }

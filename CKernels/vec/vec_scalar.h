@@ -54,7 +54,7 @@ CK_INLINE void vf_unzip(vf a, vf b, vf *even, vf *odd) { *even = a, *odd = b; }
 CK_INLINE void vf_zip(vf even, vf odd, vf *a, vf *b) { *a = even, *b = odd; }
 CK_INLINE vf vf_load_bf16(const uint16_t *p) { return ck_float_((uint32_t)*p << 16); }
 CK_INLINE vf vf_load_s8(const void *p) { return *(const int8_t *)p; }
-typedef uint32_t vi;  // a pair of int16, the first low; or an int32
+typedef uint32_t vi;  // a pair of int16, the first low; or an int32; or four int8
 CK_INLINE int32_t vi_first_(vi x) { return (int16_t)(x & 0xFFFF); }
 CK_INLINE int32_t vi_second_(vi x) { return (int16_t)(x >> 16); }
 CK_INLINE vi vi_set1(int32_t x) { return (vi)x; }
@@ -72,6 +72,9 @@ CK_INLINE void vi_pin(vi *x) { __asm__("" : "+r"(*x)); }
 CK_INLINE vf vi_float(vi x) { return (float)(int32_t)x; }
 CK_INLINE vf vi_even(vi x) { return (float)vi_first_(x); }
 CK_INLINE vf vi_odd(vi x) { return (float)vi_second_(x); }
+CK_INLINE vi vi_s8_even(vi x) { return (uint16_t)(int8_t)(x & 0xFF) | (vi)(int8_t)(x >> 16 & 0xFF) << 16; }
+CK_INLINE vi vi_s8_odd(vi x) { return vi_s8_even(x >> 8); }
+CK_INLINE void vf_store_s8(int8_t *p, vf x) { *p = (int8_t)rintf(x); }
 CK_INLINE void vf_store_s16(int16_t *p, vf x) { *p = (int16_t)rintf(x); }
 CK_INLINE void vf_store_bf16(uint16_t *p, vf x) {
   const uint32_t bits = ck_bits_(x);

@@ -1,0 +1,211 @@
+// GEMM in tiles of bf16 pieces: packing, and C by 2 x 2 tiles. Loop order: columns of C 32 at a time, k, pieces.
+// An element's sum depends on its K slice alone: pieces and k run in one order, in blocks of any size.
+
+typedef struct tile_span_ {
+  vf least, most, bad;
+} tile_span_;
+
+CK_INLINE void tile_see_(tile_span_ *span, vf x) {
+  const vf size = vf_abs(x);
+  span->least = vf_min(vf_select(vf_lt(vf_zero(), size), size, vf_set1(INFINITY)), span->least);
+  span->most = vf_max(size, span->most);
+  span->bad = vf_fma(x, vf_zero(), span->bad);  // 0, or NaN from the first that is not finite on
+}
+
+CK_INLINE ck_tile_range tile_seen_(const tile_span_ *span) {
+  const float bad = vf_reduce_add(span->bad);
+  const float least = -vf_reduce_max(vf_sub(vf_zero(), span->least));
+  return (ck_tile_range){least, bad == 0 ? vf_reduce_max(span->most) : INFINITY};
+}
+
+CK_INLINE tile_span_ tile_nothing_(void) { return (tile_span_){vf_set1(INFINITY), vf_zero(), vf_zero()}; }
+
+// VL elements as pieces, tiles apart: each the nearest bf16 to what the pieces before it leave.
+CK_INLINE void tile_cut_(size_t pieces, vf x, uint16_t *to) {
+  for (size_t piece = 0; piece < pieces; piece++, to += CK_TILE_ELEMENTS) {
+    vf_store_bf16(to, x);
+    x = vf_sub(x, vf_load_bf16(to));
+  }
+}
+
+// Row r of 16, k steps of 32: elements beyond k are zeros, as is a row that is not there.
+CK_INLINE void tile_pack_row_(const ck_dtype type, const ck_tile_pack *p, size_t i, tile_span_ *span) {
+  const size_t steps = ck_tile_steps(p->k), row = p->pieces * CK_TILE_ELEMENTS;
+  uint16_t *to = p->tiles + i / 16 * steps * row + i % 16 * CK_TILE_STEP;
+  const size_t k = i < p->count ? p->k : 0;
+  for (size_t step = 0; step < steps; step++, to += row)
+    for (size_t v = 0; v < CK_TILE_STEP; v += VL) {
+      const size_t at = step * CK_TILE_STEP + v;
+      const vf x = at < k ? row_load_as_(type, p->x, i * p->rs + at, CK_MIN(k - at, (size_t)VL)) : vf_zero();
+      tile_see_(span, x);
+      tile_cut_(p->pieces, x, to + v);
+    }
+}
+
+CK_INLINE void tile_pack_a_(const ck_dtype type, const ck_tile_pack *p) {
+  for (size_t i = 0; i < p->count; i += CK_TILE_EDGE) {
+    tile_span_ span = tile_nothing_();
+    for (size_t r = 0; r < CK_TILE_EDGE; r++) tile_pack_row_(type, p, i + r, &span);
+    p->ranges[i / CK_TILE_EDGE] = tile_seen_(&span);
+  }
+}
+void CK_NAME(bf16_tile_pack_a)(const ck_tile_pack *p) { CK_WITH_DTYPE(p->type, tile_pack_a_, p); }
+
+// Row q of B from column j on; zeros beyond B.
+CK_INLINE vf tile_row_of_b_(const ck_dtype type, const ck_tile_pack *p, size_t q, size_t j) {
+  if (q >= p->k || j >= p->count) return vf_zero();
+  const size_t at = p->panel ? j / GEMM_NR * p->panel + q * GEMM_NR + j % GEMM_NR : q * p->rs + j;
+  return row_load_as_(type, p->x, at, CK_MIN(p->count - j, (size_t)VL));
+}
+
+// Columns [j, j + 16) as tiles: pairs of rows, their elements in turn.
+CK_INLINE void tile_pack_strip_(const ck_dtype type, const ck_tile_pack *p, size_t j, tile_span_ *span) {
+  const size_t steps = ck_tile_steps(p->k), depth = p->pieces * CK_TILE_ELEMENTS;
+  uint16_t *to = p->tiles + j / 16 * steps * depth;
+  for (size_t step = 0; step < steps; step++, to += depth)
+    for (size_t pair = 0; pair < 16; pair++)
+      for (size_t v = 0; v < 16; v += VL) {
+        const size_t q = step * CK_TILE_STEP + 2 * pair;
+        const vf even = tile_row_of_b_(type, p, q, j + v), odd = tile_row_of_b_(type, p, q + 1, j + v);
+        vf first, second;
+        tile_see_(span, even), tile_see_(span, odd);
+        vf_zip(even, odd, &first, &second);
+        tile_cut_(p->pieces, first, to + pair * 32 + 2 * v);
+        tile_cut_(p->pieces, second, to + pair * 32 + 2 * v + VL);
+      }
+}
+
+CK_INLINE void tile_pack_b_(const ck_dtype type, const ck_tile_pack *p) {
+  for (size_t j = 0; j < p->count; j += CK_TILE_EDGE) {
+    tile_span_ span = tile_nothing_();
+    tile_pack_strip_(type, p, j, &span);
+    tile_pack_strip_(type, p, j + 16, &span);
+    p->ranges[j / CK_TILE_EDGE] = tile_seen_(&span);
+  }
+}
+void CK_NAME(bf16_tile_pack_b)(const ck_tile_pack *p) { CK_WITH_DTYPE(p->type, tile_pack_b_, p); }
+
+// Tiles 0 ... 3 are C, row by row; 4 and 5 A; 6 and 7 B.
+#define TILE_A_ 4
+#define TILE_B_ 6
+
+// How many pieces of B meet piece i of A, and which is the c-th: rows of products follow each other with one piece of B kept
+// between them, and the largest product, (0, 0), is the last.
+CK_INLINE size_t tile_partners_(const size_t b_pieces, const size_t order, const size_t i) {
+  return CK_MIN(b_pieces, order + 1 - i);
+}
+CK_INLINE size_t tile_partner_(const size_t a_pieces, const size_t b_pieces, const size_t order, const size_t i, const size_t c) {
+  const size_t count = tile_partners_(b_pieces, order, i);
+  if (i) return c;
+  const int kept_1 = a_pieces > 1 && tile_partners_(b_pieces, order, 1) == 2;
+  return c == count - 1 ? 0 : count == 3 && kept_1 ? c + 1 : count - 1 - c;
+}
+
+// One step of k: every product of pieces, for `rows` tiles of rows by two of columns.
+CK_INLINE void tile_step_(tile_file *file, const size_t rows, const size_t a_pieces, const size_t b_pieces, const size_t order,
+                          const uint16_t *a, const uint16_t *b, size_t a_strip, size_t b_strip) {
+  (void)file;
+  size_t held = CK_TILE_MOST_PIECES;
+#pragma clang loop unroll(full)
+  for (size_t piece = 0; piece < a_pieces; piece++) {
+    const size_t i = a_pieces - 1 - piece;
+    tile_load(file, TILE_A_, a + i * CK_TILE_ELEMENTS, 64);
+    if (rows > 1) tile_load(file, TILE_A_ + 1, a + a_strip + i * CK_TILE_ELEMENTS, 64);
+#pragma clang loop unroll(full)
+    for (size_t c = 0; c < tile_partners_(b_pieces, order, i); c++) {
+      const size_t j = tile_partner_(a_pieces, b_pieces, order, i, c);
+      if (j != held) {
+        tile_load(file, TILE_B_, b + j * CK_TILE_ELEMENTS, 64);
+        tile_load(file, TILE_B_ + 1, b + b_strip + j * CK_TILE_ELEMENTS, 64);
+      }
+      held = j;
+      tile_dot_bf16(file, 0, TILE_A_, TILE_B_);
+      tile_dot_bf16(file, 1, TILE_A_, TILE_B_ + 1);
+      if (rows > 1) {
+        tile_dot_bf16(file, 2, TILE_A_ + 1, TILE_B_);
+        tile_dot_bf16(file, 3, TILE_A_ + 1, TILE_B_ + 1);
+      }
+    }
+  }
+}
+
+CK_INLINE void tile_clear_(tile_file *file, const size_t rows) {
+  (void)file;
+  tile_zero(file, 0);
+  tile_zero(file, 1);
+  if (rows > 1) {
+    tile_zero(file, 2);
+    tile_zero(file, 3);
+  }
+}
+
+// C to [rows * 16, 32], rows `stride` bytes apart.
+CK_INLINE void tile_spill_(tile_file *file, const size_t rows, void *to, size_t stride) {
+  (void)file;
+  tile_store(file, 0, to, stride);
+  tile_store(file, 1, (char *)to + 64, stride);
+  if (rows > 1) {
+    tile_store(file, 2, (char *)to + 16 * stride, stride);
+    tile_store(file, 3, (char *)to + 16 * stride + 64, stride);
+  }
+}
+
+// `rows` tiles of rows by every column of the block; all but the block are constants.
+CK_INLINE void tile_rows_(const size_t rows, const size_t a_pieces, const size_t b_pieces, const size_t order,
+                          const ck_tile_block *t) {
+  const ck_gemm_block *g = t->block;
+  const enum gemm_exit_ leave = gemm_exit_of_(g);
+  const size_t steps = ck_tile_steps(g->k);
+  const size_t a_strip = steps * a_pieces * CK_TILE_ELEMENTS, b_strip = steps * b_pieces * CK_TILE_ELEMENTS;
+  _Alignas(64) float sums[CK_TILE_EDGE * CK_TILE_EDGE];
+  tile_file file;
+  tile_begin(&file);
+  for (size_t j = 0; j < g->n; j += CK_TILE_EDGE) {
+    const uint16_t *a = t->a, *b = t->b + j / 16 * b_strip;
+    tile_clear_(&file, rows);
+#pragma clang loop unroll(disable)
+    for (size_t step = 0; step < steps; step++) {
+      tile_step_(&file, rows, a_pieces, b_pieces, order, a, b, a_strip, b_strip);
+      a += a_pieces * CK_TILE_ELEMENTS, b += b_pieces * CK_TILE_ELEMENTS;
+    }
+    if (leave == GEMM_STORE_ && g->m == rows * 16 && j + CK_TILE_EDGE <= g->n) {
+      tile_spill_(&file, rows, g->c + j, g->c_rs * sizeof(float));
+    } else {
+      tile_spill_(&file, rows, sums, sizeof(float) * CK_TILE_EDGE);
+      gemm_finish_(g, 0, j, g->m, CK_MIN(g->n - j, (size_t)CK_TILE_EDGE), sums, CK_TILE_EDGE);
+    }
+  }
+  tile_end(&file);
+}
+
+// Every number of pieces has its own loop: types of 8, 11 and 24 bits at f32's accuracy, then two pieces at most, then one.
+void CK_NAME(f32_tile_block)(const ck_tile_block *t) {
+#define TILE_CASE_(a_pieces, b_pieces, order)      \
+  case (order) * 16 + (a_pieces) * 4 + (b_pieces): \
+    if (t->block->m > 16)                          \
+      tile_rows_(2, a_pieces, b_pieces, order, t); \
+    else                                           \
+      tile_rows_(1, a_pieces, b_pieces, order, t); \
+    break;
+  switch (t->order * 16 + t->a_pieces * 4 + t->b_pieces) {
+    TILE_CASE_(1, 1, 2)
+    TILE_CASE_(1, 2, 2)
+    TILE_CASE_(1, 3, 2)
+    TILE_CASE_(2, 1, 2)
+    TILE_CASE_(2, 2, 2)
+    TILE_CASE_(2, 3, 2)
+    TILE_CASE_(3, 1, 2)
+    TILE_CASE_(3, 2, 2)
+    TILE_CASE_(3, 3, 2)
+    TILE_CASE_(1, 1, 1)
+    TILE_CASE_(1, 2, 1)
+    TILE_CASE_(2, 1, 1)
+    TILE_CASE_(2, 2, 1)
+    default:
+      if (t->block->m > 16)
+        tile_rows_(2, 1, 1, 0, t);
+      else
+        tile_rows_(1, 1, 1, 0, t);
+  }
+#undef TILE_CASE_
+}

@@ -1,0 +1,263 @@
+// GEMM in tiles of bf16 pieces: B becomes tiles chunk by chunk, A slice by slice, and C is made in rows of 32.
+//
+// Where the magnitudes of a slice do not allow pieces (ck_tile_safe), its 32 rows by 32 columns are multiplied by FMA. Slices
+// depend on K and the types, and those 32s are counted from the first row and column: an element's bits depend on nothing else.
+#include "gemm_tile.h"
+
+#include <string.h>
+
+#include "../include/ck_parallel.h"
+#include "staging.h"
+
+enum {
+  EDGE = CK_TILE_EDGE,
+  MOST_ROWS = 256,              // of a block
+  MOST_COLUMNS = 1024,
+  MOST_COLUMNS_KEPT = 512,      // where the block of C is kept as floats until it is narrowed
+  BLOCK_OF_B = 1 << 19,         // bf16 elements of a block's slice of B: 1 MiB of L2
+  CHUNK_OF_B = 1 << 22,         // bf16 elements of B that are tiles at a time
+  BLOCK_WORK = 1 << 20,         // the least worth cutting a block for
+  BLOCKS_A_THREAD = 4,
+  PANELS_A_PIECE = 1 << 15,     // elements of B worth handing to another thread
+};
+
+// Depths at which 32 rows of A, in one, two or three pieces, leave room in L1.
+static const size_t depths[] = {512, 256, 192};
+
+typedef struct plan {
+  const ck_kernels *table;
+  const ck_gemm *call;
+  size_t order, a_pieces, b_pieces;
+  size_t slice, slices;   // depth of a K slice, and how many there are
+  size_t rows, columns;   // of a block
+  size_t chunk;           // columns of B that are tiles at a time
+  // Floats of scratch a participant needs: tiles and ranges of a slice of A, 32 columns and 32 rows of a slice as floats, C,
+  // residual.
+  size_t tiles_a, ranges_a, panels_b, rows_of_b, rows_of_a, kept_c, kept_residual;
+  size_t piece;
+  float *pieces;
+} plan;
+
+// Columns [j, j + n) of entry z, as tiles.
+typedef struct region {
+  const plan *plan;
+  size_t z, j, n;
+  uint16_t *tiles;        // [slices][n/32][k/32][pieces][2 * 512]
+  ck_tile_range *ranges;  // [slices][n/32]
+} region;
+
+static float *scratch_of(const plan *p) { return p->pieces + ck_participant() * p->piece; }
+
+// B(k + q, j + c) for q < depth, c < n, as panels of floats `*panel` apart; n at most EDGE.
+static const float *panels_of(const plan *p, size_t z, size_t j, size_t n, size_t k, size_t depth, size_t *panel) {
+  const ck_gemm *call = p->call;
+  const size_t nr = p->table->gemm_nr;
+  float *panels = scratch_of(p) + p->tiles_a + p->ranges_a, *rows = panels + p->panels_b;
+  *panel = nr * depth;
+  if (!call->packed) {
+    const void *from = staging_element(call->b_type, call->b, z * call->b_bs + k * call->b_rs + j * call->b_cs);
+    size_t ks = call->b_rs, ns = call->b_cs;
+    if (call->b_type != CK_F32) {
+      for (size_t c = 0; c < n; c++)
+        if (ks == 1)
+          p->table->f32_widen(call->b_type, depth, staging_element(call->b_type, from, c * ns), rows + c * depth);
+        else
+          for (size_t q = 0; q < depth; q++)
+            p->table->f32_widen(call->b_type, 1, staging_element(call->b_type, from, c * ns + q * ks), rows + c * depth + q);
+      from = rows, ks = 1, ns = depth;
+    }
+    p->table->f32_gemm_pack_b(n, depth, from, ks, ns, panels);
+    return panels;
+  }
+  const size_t at = j * call->k + k * nr;  // j is a multiple of nr
+  if (call->b_type == CK_F32) {
+    *panel = nr * call->k;
+    return (const float *)call->packed + at;
+  }
+  for (size_t q = 0; q < pieces_of(n, nr); q++) {
+    const size_t first = at + q * nr * call->k;
+    if (call->b_type < CK_DTYPE_COUNT)
+      p->table->f32_widen(call->b_type, nr * depth, staging_element(call->b_type, call->packed, first), panels + q * nr * depth);
+    else
+      p->table->f32_unpack(call->b_type, depth, (const char *)call->packed + ck_packed_bytes(call->b_type, first),
+                           panels + q * nr * depth);
+  }
+  return panels;
+}
+
+// Panels [first, last) of EDGE columns of a region, every slice of K.
+static void pack_panels(const void *context, size_t first, size_t last) {
+  const region *r = context;
+  const plan *p = r->plan;
+  const ck_gemm *call = p->call;
+  const size_t across = pieces_of(r->n, EDGE);
+  for (size_t slice = 0; slice < p->slices; slice++)
+    for (size_t q = first; q < last; q++) {
+      const size_t k = slice * p->slice, j = r->j + q * EDGE, depth = MIN(p->slice, call->k - k);
+      ck_tile_pack pack = {.count = MIN(EDGE, r->n - q * EDGE), .k = depth, .type = call->b_type, .pieces = p->b_pieces};
+      pack.tiles = r->tiles + across * ck_tile_panel(k, p->b_pieces) + q * ck_tile_panel(depth, p->b_pieces);
+      pack.ranges = r->ranges + slice * across + q;
+      if (call->packed && call->b_type < CK_DTYPE_COUNT) {
+        pack.x = staging_element(call->b_type, call->packed, j * call->k + k * p->table->gemm_nr);
+        pack.panel = p->table->gemm_nr * call->k;
+      } else if (!call->packed && call->b_cs == 1) {
+        pack.x = staging_element(call->b_type, call->b, r->z * call->b_bs + k * call->b_rs + j), pack.rs = call->b_rs;
+      } else {
+        pack.x = panels_of(p, r->z, j, pack.count, k, depth, &pack.panel), pack.type = CK_F32;
+      }
+      p->table->bf16_tile_pack_b(&pack);
+    }
+}
+
+// EDGE rows of a block by its columns [from, to), all of them safe or none; c, bias and residual are of column 0.
+static void run_columns(const region *r, ck_gemm_block block, const ck_tile_block *tile, size_t from, size_t to) {
+  const plan *p = r->plan;
+  block.n = to - from, block.c += from;
+  if (block.bias) block.bias += from;
+  if (block.residual) block.residual += from;
+  ck_tile_block moved = *tile;
+  moved.block = &block;
+  moved.b += from / EDGE * ck_tile_panel(block.k, p->b_pieces);
+  p->table->f32_tile_block(&moved);
+}
+
+// The same by FMA, EDGE columns at a time.
+static void run_fallback(const region *r, ck_gemm_block block, const void *a, size_t k, size_t j, size_t from) {
+  const plan *p = r->plan;
+  const ck_gemm *call = p->call;
+  float *rows = scratch_of(p) + p->tiles_a + p->ranges_a + p->panels_b + p->rows_of_b;
+  block.n = MIN(EDGE, block.n - from), block.c += from;
+  if (block.bias) block.bias += from;
+  if (block.residual) block.residual += from;
+  block.a = a, block.a_rs = call->a_rs;
+  if (call->a_type != CK_F32) {
+    staging_in(p->table, call->a_type, a, call->a_rs, 0, 0, block.m, block.k, rows, block.k);
+    block.a = rows, block.a_rs = block.k;
+  }
+  block.b = panels_of(p, r->z, j + from, block.n, k, block.k, &block.b_panel);
+  p->table->f32_gemm_block(&block);
+}
+
+// EDGE rows of a block and one slice: runs of columns that tiles can do, and FMA for the others.
+static void run_rows(const region *r, const ck_gemm_block *block, const ck_tile_block *tile, ck_tile_range range, const void *a,
+                     size_t slice, size_t j) {
+  const plan *p = r->plan;
+  const size_t first = (j - r->j) / EDGE, panels = pieces_of(block->n, EDGE);
+  const ck_tile_range *ranges = r->ranges + slice * pieces_of(r->n, EDGE) + first;
+  for (size_t q = 0, next; q < panels; q = next) {
+    next = q + 1;
+    if (!ck_tile_safe(range, ranges[q], block->k)) {
+      run_fallback(r, *block, a, slice * p->slice, j, q * EDGE);
+      continue;
+    }
+    while (next < panels && ck_tile_safe(range, ranges[next], block->k)) next++;
+    run_columns(r, *block, tile, q * EDGE, MIN(next * EDGE, block->n));
+  }
+}
+
+// One block of C through every K slice. Neighbouring blocks share columns, so their B stays in the shared cache.
+static void run_block(const region *r, size_t index) {
+  const plan *p = r->plan;
+  const ck_gemm *call = p->call;
+  const ck_kernels *table = p->table;
+  const size_t above = pieces_of(call->m, p->rows), i = index % above * p->rows, j = r->j + index / above * p->columns;
+  const size_t m = MIN(p->rows, call->m - i), n = MIN(p->columns, r->j + r->n - j);
+  uint16_t *tiles_a = (uint16_t *)scratch_of(p);
+  ck_tile_range *ranges_a = (ck_tile_range *)(scratch_of(p) + p->tiles_a);
+  float *kept_c = scratch_of(p) + p->tiles_a + p->ranges_a + p->panels_b + p->rows_of_b + p->rows_of_a;
+  float *kept_residual = kept_c + p->kept_c;
+  const size_t c_at = r->z * call->c_bs + i * call->c_rs + j;
+  void *c = (char *)call->c + c_at * ck_dtype_size(call->c_type);
+  if (p->kept_c && call->beta != 0) staging_in(table, call->c_type, c, call->c_rs, 0, 0, m, n, kept_c, n);
+  const float *residual = 0;
+  size_t residual_rs = call->residual_rs;
+  if (call->residual)
+    residual = staging_element(call->residual_type, call->residual, r->z * call->residual_bs + i * residual_rs + j);
+  if (p->kept_residual) {
+    staging_in(table, call->residual_type, residual, residual_rs, 0, 0, m, n, kept_residual, n);
+    residual = kept_residual, residual_rs = n;
+  }
+  const void *a = staging_element(call->a_type, call->a, r->z * call->a_bs + i * call->a_rs);
+  ck_gemm_block block = {.n = n, .c_rs = p->kept_c ? n : call->c_rs, .alpha = call->k ? call->alpha : 0, .beta = call->beta};
+  for (size_t slice = 0; slice < p->slices; slice++) {
+    const size_t k = slice * p->slice;
+    const void *from = staging_element(call->a_type, a, k);
+    block.k = MIN(p->slice, call->k - k);
+    table->bf16_tile_pack_a(&(ck_tile_pack){.count = m,
+                                            .k = block.k,
+                                            .type = call->a_type,
+                                            .x = from,
+                                            .rs = call->a_rs,
+                                            .pieces = p->a_pieces,
+                                            .tiles = tiles_a,
+                                            .ranges = ranges_a});
+    const uint16_t *tiles_b = r->tiles + pieces_of(r->n, EDGE) * ck_tile_panel(k, p->b_pieces);
+    tiles_b += (j - r->j) / EDGE * ck_tile_panel(block.k, p->b_pieces);
+    const int last = slice + 1 == p->slices;
+    for (size_t row = 0; row < m; row += EDGE) {
+      block.m = MIN(EDGE, m - row);
+      block.c = (p->kept_c ? kept_c : call->c + c_at) + row * block.c_rs;
+      if (last) {
+        block.bias = call->bias ? call->bias + j : 0, block.activation = call->activation;
+        block.residual = residual ? residual + row * residual_rs : 0, block.residual_rs = residual_rs;
+      }
+      const ck_tile_block tile = {.a = tiles_a + row / EDGE * ck_tile_panel(block.k, p->a_pieces),
+                                  .b = tiles_b,
+                                  .a_pieces = p->a_pieces,
+                                  .b_pieces = p->b_pieces,
+                                  .order = p->order};
+      run_rows(r, &block, &tile, ranges_a[row / EDGE], staging_element(call->a_type, from, row * call->a_rs), slice, j);
+    }
+    block.beta = 1;
+  }
+  if (p->kept_c) staging_out(table, call->c_type, kept_c, n, m, n, c, call->c_rs, 0, 0);
+}
+
+static void run_blocks(const void *context, size_t first, size_t last) {
+  for (size_t index = first; index < last; index++) run_block(context, index);
+}
+
+// Halves blocks, the longer side first, until every thread has some or they would be too small.
+static void cut_blocks(plan *p, size_t threads) {
+  const ck_gemm *call = p->call;
+  const size_t most = MIN(call->c_type == CK_F32 ? MOST_COLUMNS : MOST_COLUMNS_KEPT, BLOCK_OF_B / (p->slice * p->b_pieces));
+  p->rows = balanced(call->m, MOST_ROWS, EDGE), p->columns = balanced(p->chunk, most, EDGE);
+  const size_t work = call->m * p->chunk * call->k;
+  const size_t wanted = threads > 1 ? MIN(threads * BLOCKS_A_THREAD, work / BLOCK_WORK) : 1;
+  while (pieces_of(call->m, p->rows) * pieces_of(p->chunk, p->columns) < wanted) {
+    if (p->rows == EDGE && p->columns == EDGE) break;
+    size_t *longer = p->rows >= p->columns ? &p->rows : &p->columns;
+    *longer = round_up(*longer / 2, EDGE);
+  }
+}
+
+int32_t ck_tile_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads) {
+  if (!call->batch || !call->m || !call->n) return 0;
+  plan p = {.table = table, .call = call, .order = ck_tile_order(call->split)};
+  p.a_pieces = ck_tile_pieces(call->a_type, p.order), p.b_pieces = ck_tile_pieces(call->b_type, p.order);
+  p.slice = balanced(call->k, depths[MAX(p.a_pieces, p.b_pieces) - 1], CK_TILE_STEP);
+  p.slices = MAX(pieces_of(call->k, p.slice), 1);
+  const size_t column = round_up(call->k, CK_TILE_STEP) * p.b_pieces;
+  p.chunk = MIN(round_up(call->n, EDGE), MAX(CHUNK_OF_B / MAX(column, 1) / EDGE, 1) * EDGE);
+  cut_blocks(&p, threads);
+
+  p.tiles_a = p.rows / EDGE * ck_tile_panel(p.slice, p.a_pieces) / 2;
+  p.ranges_a = round_up(p.rows / EDGE * 2, 16);
+  p.panels_b = EDGE * p.slice, p.rows_of_b = EDGE * p.slice, p.rows_of_a = EDGE * p.slice;
+  if (call->c_type != CK_F32) p.kept_c = p.rows * p.columns;
+  const int overwritten = call->residual == call->c && p.slices > 1 && call->c_type == CK_F32;
+  if (call->residual && (overwritten || call->residual_type != CK_F32)) p.kept_residual = p.rows * p.columns;
+  p.piece = p.tiles_a + p.ranges_a + p.panels_b + p.rows_of_b + p.rows_of_a + p.kept_c + p.kept_residual;
+  const size_t across = p.chunk / EDGE, blocks = pieces_of(call->m, p.rows) * pieces_of(p.chunk, p.columns);
+  const size_t tiles = across * ck_tile_panel(p.slice, p.b_pieces) / 2 * p.slices, ranges = round_up(across * p.slices * 2, 16);
+  if (!(p.pieces = ck_scratch(CK_SCRATCH_A, p.piece * MAX(MIN(threads, MAX(blocks, across)), 1)))) return -1;
+  float *b = ck_scratch(CK_SCRATCH_B, tiles + ranges);
+  if (!b) return -1;
+  for (size_t z = 0; z < call->batch; z++)
+    for (size_t j = 0; j < call->n; j += p.chunk) {
+      const region r = {&p, z, j, MIN(p.chunk, call->n - j), (uint16_t *)b, (ck_tile_range *)(b + tiles)};
+      ck_parallel(pieces_of(r.n, EDGE), PANELS_A_PIECE / (EDGE * MAX(call->k, 1)) + 1, threads, pack_panels, &r);
+      ck_parallel(pieces_of(call->m, p.rows) * pieces_of(r.n, p.columns), 1, threads, run_blocks, &r);
+    }
+  return 0;
+}

@@ -1,0 +1,317 @@
+// GEMM in tiles of bf16 pieces: packing, the block kernel, the driver. Where there is no matrix unit, one is imitated; the bits
+// of every instruction set are those of the imitation on the scalar one.
+#include <float.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "definitions.h"
+#include "products.h"
+
+enum { EDGE = CK_TILE_EDGE };
+static const size_t edges[] = {1, 15, 16, 17, 31, 32, 33, 47, 61, 67};
+
+// What a number of pieces may drop, as roundings: one, two or three pieces an operand (docs/adr/0012-f32-split.md).
+static double dropped(size_t order, size_t k) { return order == 0 ? 131600 : order == 1 ? 516 : k < 32 ? 2 : 0; }
+
+// Magnitudes of every size, denormals and zeros too: finite with exponents from `low` up to `high`.
+static double any_size(test *t, int low, int high) {
+  if (one_in(t, 16)) return 0;
+  const double size = ldexp(random_in(t, 1, 2), low + (int)random_below(t, (size_t)(high - low + 1)));
+  return one_in(t, 2) ? size : -size;
+}
+
+static operand *sizes(test *t, ck_dtype type, size_t rows, size_t n, int low, int high) {
+  operand *o = matrix(t, type, rows, n, rows > 1 ? stride_for(t, n) : n, 1);
+  for (size_t i = 0; i < rows; i++)
+    for (size_t j = 0; j < n; j++) set_element(o, i, j, any_size(t, low, high));
+  return o;
+}
+
+// Row or column `i` of `side`, element k.
+static double at_of(const side *s, int rows, size_t i, size_t k) { return rows ? value(s, i, k) : value(s, k, i); }
+
+static void check_range(test *t, const side *x, int rows, size_t first, size_t count, size_t k, ck_tile_range got) {
+  double least = INFINITY, most = 0;
+  int finite = 1;
+  for (size_t i = first; i < MIN(first + EDGE, count); i++)
+    for (size_t p = 0; p < k; p++) {
+      const double size = fabs(at_of(x, rows, i, p));
+      finite &= isfinite(size) != 0;
+      if (size > 0) least = fmin(least, size);
+      most = fmax(most, size);
+    }
+  if (!finite) most = INFINITY, least = got.least;
+  if (got.least != least || got.most != most)
+    fail(t, "the range of %zu is %g ... %g, not %g ... %g", first, got.least, got.most, least, most);
+}
+
+// The tiles of `count` rows or columns against pieces cut here: piece q is the nearest bf16 to what is left.
+static void check_tiles(test *t, const side *x, int rows, size_t count, size_t k, size_t pieces, const operand *tiles) {
+  const size_t steps = ck_tile_steps(k);
+  for (size_t i = 0; i < padded_to(count, EDGE); i++)
+    for (size_t p = 0; p < steps * CK_TILE_STEP; p++) {
+      double left = i < count && p < k ? at_of(x, rows, i, p) : 0;
+      for (size_t q = 0; q < pieces && isfinite(left); q++) {
+        const size_t tile = (i / 16 * steps + p / CK_TILE_STEP) * pieces + q, deep = p % CK_TILE_STEP;
+        const size_t within = rows ? i % 16 * 32 + deep : deep / 2 * 32 + i % 16 * 2 + deep % 2;
+        const double piece = rounded(CK_BF16, left), got = element(tiles, 0, tile * CK_TILE_ELEMENTS + within);
+        if (got != piece) {
+          fail(t, "piece %zu of [%zu, %zu] is %a, not %a", q, i, p, got, piece);
+          return;
+        }
+        left -= piece;
+      }
+    }
+}
+
+// `panels`: B in panels of gemm_nr columns instead of rows.
+static void tile_pack_case(test *t, int rows, int panels, ck_dtype type, size_t count, size_t k, size_t pieces, int place) {
+  const size_t nr = t->table->gemm_nr;
+  situation(t, place, "%s%s=%zu k=%zu type=%d pieces=%zu place=%d", panels ? "panels " : "", rows ? "m" : "n", count, k, type,
+            pieces, place);
+  side x = {.at = rows ? sizes(t, type, count, k, -140, 120) : sizes(t, type, k, count, -140, 120)};
+  if (one_in(t, 8) && k) set_element(x.at, rows ? count - 1 : k - 1, 0, one_in(t, 2) ? INFINITY : NAN);
+  ck_tile_pack call = {.count = count, .k = k, .type = type, .x = x.at->at, .rs = x.at->rs, .pieces = pieces};
+  if (panels) {
+    operand *packed = matrix(t, type, 1, padded_to(count, nr) * k, 0, 1);
+    pack(&x, 0, count, k, nr, packed, 0);
+    call.x = packed->at, call.panel = nr * k;
+  }
+  operand *tiles = matrix(t, CK_BF16, 1, padded_to(count, EDGE) / EDGE * ck_tile_panel(k, pieces), 0, 1);
+  operand *ranges = vector(t, padded_to(count, EDGE) / EDGE * 2, 1);
+  call.tiles = tiles->at, call.ranges = ranges->at;
+  tiles->written = ranges->written = 1;
+  seal(t);
+  if (rows)
+    t->table->bf16_tile_pack_a(&call);
+  else
+    t->table->bf16_tile_pack_b(&call);
+  check_untouched(t);
+  check_tiles(t, &x, rows, count, k, pieces, tiles);
+  for (size_t i = 0; i < count; i += EDGE) check_range(t, &x, rows, i, count, k, call.ranges[i / EDGE]);
+}
+
+static void tile_pack_cases(test *t, int rows) {
+  for (size_t c = 0; c < COUNT(edges); c++)
+    for (size_t d = 0; d <= COUNT(edges); d++)
+      for (size_t type = 0; type < CK_DTYPE_COUNT; type++) {
+        const size_t k = d ? edges[d - 1] : 0, pieces = 1 + random_below(t, CK_TILE_MOST_PIECES);
+        tile_pack_case(t, rows, 0, (ck_dtype)type, edges[c], k, pieces, any_place(t));
+        if (!rows && k) tile_pack_case(t, 0, 1, (ck_dtype)type, edges[c], k, pieces, AT_END);
+      }
+}
+void check_tile_pack_a(test *t) { tile_pack_cases(t, 1); }
+void check_tile_pack_b(test *t) { tile_pack_cases(t, 0); }
+
+// A call on operands as tiles. `ranges` of both are thrown away.
+typedef struct tiled {
+  operand *a, *b;
+  ck_tile_block call;
+} tiled;
+
+static tiled tiles_of(test *t, const operand *a, const operand *b, size_t order) {
+  tiled x = {.call = {.a_pieces = ck_tile_pieces(a->type, order), .b_pieces = ck_tile_pieces(b->type, order), .order = order}};
+  const size_t m = a->rows, n = b->n, k = a->n;
+  x.a = matrix(t, CK_BF16, 1, padded_to(m, EDGE) / EDGE * ck_tile_panel(k, x.call.a_pieces), 0, 1);
+  x.b = matrix(t, CK_BF16, 1, padded_to(n, EDGE) / EDGE * ck_tile_panel(k, x.call.b_pieces), 0, 1);
+  ck_tile_range ranges[8];
+  t->table->bf16_tile_pack_a(&(ck_tile_pack){m, k, a->type, a->at, a->rs, 0, x.call.a_pieces, x.a->at, ranges});
+  t->table->bf16_tile_pack_b(&(ck_tile_pack){n, k, b->type, b->at, b->rs, 0, x.call.b_pieces, x.b->at, ranges});
+  x.call.a = x.a->at, x.call.b = x.b->at;
+  return x;
+}
+
+static void tile_block_case(test *t, size_t m, size_t n, size_t k, ck_dtype a_type, ck_dtype b_type, size_t order, int place) {
+  const int exact = one_in(t, 2);
+  situation(t, place, "m=%zu n=%zu k=%zu types=%d %d order=%zu exact=%d place=%d", m, n, k, a_type, b_type, order, exact, place);
+  side a = {.at = exact ? integers(t, a_type, m, k, stride_for(t, k)) : matrix(t, a_type, m, k, stride_for(t, k), 2)};
+  side b = {.at = exact ? integers(t, b_type, k, n, stride_for(t, n)) : matrix(t, b_type, k, n, stride_for(t, n), 2)};
+  operand *c = values(t, 0, m, n, exact);
+  c->written = 1;
+  finish f = any_finish(t, 0, c, 1, n, exact);
+  if (one_in(t, 2)) f.beta = one_in(t, 2) ? 1 : exact ? -1 : (float)random_in(t, -2, 2);
+  ck_gemm_block block = {.m = m, .n = n, .k = k, .c = floats(c), .c_rs = c->rs, .alpha = (float)f.alpha, .beta = (float)f.beta};
+  block.bias = floats(f.bias), block.residual = floats(f.residual), block.activation = f.activation;
+  block.residual_rs = f.residual ? f.residual->rs : 0;
+  tiled x = tiles_of(t, a.at, b.at, order);
+  x.call.block = &block;
+  seal(t);
+  t->table->f32_tile_block(&x.call);
+  check_untouched(t);
+  for (size_t i = 0; i < m; i++)
+    for (size_t j = 0; j < n; j++) {
+      double sum = 0, magnitude = 0;
+      for (size_t p = 0; p < k; p++) {
+        const double term = value(&a, i, p) * value(&b, p, j);
+        sum += term, magnitude += fabs(term);
+      }
+      check_finished(t, c, i, j, sum, magnitude, (double)k + 3 + dropped(order, k), &f);
+    }
+  free((void *)f.held);
+}
+
+// Values of every size, which tiles flush and overflow as they will: the bits of the scalar imitation.
+static void tile_bits_case(test *t, size_t m, size_t n, size_t k, size_t order, int low, int high) {
+  situation(t, AT_END, "bits m=%zu n=%zu k=%zu order=%zu 2^%d ... 2^%d", m, n, k, order, low, high);
+  const ck_kernels *scalar = ck_kernels_for(CK_ISA_SCALAR);
+  operand *a = sizes(t, CK_F32, m, k, low, high), *b = sizes(t, CK_F32, k, n, low, high);
+  tiled x = tiles_of(t, a, b, order);
+  operand *c = matrix(t, CK_F32, m, n, n, 1), *expected = matrix(t, CK_F32, m, n, n, 1);
+  ck_gemm_block block = {.m = m, .n = n, .k = k, .c = floats(c), .c_rs = n, .alpha = 1};
+  x.call.block = &block;
+  t->table->f32_tile_block(&x.call);
+  block.c = floats(expected);
+  scalar->f32_tile_block(&x.call);
+  for (size_t i = 0; i < m; i++)
+    for (size_t j = 0; j < n; j++) {
+      const double got = element(c, i, j), wanted = element(expected, i, j);
+      if (got != wanted && !(isnan(got) && isnan(wanted))) fail(t, "[%zu, %zu] is %a, not %a", i, j, got, wanted);
+    }
+}
+
+void check_tile_block(test *t) {
+  for (size_t m = 0; m < 6; m++)
+    for (size_t n = 0; n < COUNT(edges); n++)
+      for (size_t order = 0; order <= 2; order++) {
+        const size_t k = one_in(t, 8) ? 0 : edges[random_below(t, COUNT(edges))];
+        tile_block_case(t, edges[m], edges[n], k, any_type(t), any_type(t), order, any_place(t));
+      }
+  for (size_t order = 0; order <= 2; order++)
+    for (size_t type = 0; type < CK_DTYPE_COUNT * CK_DTYPE_COUNT; type++)
+      tile_block_case(t, EDGE - type % 2 * 17, 64, 157, (ck_dtype)(type / CK_DTYPE_COUNT), (ck_dtype)(type % CK_DTYPE_COUNT),
+                      order, AT_END);
+  for (size_t order = 0; order <= 2; order++)
+    for (int high = -60; high <= 127; high += 17) {
+      tile_bits_case(t, 32, 32, 64, order, -149, high);
+      tile_bits_case(t, 19, 33, 40, order, -70, -55);  // products on both sides of the least normal number
+    }
+}
+
+// Bits of the style: B transposed, B packed, integers, extremes; then the epilogue: none, a residual of its own, C as the
+// residual.
+typedef struct tile_shape {
+  size_t batch, m, n, k, style, typed;
+  ck_split split;
+} tile_shape;
+
+// What extremes are put into operands: pairs whose products stay finite, mostly; then what is not finite.
+static void put_extremes(test *t, operand *a, operand *b) {
+  static const double large[] = {1e38, 3.4e38, 1e30, 1e20, 0x1p126, FLT_MAX},
+                      small[] = {1e-38, 1e-45, 1e-40, 1e-30, 0x1p-126, 3e-39};
+  for (size_t count = 0; count < 3; count++) {
+    set_element(a, random_below(t, a->rows), random_below(t, a->n), large[random_below(t, COUNT(large))]);
+    set_element(b, random_below(t, b->rows), random_below(t, b->n), small[random_below(t, COUNT(small))]);
+    set_element(a, random_below(t, a->rows), random_below(t, a->n), small[random_below(t, COUNT(small))]);
+  }
+  if (one_in(t, 2)) set_element(a, random_below(t, a->rows), random_below(t, a->n), one_in(t, 2) ? INFINITY : NAN);
+  if (one_in(t, 2)) set_element(b, random_below(t, b->rows), random_below(t, b->n), one_in(t, 2) ? -INFINITY : NAN);
+}
+
+// A row of products that holds extremes: errors below the normal range are absolute, and sums past the largest may be infinite.
+static void check_extremes(test *t, const product *p, double roundings) {
+  for (size_t i = 0; i < p->m; i++)
+    for (size_t j = 0; j < p->n; j++) {
+      double sum = 0, magnitude = 0;
+      for (size_t k = 0; k < p->k; k++) {
+        const double term = value(&p->a, i, k) * value(&p->b, k, j);
+        sum += term, magnitude += isfinite(term) ? fabs(term) : 0;
+      }
+      const double got = element(p->c, i, j);
+      if (magnitude > FLT_MAX / 2) continue;  // may overflow on the way
+      if (isnan(sum) ? !isnan(got) : isinf(sum) ? got != sum : !(fabs(got - sum) <= gamma_of(roundings) * magnitude + 0x1p-140))
+        fail(t, "[%zu, %zu] is %.9g, not %.9g of %.3g", i, j, got, sum, magnitude);
+    }
+}
+
+static void tile_gemm_case(test *t, const void *shape, size_t threads) {
+  const tile_shape s = *(const tile_shape *)shape;
+  const size_t batch = s.batch, m = s.m, n = s.n, k = s.k, order = ck_tile_order(s.split);
+  const int tb = s.style & 1, packs = s.style >> 1 & 1, exact = s.style >> 2 & 1, extremes = s.style >> 3 & 1;
+  const size_t finishes = extremes ? 0 : s.style >> 4;
+  situation(t, AT_END, "batch=%zu m=%zu n=%zu k=%zu style=%zu typed=%zu split=%d threads=%zu", batch, m, n, k, s.style, s.typed,
+            s.split, threads);
+  side a = {.at = values(t, s.typed, batch * m, k, exact)}, b = {.transposed = tb};
+  b.at = values(t, s.typed, (packs ? 1 : batch) * (tb ? n : k), tb ? k : n, exact);
+  operand *c = values(t, extremes ? 0 : s.typed, batch * m, n, exact);
+  if (extremes && k) put_extremes(t, a.at, b.at);
+  c->written = 1;
+  finish f = {.alpha = 1, .exact = exact};
+  if (finishes) {
+    f.alpha = exact ? 2 : 0.5, f.beta = exact ? -1 : 0.25, f.activation = exact ? CK_RELU : CK_GELU_TANH;
+    f.bias = values(t, 0, 1, n, exact), f.residual = finishes == 2 ? c : values(t, s.typed, batch * m, n, exact);
+  }
+  const size_t b_rows = tb ? n : k;
+  ck_gemm call = {.batch = batch, .m = m, .n = n, .k = k, .alpha = (float)f.alpha, .beta = (float)f.beta, .split = s.split};
+  call.a = floats(a.at), call.a_bs = m * a.at->rs, call.a_rs = a.at->rs, call.a_cs = 1;
+  call.b = floats(b.at), call.b_bs = b_rows * b.at->rs, call.b_rs = tb ? 1 : b.at->rs, call.b_cs = tb ? b.at->rs : 1;
+  call.c = floats(c), call.c_bs = m * c->rs, call.c_rs = c->rs;
+  call.a_type = a.at->type, call.b_type = b.at->type, call.c_type = c->type;
+  call.bias = floats(f.bias), call.residual = floats(f.residual), call.activation = f.activation;
+  if (f.residual) call.residual_bs = m * f.residual->rs, call.residual_rs = f.residual->rs, call.residual_type = f.residual->type;
+  if (packs) {
+    operand *packed = matrix(t, b.at->type, 1, ck_f32_packed_size(t->table, n, k), 0, 1);
+    pack(&b, 0, n, k, t->table->gemm_nr, packed, 0);
+    call.packed = floats(packed), call.b = 0;
+  }
+  f.held = values_of(c);
+  seal(t);
+  if (ck_tile_gemm(t->table, &call, threads)) fail(t, "no scratch");
+  check_untouched(t);
+  for (size_t z = 0; threads == 1 && z < batch; z++) {
+    a.first = z * m, b.first = packs ? 0 : z * b_rows;
+    const product p = {a, b, c, z * m, 0, m, n, k};
+    if (extremes && batch == 1) check_extremes(t, &p, (double)k + 3 + dropped(order, k));
+    for (size_t i = 0; !extremes && i < m; i++)
+      for (size_t j = 0; j < n; j++) {
+        double sum = 0, magnitude = 0;
+        for (size_t q = 0; q < k; q++) {
+          const double term = value(&a, i, q) * value(&b, q, j);
+          sum += term, magnitude += fabs(term);
+        }
+        check_finished(t, c, z * m + i, j, sum, magnitude, (double)k + 3 + dropped(order, k), &f);
+      }
+  }
+  free((void *)f.held);
+}
+
+// ck_f32_gemm takes tiles where the table has them and they pay: the bits say which way it went.
+static void tile_choice_case(test *t, size_t m, ck_dtype b_type, ck_split split, int tiles) {
+  const size_t n = 96, k = 64 + 3, nr = t->table->gemm_nr;
+  situation(t, AT_END, "choice m=%zu type=%d split=%d", m, b_type, split);
+  ck_kernels with = *t->table, without = *t->table;
+  with.tiles = 1, without.tiles = 0;
+  operand *a = matrix(t, CK_F32, m, k, k, 1), *packed = matrix(t, b_type, 1, ck_f32_packed_size(t->table, n, k), 0, 1);
+  operand *c = matrix(t, CK_F32, m, n, n, 1), *by_tiles = matrix(t, CK_F32, m, n, n, 1), *by_fma = matrix(t, CK_F32, m, n, n, 1);
+  if (padded_to(n, nr) != n) fail(t, "columns beyond n would be multiplied");
+  ck_gemm call = {
+      .batch = 1, .m = m, .n = n, .k = k, .a = floats(a), .a_rs = k, .a_cs = 1, .packed = packed->at, .c_rs = n, .alpha = 1};
+  call.b_type = b_type, call.split = split;
+  call.c = floats(c);
+  int32_t failed = ck_f32_gemm(&with, &call, 1);
+  call.c = floats(by_tiles);
+  failed |= ck_tile_gemm(t->table, &call, 1);
+  call.c = floats(by_fma);
+  failed |= ck_f32_gemm(&without, &call, 1);
+  if (failed) fail(t, "no scratch");
+  check_bits(t, c, tiles ? by_tiles->at : by_fma->at, tiles ? "tiles" : "FMA");
+  if (!memcmp(by_tiles->at, by_fma->at, m * n * sizeof(float))) fail(t, "both ways have the same bits");
+}
+
+void check_tile_gemm(test *t) {
+  // Batches; edges; K in slices; rows and columns in several blocks, and cut for threads.
+  static const size_t shapes[][4] = {{1, 1, 1, 1},     {2, 17, 33, 31}, {1, 16, 15, 0},   {1, 33, 17, 16}, {3, 5, 31, 17},
+                                     {1, 40, 70, 395}, {1, 67, 61, 65}, {1, 35, 45, 530}, {1, 290, 20, 7}, {1, 20, 1090, 5}};
+  for (size_t k = 0; k < COUNT(shapes); k++)
+    for (size_t style = 0; style < 48; style++) {
+      const size_t typed = style % 3 == 0;
+      const tile_shape shape = {shapes[k][0], shapes[k][1], shapes[k][2], shapes[k][3], style, typed, (ck_split)(style * 7 % 4)};
+      check_threads(t, tile_gemm_case, &shape);
+    }
+  // Blocks cut for three threads: the same bits.
+  check_threads(t, tile_gemm_case, &(tile_shape){1, 150, 140, 260, 8, 0, CK_SPLIT_THREE});
+  tile_choice_case(t, 64, CK_F32, CK_SPLIT_THREE, 1);
+  tile_choice_case(t, 64, CK_F32, CK_SPLIT_NARROW, 0);
+  tile_choice_case(t, 64, CK_BF16, CK_SPLIT_NARROW, 1);
+  tile_choice_case(t, 64, CK_F16, CK_SPLIT_NARROW, 1);
+  tile_choice_case(t, 16, CK_BF16, CK_SPLIT_NARROW, 0);
+}
