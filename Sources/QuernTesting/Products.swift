@@ -4,13 +4,13 @@ extension BenchmarkCases {
   /// The products that `make peers ARGS="--part gemm"` holds against OpenBLAS, PyTorch and llama.cpp.
   ///
   /// Apart from ``all``, which they would outweigh: most are here for one bar each, and 4096 cubed takes most of a second.
-  /// `Benchmarks/peers/products.py` reads the type of the weights in the last word of a name.
-  public static let products: [Entry] = squares + rows + narrow + quantized
+  /// Registry lines have their benchmarks there. `Benchmarks/peers/products.py` reads the type of the weights in the last word of a name.
+  public static let products: [Entry] = squares + rows + narrow + int8 + quantized
 
   /// Neither side packed before the call.
   private static let squares = [32, 48, 64, 96, 128, 192, 256, 1024, 2048, 4096].map { size in
     let shape = MatmulShape(m: size, n: size, k: size)
-    return Entry(.matmul, "square: \(shape) f32", kernels: kernels) { try .matmul(shape, name: $0, operands: $1) }
+    return Entry(.matmul, "square: \(shape) f32", kernels: []) { try .matmul(shape, name: $0, operands: $1) }
   }
 
   /// From a vector to a batch of requests, on packed weights of 64 MiB.
@@ -23,6 +23,11 @@ extension BenchmarkCases {
     linear("square packed", LinearShape(m: size, n: size, k: size), suffix: "bf16", dataType: .bf16)
   }
 
+  /// Weights packed; rows of x are rounded in the call.
+  private static let int8 = [1024, 2048].map { size in
+    linear("square packed", LinearShape(m: size, n: size, k: size, int8: true))
+  }
+
   /// The layers of a Llama of a billion parameters: decoding and prefill in every format.
   private static let quantized = QuantizedFormat.allCases.flatMap { format in
     [1, 512].flatMap { count in
@@ -32,14 +37,11 @@ extension BenchmarkCases {
     }
   }
 
-  private static let kernels = ["f32_gemm_block", "f32_gemm_pack_a", "f32_gemm_pack_b"]
-
   /// - Parameter suffix: the type of the weights, where the shape does not name it.
   private static func linear(
     _ title: String, _ shape: LinearShape, suffix: String? = nil, dataType: DataType = .f32
   ) -> Entry {
-    let kernels = shape.quantization == nil && dataType == .f32 ? kernels : ["f32_gemm_stream", "f32_unpack"]
     let name = "\(title): \(shape)" + (suffix.map { " \($0)" } ?? "")
-    return Entry(.linear, name, kernels: kernels, dataType: dataType) { try .linear(shape, name: $0, operands: $1) }
+    return Entry(.linear, name, kernels: [], dataType: dataType) { try .linear(shape, name: $0, operands: $1) }
   }
 }

@@ -2,7 +2,7 @@ import CKernels
 
 /// Instruction sets the kernels are compiled for, weakest first on each architecture.
 public enum ISA: String, Sendable, CaseIterable {
-  case scalar, neon, avx2, avx512
+  case scalar, neon, avx2, avx512, amx
 
   package var code: ck_isa {
     switch self {
@@ -10,6 +10,7 @@ public enum ISA: String, Sendable, CaseIterable {
     case .neon: CK_ISA_NEON
     case .avx2: CK_ISA_AVX2
     case .avx512: CK_ISA_AVX512
+    case .amx: CK_ISA_AMX
     }
   }
 

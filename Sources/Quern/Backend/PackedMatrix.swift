@@ -9,6 +9,9 @@ public final class PackedMatrix: Sendable {
     case panels(width: Int)
     /// Quantised weights as ``QuantizedMatrix`` has them.
     case blocks
+    /// int8 codes `[outputs/32][inputs/4][32][4]`, outputs and inputs padded with zeros to multiples of 32 and 64, then a scale an
+    /// output in f32; see ``Context/packInt8(_:)``.
+    case int8
     /// Known only to the backend of this name.
     case opaque(backend: String)
 
@@ -17,6 +20,7 @@ public final class PackedMatrix: Sendable {
       case .panels(1): "row-major"
       case .panels(let width): "panels of \(width)"
       case .blocks: "blocks"
+      case .int8: "int8 codes"
       case .opaque(let backend): "opaque to \(backend)"
       }
     }
@@ -60,6 +64,7 @@ public final class PackedMatrix: Sendable {
 
   /// The weights of one output, by input, widened and dequantised. `nil` for an opaque layout.
   public func values(of output: Int) -> [Double]? {
+    if layout == .int8 { return Int8Layout(outputs: outputs, inputs: inputs).values(of: output, at: storage.view.address) }
     guard let format = quantization else { return row(output).map { row in (0..<inputs).map { row[$0] } } }
     return weights(of: output, in: format)?.map(\.value)
   }
@@ -78,7 +83,7 @@ public final class PackedMatrix: Sendable {
         let block = address + (output / width * blocks + input / size) * bytes
         return format.weight(panel: block, width: width, column: output % width, input % size)
       }
-    case .opaque: return nil
+    case .opaque, .int8: return nil
     }
   }
 

@@ -4,6 +4,12 @@ extension MultithreadedBackend {
   public func linear(
     _ x: TensorView, weights: PackedMatrix, epilogue: Epilogue, residual: TensorView?, into y: MutableTensor
   ) {
+    if weights.layout == .int8 {
+      if !int8Linear(x, weights, epilogue, residual, into: y) {
+        handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
+      }
+      return
+    }
     guard var call = ck_gemm(weights, table) else {
       return handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
     }
@@ -18,6 +24,26 @@ extension MultithreadedBackend {
     if ck_f32_gemm(table.pointer, &call, threads) != 0 {
       handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
     }
+  }
+
+  /// False, with nothing written, where memory cannot be had.
+  private func int8Linear(
+    _ x: TensorView, _ weights: PackedMatrix, _ epilogue: Epilogue, _ residual: TensorView?, into y: MutableTensor
+  ) -> Bool {
+    var call = ck_int8()
+    (call.m, call.n, call.k, call.alpha) = (x.shape[0], weights.outputs, weights.inputs, epilogue.scale)
+    (call.a, call.a_rs, call.a_type) = (x.address, x.strides[0], x.dataType.code)
+    (call.c, call.c_rs, call.c_type) = (UnsafeMutableRawPointer(y.pointer), y.strides[0], y.dataType.code)
+    (call.bias, call.activation) = (epilogue.bias?.view.base, epilogue.activation.code)
+    if let residual {
+      (call.residual, call.residual_rs) = (residual.address, residual.strides[0])
+      call.residual_type = residual.dataType.code
+    }
+    let codes = weights.storage.view.address
+    call.codes = codes.assumingMemoryBound(to: Int8.self)
+    call.scales = (codes + Int8Layout(outputs: weights.outputs, inputs: weights.inputs).codeBytes)
+      .assumingMemoryBound(to: Float.self)
+    return ck_int8_gemm(table.pointer, &call, threads) == 0
   }
 
   public func matmul(

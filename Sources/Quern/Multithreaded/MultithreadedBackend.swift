@@ -46,6 +46,22 @@ public struct MultithreadedBackend: Backend {
       outputs: outputs, inputs: inputs, layout: .panels(width: width), storage: storage, quantization: weights.format)
   }
 
+  public func packInt8(_ weights: TensorView) throws -> PackedMatrix {
+    let layout = Int8Layout(outputs: weights.shape[0], inputs: weights.shape[1])
+    guard weights.strides[1] == 1 || weights.shape[1] <= 1 else { return try handOn(.pack).packInt8(weights) }
+    var failed = false
+    let storage = try Tensor(shape: Shape(layout.words), dataType: .f16) { packed in
+      guard let codes = packed.baseAddress?.assumingMemoryBound(to: Int8.self) else { return }
+      let scales = UnsafeMutableRawPointer(codes + layout.codeBytes).assumingMemoryBound(to: Float.self)
+      failed =
+        ck_int8_pack(
+          table.pointer, layout.outputs, layout.inputs, weights.dataType.code, weights.address, weights.strides[0],
+          codes, scales, threads) != 0
+    }
+    if failed { return try handOn(.pack).packInt8(weights) }
+    return PackedMatrix(outputs: layout.outputs, inputs: layout.inputs, layout: .int8, storage: storage)
+  }
+
   /// Runs a row kernel of the table over the rows of `y`; false, with nothing written, where memory for operands that are
   /// not f32 cannot be had.
   func run(

@@ -7,6 +7,9 @@ public protocol LinearOperations {
   /// The same for quantised weights, which stay quantised.
   func pack(_ weights: QuantizedMatrix) throws -> PackedMatrix
 
+  /// The same with weights rounded to int8, a scale an output: layout ``PackedMatrix/Layout/int8``, finite or not.
+  func packInt8(_ weights: TensorView) throws -> PackedMatrix
+
   /// `y = activation(scale x Wᵀ + bias) + residual`, with x `[m, inputs]` and y `[m, outputs]`. The residual may be y.
   func linear(
     _ x: TensorView, weights: PackedMatrix, epilogue: Epilogue, residual: TensorView?, into y: MutableTensor)
@@ -21,6 +24,8 @@ extension Backend {
   public func pack(_ weights: TensorView) throws -> PackedMatrix { try handOn(.pack).pack(weights) }
 
   public func pack(_ weights: QuantizedMatrix) throws -> PackedMatrix { try handOn(.pack).pack(weights) }
+
+  public func packInt8(_ weights: TensorView) throws -> PackedMatrix { try handOn(.pack).packInt8(weights) }
 
   public func linear(
     _ x: TensorView, weights: PackedMatrix, epilogue: Epilogue, residual: TensorView?, into y: MutableTensor
@@ -54,11 +59,29 @@ extension Context {
     try runner(.pack, weights.words.types).pack(weights)
   }
 
+  /// Rounds the weights of a linear layer to int8, a scale an output, for ``linear(_:weights:epilogue:residual:into:)`` alone.
+  ///
+  /// `w ≈ scale q` with scale = max|w| / 127 over the output's inputs, and q the nearest integer, ties to even (dynamic
+  /// quantisation, as PyTorch's `quantize_dynamic` per channel). A weight moves by at most scale / 2.
+  ///
+  /// - Parameter weights: `[outputs, inputs]`, any strides; at most 2¹⁷ inputs.
+  /// - Throws: ``QuernError``, also for weights that are not finite and for memory that cannot be had.
+  public func packInt8(_ weights: TensorView) throws -> PackedMatrix {
+    let check = Check(operation: .pack)
+    try check.require(weights.shape.rank == 2, "weights \(weights.shape) need rank 2: [outputs, inputs]")
+    try check.require(weights.shape[1] <= 1 << 17, "\(weights.shape[1]) inputs; sums of int8 products hold 131072")
+    let packed = try runner(.pack, weights.types).packInt8(weights)
+    let layout = Int8Layout(outputs: packed.outputs, inputs: packed.inputs)
+    try check.require(layout.hasFiniteScales(packed.storage.view.address), "weights \(weights.shape) are not finite")
+    return packed
+  }
+
   /// `y = activation(scale x Wᵀ + bias) + residual`.
   ///
   /// Each sum of K products, scaled and with its bias, is within γ(K + 3) (Σ|x w| |scale| + |bias|) of the exact one,
   /// whatever the blocking. By quantised weights, `multithreaded` rounds x to 16 bits
-  /// for each 32 inputs: that adds 2⁻¹⁶ max|x| Σ|w| over those 32, and a row with an x that is not finite becomes NaN. On `multithreaded`,
+  /// for each 32 inputs: that adds 2⁻¹⁶ max|x| Σ|w| over those 32, and a row with an x that is not finite becomes NaN. By int8
+  /// weights it rounds each row of x to int8: that adds max|x| / 254 Σ|w|, and the integer sums are the same on every machine. On `multithreaded`,
   /// other rows and thread counts do not change the bits of a row.
   ///
   /// - Parameters:

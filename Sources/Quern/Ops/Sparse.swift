@@ -187,6 +187,9 @@ extension Check {
       throw .invalidOperand(
         operation: operation, reason: "weights in \(format.rawValue); only linear takes quantised ones")
     }
+    if weights.layout == .int8, operation != .linear {
+      throw .invalidOperand(operation: operation, reason: "weights in int8; only linear takes quantised ones")
+    }
     if case .opaque(let owner) = weights.layout, owner != type(of: runner).name {
       throw .foreignPacking(operation: operation, layout: "\(weights.layout)", backend: type(of: runner).name)
     }

@@ -23,6 +23,14 @@ public struct ReferenceBackend: Backend {
       outputs: weights.outputs, inputs: weights.inputs, layout: .blocks, storage: weights.words,
       quantization: weights.format)
   }
+
+  public func packInt8(_ weights: TensorView) throws -> PackedMatrix {
+    let layout = Int8Layout(outputs: weights.shape[0], inputs: weights.shape[1])
+    let storage = try Tensor(shape: Shape(layout.words), dataType: .f16) { packed in
+      if let base = packed.baseAddress { layout.pack(weights, into: base) }
+    }
+    return PackedMatrix(outputs: layout.outputs, inputs: layout.inputs, layout: .int8, storage: storage)
+  }
 }
 
 extension Activation {

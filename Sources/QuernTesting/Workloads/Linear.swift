@@ -9,11 +9,14 @@ public struct LinearShape: Sendable, CustomStringConvertible {
   public var scale: Float = 1
   /// How the weights are stored; `nil` for the operands' data type.
   public var quantization: QuantizedFormat?
+  /// Weights and x rounded to int8.
+  public var isInt8 = false
 
   public init(
     m: Int, n: Int, k: Int, activation: Activation = .identity, bias: Bool = false, residual: Bool = false,
-    scale: Float = 1, quantization: QuantizedFormat? = nil
+    scale: Float = 1, quantization: QuantizedFormat? = nil, int8: Bool = false
   ) {
+    isInt8 = int8
     self.quantization = quantization
     (self.m, self.n, self.k, self.activation, self.scale) = (m, n, k, activation, scale)
     (hasBias, hasResidual) = (bias, residual)
@@ -22,7 +25,7 @@ public struct LinearShape: Sendable, CustomStringConvertible {
   public var description: String {
     "m=\(m) n=\(n) k=\(k)" + (activation == .identity ? "" : " \(activation.rawValue)") + (hasBias ? " bias" : "")
       + (hasResidual ? " residual" : "") + (scale == 1 ? "" : " scale=\(scale)")
-      + (quantization.map { " \($0.rawValue)" } ?? "")
+      + (quantization.map { " \($0.rawValue)" } ?? (isInt8 ? " int8" : ""))
   }
 }
 
@@ -30,7 +33,8 @@ extension Workload {
   public static func linear(_ shape: LinearShape, name: String? = nil, operands: Operands) throws -> Workload {
     let (m, n, k) = (shape.m, shape.n, shape.k)
     let x = try operands.make(Shape(m, k))
-    let weights = try operands.make(Shape(n, k), as: shape.quantization.map { _ in .f32 })
+    let weights = try operands.make(Shape(n, k), as: shape.quantization.map { _ in .f32 } ?? (shape.isInt8 ? .f32 : nil))
+    if shape.isInt8 { try roundToInt8(weights) }
     let quantized = try shape.quantization.map { try quantize(weights, as: $0) }
     let bias = shape.hasBias ? try operands.vector(n) : nil
     let residual = shape.hasResidual ? try operands.make(Shape(m, n)) : nil
@@ -43,15 +47,29 @@ extension Workload {
 
   /// Quantises weights, and leaves in their place what the codes stand for.
   private static func quantize(_ weights: MutableTensor, as format: QuantizedFormat) throws -> QuantizedMatrix {
-    for position in 0..<weights.shape.count {  // no code stands for these
-      let offset = weights.offset(of: position)
-      if !weights.view.load(offset).isFinite { weights.store(1, at: offset) }
-    }
+    replaceNonFinite(weights)
     let quantized = try QuantizedMatrix(quantizing: weights.view, as: format)
     for (position, value) in try quantized.dequantized().elements.enumerated() {
       weights.store(value, at: weights.offset(of: position))
     }
     return quantized
+  }
+
+  /// No code stands for these.
+  private static func replaceNonFinite(_ weights: MutableTensor) {
+    for position in 0..<weights.shape.count {
+      let offset = weights.offset(of: position)
+      if !weights.view.load(offset).isFinite { weights.store(1, at: offset) }
+    }
+  }
+
+  /// Leaves int8 codes times a scale a row, which rounding again does not change.
+  private static func roundToInt8(_ weights: MutableTensor) throws {
+    replaceNonFinite(weights)
+    let packed = try Context(backend: ReferenceBackend()).packInt8(weights.view)
+    for row in 0..<weights.shape[0] {
+      for (column, value) in (packed.values(of: row) ?? []).enumerated() { weights[row, column] = value }
+    }
   }
 
   private static func linear(
@@ -64,19 +82,21 @@ extension Workload {
     let epilogue = Epilogue(scale: shape.scale, bias: bias, activation: shape.activation)
     let workload = Workload(
       .linear, name ?? "\(shape)",
-      kernels: quantized == nil
-        ? ["f32_gemm_block", "f32_gemm_stream", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"]
+      kernels: shape.isInt8 ? Suite.int8Kernels : quantized == nil
+        ? ["f32_gemm_block", "f32_gemm_stream", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"] + Suite.tileKernels
         : Suite.quantizedKernels,
       flops: 2 * Double(m) * Double(n) * Double(k),
       bytes: 4 * Double(m * k + m * n * (shape.hasResidual ? 2 : 1)) + weightBytes,
-      isExactOnIntegers: quantized == nil && (shape.activation == .identity || shape.activation == .relu),
+      isExactOnIntegers: quantized == nil && !shape.isInt8 && (shape.activation == .identity || shape.activation == .relu),
       operands: operands, output: output,
       prepare: { context in
-        let packed = try quantized.map { try context.pack($0) } ?? context.pack(weights)
+        let packed = try quantized.map { try context.pack($0) }
+          ?? (shape.isInt8 ? context.packInt8(weights) : context.pack(weights))
         return { y in try context.linear(x, weights: packed, epilogue: epilogue, residual: residual, into: y) }
       },
       bound: { rounding, expected in
         let codes = quantized.map { CodeError(x, weights: $0, scale: epilogue.scale, rounding: rounding) }
+          ?? (shape.isInt8 ? CodeError(x, int8: weights, scale: epilogue.scale) : nil)
         return try productBound(
           x, weights.transposed(), beta: 0, held: output.view, epilogue: epilogue, residual: residual,
           expected: expected, rounding: rounding, codes: codes)
@@ -253,6 +273,20 @@ private struct CodeError {
     self.runs = runs
   }
 
+  /// Half a step of the largest of a row over 127, and what the weights move when they are rounded once more.
+  init(_ x: TensorView, int8 w: TensorView, scale: Float) {
+    func largest(_ view: TensorView, _ row: Int) -> Double {
+      let row = view.row(row)
+      return (0..<view.shape[1]).reduce(0) { max($0, abs(row[$1])) }
+    }
+    runs = 1
+    self.largest = (0..<x.shape[0]).map { largest(x, $0) }
+    weights = (0..<w.shape[0]).map { output in
+      let row = w.row(output)
+      return abs(Double(scale)) * (0..<w.shape[1]).reduce(0) { $0 + abs(row[$1]) } * (1.01 / 254)
+    }
+  }
+
   func error(row: Int, column: Int) -> Double {
     (0..<runs).reduce(0x1p-110) { $0 + largest[row * runs + $1] * weights[column * runs + $1] }
   }
@@ -334,6 +368,13 @@ extension Suite {
         LinearShape(m: 30, n: 70, k: 768, activation: .gelu, bias: true, residual: true, quantization: format),
       ]
     }
+    for m in [0, 1, 3, 4, 16, 17, 33, 70] {
+      for n in [0, 1, 31, 33, 130] { shapes.append(LinearShape(m: m, n: n, k: (m * 5 + n) % 140, int8: true)) }
+    }
+    for activation in [Activation.identity, .silu, .gelu] {
+      shapes.append(
+        LinearShape(m: 35, n: 67, k: 300, activation: activation, bias: true, residual: true, scale: 0.5, int8: true))
+    }
     return shapes.map { shape in TestCases.Entry(.linear) { try .linear(shape, operands: $0) } }
   }()
 
@@ -363,7 +404,10 @@ extension Suite {
     return shapes.map { shape in TestCases.Entry(.matmul) { try .matmul(shape, operands: $0) } }
   }()
 
-  fileprivate static let quantizedKernels = ["f32_gemm_quantized", "f32_quantize", "f32_unpack"]
+  fileprivate static let quantizedKernels = ["f32_gemm_quantized", "f32_quantize"]
+  /// On AMX, where operands are of 16 bits.
+  fileprivate static let tileKernels = ["bf16_tile_pack_a", "bf16_tile_pack_b", "f32_tile_block"]
+  fileprivate static let int8Kernels = ["i8_quantize", "f32_i8_block", "f32_i8_tile_block"]
   private static let gemmKernels = ["f32_gemm_block", "f32_gemm_pack_a", "f32_gemm_pack_b"]
 
   private static let linearBenchmarks: [BenchmarkCases.Entry] = [
@@ -384,10 +428,11 @@ extension Suite {
     ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q4)),
     ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q4K)),
     ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q6K)),
+    ("Llama-3.2-1B up 128", LinearShape(m: 128, n: 8192, k: 2048, int8: true)),
     ("Llama-3.2-1B up 128", LinearShape(m: 128, n: 8192, k: 2048, quantization: .q8)),
     ("Llama-3.2-1B up 128", LinearShape(m: 128, n: 8192, k: 2048, quantization: .q4)),
   ].map { model, shape in
-    let kernels = shape.quantization == nil ? gemmKernels + ["f32_epilogue", "f32_gemm_stream"] : quantizedKernels
+    let kernels = shape.isInt8 ? int8Kernels : shape.quantization == nil ? gemmKernels + ["f32_epilogue", "f32_gemm_stream"] + tileKernels : quantizedKernels
     return BenchmarkCases.Entry(.linear, "\(model): \(shape)", kernels: kernels) {
       try .linear(shape, name: $0, operands: $1)
     }
