@@ -2,7 +2,7 @@ import CKernels
 
 /// Instruction sets the kernels are compiled for, weakest first on each architecture.
 public enum ISA: String, Sendable, CaseIterable {
-  case scalar, neon, avx2, avx512
+  case scalar, neon, avx2, avx512, amx
 
   package var code: ck_isa {
     switch self {
@@ -10,6 +10,7 @@ public enum ISA: String, Sendable, CaseIterable {
     case .neon: CK_ISA_NEON
     case .avx2: CK_ISA_AVX2
     case .avx512: CK_ISA_AVX512
+    case .amx: CK_ISA_AMX
     }
   }
 
@@ -20,6 +21,13 @@ public enum ISA: String, Sendable, CaseIterable {
 
   /// The instruction sets that this machine runs.
   public static var available: [ISA] { allCases.filter(\.isAvailable) }
+
+  /// Why a processor with AMX runs without it; `nil` where it does not, or has none.
+  package static var amxRefusal: String? {
+    var leaves = ck_cpu_read()
+    guard leaves.leaf7_edx & 1 << 24 != 0, let reason = ck_amx_missing(&leaves) else { return nil }
+    return String(cString: reason)
+  }
 }
 
 /// The kernels of one instruction set: a pointer to a constant table, hence safe to share.
