@@ -25,7 +25,7 @@ final class Machine: CustomStringConvertible {
       switch isa {
       case .scalar, .neon: CPEAK_BASELINE
       case .avx2: CPEAK_AVX2
-      case .avx512: CPEAK_AVX512
+      case .avx512, .amx: CPEAK_AVX512
       }
     // Well beyond the last-level cache that a few cores get, whatever a virtual machine tells of it.
     let floats = (256 << 20) / MemoryLayout<Float>.stride

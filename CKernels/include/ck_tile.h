@@ -35,7 +35,7 @@ typedef struct ck_tile_range {
 // what is below 2^-126 for 0, and nothing overflows. The limits are derived in docs/adr/0012-f32-split.md.
 static inline int32_t ck_tile_safe(ck_tile_range a, ck_tile_range b, size_t k) {
   return a.least >= 0x1p-103f && b.least >= 0x1p-103f && a.least * b.least >= 0x1p-96f && a.most < 0x1p126f &&
-         b.most < 0x1p126f && (float)k * a.most * b.most < 0x1p126f;
+         b.most < 0x1p126f && a.most * b.most * (float)k < 0x1p126f;
 }
 
 // One K slice of an operand as tiles of bf16, zero-padded, and the range of each CK_TILE_EDGE rows or columns.

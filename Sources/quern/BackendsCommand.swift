@@ -43,6 +43,7 @@ struct BackendsCommand: ParsableCommand {
         let state = row.available ? details.joined(separator: ", ") : "not available: \(row.reason ?? "")"
         print("\(row.selected ? "*" : " ") \(row.name): \(state)")
       }
+      if let reason = ISA.amxRefusal { print("  without amx: \(reason)") }
     }
   }
 }

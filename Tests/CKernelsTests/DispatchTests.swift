@@ -31,6 +31,33 @@ import Testing
       #expect(best(ecx, both, 0xE7, maxLeaf: 1) == CK_ISA_SCALAR, "leaf 7 is out of range")
       #expect(best(0, 0, 0, maxLeaf: 0) == CK_ISA_SCALAR)
     }
+
+    @Test func tilesNeedTheirInstructionsStateAndPermission() {
+      var good = ck_cpu_leaves()
+      (good.max_leaf, good.leaf1_ecx, good.leaf7_ebx) = (0x20, Self.osxsave | Self.avxBits, Self.avx2 | Self.avx512)
+      (good.leaf7_ecx, good.leaf7_edx, good.leaf7_1_eax) = (1 << 11, 1 << 22 | 1 << 24 | 1 << 25, 1 << 5)
+      (good.xcr0, good.tiles_allowed) = (0x600E7, 1)
+      #expect(ck_isa_from_leaves(&good) == CK_ISA_AMX && ck_amx_missing(&good) == nil)
+      func without(_ part: WritableKeyPath<ck_cpu_leaves, UInt32>, _ bit: UInt32) -> ck_isa {
+        var leaves = good
+        leaves[keyPath: part] &= ~(1 << bit)
+        #expect(ck_amx_missing(&leaves) != nil)
+        return ck_isa_from_leaves(&leaves)
+      }
+      for bit in [22, 24, 25] as [UInt32] { #expect(without(\.leaf7_edx, bit) == CK_ISA_AVX512, "EDX bit \(bit)") }
+      #expect(without(\.leaf7_ecx, 11) == CK_ISA_AVX512, "no AVX512-VNNI")
+      #expect(without(\.leaf7_1_eax, 5) == CK_ISA_AVX512, "no AVX512-BF16")
+      #expect(without(\.leaf7_ebx, 30) == CK_ISA_AVX2, "no AVX-512 BW")
+      for state in [0x200E7, 0x400E7, 0xE7] as [UInt64] {
+        var leaves = good
+        leaves.xcr0 = state
+        #expect(ck_isa_from_leaves(&leaves) == CK_ISA_AVX512, "tile state is not saved whole")
+      }
+      var refused = good
+      refused.tiles_allowed = 0
+      #expect(ck_isa_from_leaves(&refused) == CK_ISA_AVX512)
+      #expect(ck_amx_missing(&refused).map { String(cString: $0) }?.contains("refused") == true)
+    }
   #endif
 
   @Test func namesRoundTrip() {

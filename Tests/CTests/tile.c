@@ -207,7 +207,7 @@ static void put_extremes(test *t, operand *a, operand *b) {
   if (one_in(t, 2)) set_element(b, random_below(t, b->rows), random_below(t, b->n), one_in(t, 2) ? -INFINITY : NAN);
 }
 
-// A row of products that holds extremes: errors below the normal range are absolute, and sums past the largest may be infinite.
+// Products that hold extremes: errors below the normal range are absolute, and sums past the largest may be infinite.
 static void check_extremes(test *t, const product *p, double roundings) {
   for (size_t i = 0; i < p->m; i++)
     for (size_t j = 0; j < p->n; j++) {
@@ -216,9 +216,11 @@ static void check_extremes(test *t, const product *p, double roundings) {
         const double term = value(&p->a, i, k) * value(&p->b, k, j);
         sum += term, magnitude += isfinite(term) ? fabs(term) : 0;
       }
-      const double got = element(p->c, i, j);
       if (magnitude > FLT_MAX / 2) continue;  // may overflow on the way
-      if (isnan(sum) ? !isnan(got) : isinf(sum) ? got != sum : !(fabs(got - sum) <= gamma_of(roundings) * magnitude + 0x1p-140))
+      const double got = element(p->c, i, j), bound = gamma_of(roundings) * magnitude + roundings * 0x1p-149;
+      if (isnan(sum)   ? !isnan(got)
+          : isinf(sum) ? got != sum
+                       : !(fabs(got - sum) <= bound + storage_error(p->c->type, fabs(sum) + bound)))
         fail(t, "[%zu, %zu] is %.9g, not %.9g of %.3g", i, j, got, sum, magnitude);
     }
 }
@@ -232,7 +234,7 @@ static void tile_gemm_case(test *t, const void *shape, size_t threads) {
             s.split, threads);
   side a = {.at = values(t, s.typed, batch * m, k, exact)}, b = {.transposed = tb};
   b.at = values(t, s.typed, (packs ? 1 : batch) * (tb ? n : k), tb ? k : n, exact);
-  operand *c = values(t, extremes ? 0 : s.typed, batch * m, n, exact);
+  operand *c = extremes && s.typed ? matrix(t, CK_BF16, batch * m, n, n, 1) : values(t, s.typed, batch * m, n, exact);
   if (extremes && k) put_extremes(t, a.at, b.at);
   c->written = 1;
   finish f = {.alpha = 1, .exact = exact};
@@ -274,6 +276,41 @@ static void tile_gemm_case(test *t, const void *shape, size_t threads) {
   free((void *)f.held);
 }
 
+// Operands whose magnitudes lie in one binade each, so that one limit of ck_tile_safe at a time is passed. `signs`: the products
+// of a row alternate, and their sum is small though the sums of even and of odd k are not.
+static void tile_limit_case(test *t, int a_size, int b_size, int signs) {
+  const size_t m = 33, n = 35, k = 64;
+  situation(t, AT_END, "limits 2^%d 2^%d signs=%d", a_size, b_size, signs);
+  side a = {.at = matrix(t, CK_F32, m, k, k, 1)}, b = {.at = matrix(t, CK_F32, k, n, n, 1)};
+  for (size_t i = 0; i < m; i++)
+    for (size_t p = 0; p < k; p++) set_element(a.at, i, p, ldexp(signs ? 1 : random_in(t, 1, 2), a_size));
+  for (size_t p = 0; p < k; p++)
+    for (size_t j = 0; j < n; j++) set_element(b.at, p, j, ldexp(signs ? (p % 2 ? -1 : 1) : random_in(t, 1, 2), b_size));
+  operand *c = matrix(t, CK_F32, m, n, n, 1);
+  c->written = 1;
+  const ck_gemm call = {.batch = 1,
+                        .m = m,
+                        .n = n,
+                        .k = k,
+                        .a = floats(a.at),
+                        .a_rs = k,
+                        .a_cs = 1,
+                        .b = floats(b.at),
+                        .b_rs = n,
+                        .b_cs = 1,
+                        .c = floats(c),
+                        .c_rs = n,
+                        .alpha = 1,
+                        .split = CK_SPLIT_THREE};
+  seal(t);
+  if (ck_tile_gemm(t->table, &call, 1)) fail(t, "no scratch");
+  check_untouched(t);
+  if (!signs) check_extremes(t, &(product){a, b, c, 0, 0, m, n, k}, (double)k + 3);
+  for (size_t i = 0; signs && i < m; i++)
+    for (size_t j = 0; j < n; j++)
+      if (element(c, i, j) != 0) fail(t, "[%zu, %zu] is %g, not 0", i, j, element(c, i, j));
+}
+
 // ck_f32_gemm takes tiles where the table has them and they pay: the bits say which way it went.
 static void tile_choice_case(test *t, size_t m, ck_dtype b_type, ck_split split, int tiles) {
   const size_t n = 96, k = 64 + 3, nr = t->table->gemm_nr;
@@ -309,6 +346,11 @@ void check_tile_gemm(test *t) {
     }
   // Blocks cut for three threads: the same bits.
   check_threads(t, tile_gemm_case, &(tile_shape){1, 150, 140, 260, 8, 0, CK_SPLIT_THREE});
+  for (int swapped = 0; swapped < 2; swapped++) {
+    static const int limits[][2] = {{127, -20}, {-120, 60}, {-60, -60}, {-100, 6}};
+    for (size_t q = 0; q < COUNT(limits); q++) tile_limit_case(t, limits[q][swapped], limits[q][!swapped], 0);
+    tile_limit_case(t, swapped ? 2 : 125, swapped ? 125 : 2, 1);
+  }
   tile_choice_case(t, 64, CK_F32, CK_SPLIT_THREE, 1);
   tile_choice_case(t, 64, CK_F32, CK_SPLIT_NARROW, 0);
   tile_choice_case(t, 64, CK_BF16, CK_SPLIT_NARROW, 1);

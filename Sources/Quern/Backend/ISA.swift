@@ -21,6 +21,13 @@ public enum ISA: String, Sendable, CaseIterable {
 
   /// The instruction sets that this machine runs.
   public static var available: [ISA] { allCases.filter(\.isAvailable) }
+
+  /// Why a processor with AMX runs without it; `nil` where it does not, or has none.
+  package static var amxRefusal: String? {
+    var leaves = ck_cpu_read()
+    guard leaves.leaf7_edx & 1 << 24 != 0, let reason = ck_amx_missing(&leaves) else { return nil }
+    return String(cString: reason)
+  }
 }
 
 /// The kernels of one instruction set: a pointer to a constant table, hence safe to share.

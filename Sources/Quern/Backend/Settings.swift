@@ -15,8 +15,20 @@ public struct BackendOptions: Sendable, Equatable {
 
   public var threads: Int?
   public var isa: ISA?
+  /// How products with f32 weights are formed.
+  public var f32: F32Products?
 
-  public init(threads: Int? = nil, isa: ISA? = nil) { (self.threads, self.isa) = (threads, isa) }
+  public init(threads: Int? = nil, isa: ISA? = nil, f32: F32Products? = nil) {
+    (self.threads, self.isa, self.f32) = (threads, isa, f32)
+  }
+}
+
+/// How products with f32 weights are formed. The stated bounds are the same.
+public enum F32Products: String, Sendable, CaseIterable {
+  /// By f32 multiply-adds.
+  case fma
+  /// As sums of bf16 pieces where the instruction set multiplies tiles (``ISA/amx``); elsewhere as ``fma``.
+  case split
 }
 
 /// The environment variables, read and checked in one place.
@@ -27,6 +39,8 @@ public struct Settings: Sendable, Equatable {
   public var threads: Int?
   /// `QUERN_MAX_ISA`: the best instruction set chosen without being asked for one. The table choice in CKernels applies it.
   public var maximumISA: ISA?
+  /// `QUERN_F32`.
+  public var f32: F32Products?
   /// `QUERN_TRACE=fallback` reports operations that a backend hands on, on standard error.
   public var tracesFallbacks: Bool
 
@@ -60,6 +74,14 @@ public struct Settings: Sendable, Equatable {
         throw .invalidSetting(name: "QUERN_MAX_ISA", value: text, expected: "one of \(names)")
       }
       maximumISA = isa
+    }
+    f32 = nil
+    if let text = value("QUERN_F32") {
+      guard let products = F32Products(rawValue: text) else {
+        let names = F32Products.allCases.map(\.rawValue).joined(separator: ", ")
+        throw .invalidSetting(name: "QUERN_F32", value: text, expected: "one of \(names)")
+      }
+      f32 = products
     }
     tracesFallbacks = false
     if let text = value("QUERN_TRACE") {

@@ -14,7 +14,7 @@ extension MultithreadedBackend {
       return handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
     }
     (call.m, call.alpha, call.activation) = (x.shape[0], epilogue.scale, epilogue.activation.code)
-    call.bias = epilogue.bias?.view.base
+    (call.bias, call.split) = (epilogue.bias?.view.base, split)
     (call.a, call.a_rs, call.a_cs, call.a_type) = (x.pointer, x.strides[0], 1, x.dataType.code)
     (call.c, call.c_rs, call.c_type) = (y.pointer, y.strides[0], y.dataType.code)
     if let residual {
@@ -50,7 +50,7 @@ extension MultithreadedBackend {
     _ a: TensorView, _ b: TensorView, beta: Float, epilogue: Epilogue, residual: TensorView?, into c: MutableTensor
   ) {
     var call = ck_gemm(m: c.shape[1], n: c.shape[2], k: a.shape[2], epilogue: epilogue)
-    (call.batch, call.beta) = (c.shape[0], beta)
+    (call.batch, call.beta, call.split) = (c.shape[0], beta, split)
     (call.a_type, call.b_type, call.c_type) = (a.dataType.code, b.dataType.code, c.dataType.code)
     (call.a, call.a_bs, call.a_rs, call.a_cs) = (a.pointer, a.strides[0], a.strides[1], a.strides[2])
     (call.b, call.b_bs, call.b_rs, call.b_cs) = (b.pointer, b.strides[0], b.strides[1], b.strides[2])

@@ -9,13 +9,17 @@ public struct MultithreadedBackend: Backend {
 
   public let threads: Int
   let table: KernelTable
+  /// What may go through tiles.
+  let split: ck_split
 
   public var isa: ISA? { table.isa }
   public var dataTypes: DataTypes { .all }
 
   /// - Throws: ``QuernError/invalidSetting(name:value:expected:)`` for options or variables out of range.
   public init(options: BackendOptions = BackendOptions()) throws(QuernError) {
-    threads = try Settings.environment().threads(for: options)
+    let settings = try Settings.environment()
+    threads = try settings.threads(for: options)
+    split = (options.f32 ?? settings.f32) == .split ? CK_SPLIT_THREE : CK_SPLIT_NARROW
     table = try KernelTable(options.isa)
   }
 
