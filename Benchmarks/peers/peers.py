@@ -1,4 +1,5 @@
-"""Measures Quern beside PyTorch on the same operands and cores, in turn, in one run: the encoder, and every operation.
+"""Measures Quern beside PyTorch on the same operands and cores, in turn, in one run: the encoder, every operation, and
+matrix products beside OpenBLAS and llama.cpp as well.
 
 The tables go to standard output, progress to standard error, and every figure to the file of --json, in which a part
 that does not run keeps the figures it has.
@@ -13,7 +14,7 @@ from pathlib import Path
 import common
 import tables
 
-PARTS = ("encoder", "operations")
+PARTS = ("encoder", "operations", "gemm")
 
 
 def arguments():
@@ -24,8 +25,8 @@ def arguments():
     parser.add_argument("--json", help="also write the results to this file, unless --filter leaves cases out")
     parser.add_argument("--part", choices=PARTS, help="only this part")
     parser.add_argument("--backend", default="multithreaded")
-    parser.add_argument("--rounds", type=int, help="rounds a case; 7 for the encoder, 4 for an operation by default")
-    parser.add_argument("--seconds", type=float, default=0.1, help="one side's turn at an operation")
+    parser.add_argument("--rounds", type=int, help="rounds a case; by default 7 for the encoder, 4 for an operation, 5 for a product")
+    parser.add_argument("--seconds", type=float, default=0.1, help="one side's turn at an operation or a product")
     parser.add_argument("--filter", default="", help="only cases whose operation and name contain this")
     return parser.parse_args()
 
@@ -46,7 +47,7 @@ def main():
 
         part = encoder.run(options, len(cores))
         print(tables.encoder(part))
-        report = part | {"operations": report.get("operations")}
+        report = part | {name: report.get(name) for name in PARTS[1:]}
     if options.part in (None, "operations"):
         import beside
 
@@ -54,6 +55,14 @@ def main():
         print(tables.operations(part))
         report["operations"] = part
         succeeded = not part["wrong"]
+    if options.part in (None, "gemm"):
+        import gemm
+        import gemm_tables
+
+        part = gemm.run(options, len(cores))
+        print(gemm_tables.text(part))
+        report["gemm"] = part
+        succeeded = succeeded and not part["wrong"]
     if file and not options.filter:
         file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         common.say(f"wrote {file}")

@@ -6,6 +6,7 @@ python3 Benchmarks/peers/readme.py
 import json
 from pathlib import Path
 
+import gemm_tables
 import tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,8 @@ def main():
             "\n".join(tables.families(operations)),
             "\n".join(verdict),
         ]
+        if report.get("gemm"):
+            page.append(gemm_tables.page(report["gemm"]))
         (ROOT / "docs/peers.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")
     readme = ROOT / "README.md"
     readme.write_text(between(readme.read_text(encoding="utf-8"), "\n\n".join(parts)), encoding="utf-8")

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Measures Quern beside PyTorch, in turn, in one run. Options are those of peers.py; QUERN and BENCHMARKS use programs built
-# elsewhere.
+# Measures Quern beside PyTorch, OpenBLAS and llama.cpp, in turn, in one run. Options are those of peers.py; QUERN and BENCHMARKS
+# use programs built elsewhere. llama.cpp is compiled where `--part gemm` asks for it, and only used where it is there otherwise.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 scripts/venv.sh .venv-peers Benchmarks/peers/requirements.txt
-[[ " $* " == *" --part operations "* ]] || scripts/fetch_model.sh
+[[ " $* " == *" --part "[og]* ]] || scripts/fetch_model.sh
+[[ " $* " != *" --part gemm "* ]] || Benchmarks/peers/llama.sh
 products=$(swift build -c release --show-bin-path)
 for product in quern benchmarks; do
   variable=${product^^}
