@@ -179,24 +179,3 @@ CK_INLINE void quant_(const ck_dtype type, const ck_gemm_block *g) {
   } while (0)
 
 void CK_NAME(f32_gemm_quantized)(const ck_gemm_block *g) { CK_WITH_QUANT(g->b_type, quant_, g); }
-
-// y(2 p + odd, v) of a block.
-CK_INLINE void unpack_vector_(const ck_dtype type, const quant_block_ *block, size_t p, size_t v, int odd, float *y) {
-  const vi pair = quant_pair_(type, block->codes, p / 4, p % 4, v);
-  const vf code = vf_sub(odd ? vi_odd(pair) : vi_even(pair), vf_set1((float)quant_offset_(type)));
-  const vf w = vf_mul(code, quant_scale_(type, block, p * ck_quant_parts(type) / QUANT_PAIRS_, v));
-  vf_store(y + (2 * p + (size_t)odd) * GEMM_NR + v * VL, type == CK_Q4_K ? vf_sub(w, quant_low_(block, v)) : w);
-}
-
-CK_INLINE void unpack_(const ck_dtype type, size_t k, const char *at, float *y) {
-  quant_block_ block;
-  for (size_t row = 0; row < k; row += CK_QUANT_ROWS) {
-    at = quant_block_at_(type, row, at, &block);
-    for (size_t p = 0; p < QUANT_PAIRS_; p++)
-      for (size_t v = 0; v < GEMM_NRV; v++) {
-        unpack_vector_(type, &block, p, v, 0, y + row * GEMM_NR);
-        unpack_vector_(type, &block, p, v, 1, y + row * GEMM_NR);
-      }
-  }
-}
-void CK_NAME(f32_unpack)(ck_dtype type, size_t k, const void *panel, float *y) { CK_WITH_QUANT(type, unpack_, k, panel, y); }

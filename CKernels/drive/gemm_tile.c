@@ -76,11 +76,7 @@ static const float *panels_of(const plan *p, size_t z, size_t j, size_t n, size_
   }
   for (size_t q = 0; q < pieces_of(n, nr); q++) {
     const size_t first = at + q * nr * call->k;
-    if (call->b_type < CK_DTYPE_COUNT)
-      p->table->f32_widen(call->b_type, nr * depth, staging_element(call->b_type, call->packed, first), panels + q * nr * depth);
-    else
-      p->table->f32_unpack(call->b_type, depth, (const char *)call->packed + ck_packed_bytes(call->b_type, first),
-                           panels + q * nr * depth);
+    p->table->f32_widen(call->b_type, nr * depth, staging_element(call->b_type, call->packed, first), panels + q * nr * depth);
   }
   return panels;
 }
@@ -97,10 +93,10 @@ static void pack_panels(const void *context, size_t first, size_t last) {
       ck_tile_pack pack = {.count = MIN(EDGE, r->n - q * EDGE), .k = depth, .type = call->b_type, .pieces = p->b_pieces};
       pack.tiles = r->tiles + across * ck_tile_panel(k, p->b_pieces) + q * ck_tile_panel(depth, p->b_pieces);
       pack.ranges = r->ranges + slice * across + q;
-      if (call->packed && call->b_type < CK_DTYPE_COUNT) {
+      if (call->packed) {
         pack.x = staging_element(call->b_type, call->packed, j * call->k + k * p->table->gemm_nr);
         pack.panel = p->table->gemm_nr * call->k;
-      } else if (!call->packed && call->b_cs == 1) {
+      } else if (call->b_cs == 1) {
         pack.x = staging_element(call->b_type, call->b, r->z * call->b_bs + k * call->b_rs + j), pack.rs = call->b_rs;
       } else {
         pack.x = panels_of(p, r->z, j, pack.count, k, depth, &pack.panel), pack.type = CK_F32;

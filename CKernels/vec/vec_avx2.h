@@ -13,7 +13,7 @@
 //   vi_load_s8(p)    2 VL int8; vi_bits(x, at, mask) bits from `at` on of each int16; vi_up(x, n) n places up
 //   vi_dot(s, a, b)  int32 lane i of s, + the products of pair i of a and b
 //   vi_pin(x)        x as it is: what made it is not regrouped with what follows
-//   vi_even, vi_odd  the first and second of each pair, as floats; vi_float(x) its int32 lanes
+//   vi_float(x)      the int32 lanes of x as floats
 //   vi_s8_even, _odd of 4 VL int8 those at even places, or at odd ones, as int16
 //   vf_store_s16, _s8  to the nearest integer, ties to even; x is within the type's range
 //   *_bf16, *_f16    the same from or to 16-bit elements; stores round to nearest even, NaN stays NaN
@@ -115,8 +115,6 @@ CK_INLINE vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm256_add_epi32(s, _mm256_madd_epi16(a, b)); }
 CK_INLINE void vi_pin(vi *x) { __asm__("" : "+x"(*x)); }
 CK_INLINE vf vi_float(vi x) { return _mm256_cvtepi32_ps(x); }
-CK_INLINE vf vi_even(vi x) { return vi_float(_mm256_srai_epi32(_mm256_slli_epi32(x, 16), 16)); }
-CK_INLINE vf vi_odd(vi x) { return vi_float(_mm256_srai_epi32(x, 16)); }
 CK_INLINE vi vi_s8_even(vi x) { return _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8); }
 CK_INLINE vi vi_s8_odd(vi x) { return _mm256_srai_epi16(x, 8); }
 CK_INLINE void vf_store_s8(int8_t *p, vf x) {

@@ -73,8 +73,6 @@ CK_INLINE vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm512_add_epi32(s, _mm512_madd_epi16(a, b)); }
 CK_INLINE void vi_pin(vi *x) { __asm__("" : "+v"(*x)); }
 CK_INLINE vf vi_float(vi x) { return _mm512_cvtepi32_ps(x); }
-CK_INLINE vf vi_even(vi x) { return vi_float(_mm512_srai_epi32(_mm512_slli_epi32(x, 16), 16)); }
-CK_INLINE vf vi_odd(vi x) { return vi_float(_mm512_srai_epi32(x, 16)); }
 CK_INLINE vi vi_s8_even(vi x) { return _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8); }
 CK_INLINE vi vi_s8_odd(vi x) { return _mm512_srai_epi16(x, 8); }
 CK_INLINE void vf_store_s8(int8_t *p, vf x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))); }

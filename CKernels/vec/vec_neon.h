@@ -97,8 +97,6 @@ CK_INLINE vi vi_dot(vi s, vi a, vi b) {
 }
 CK_INLINE void vi_pin(vi *x) { __asm__("" : "+w"(*x)); }
 CK_INLINE vf vi_float(vi x) { return vcvtq_f32_s32(x); }
-CK_INLINE vf vi_even(vi x) { return vi_float(vshrq_n_s32(vshlq_n_s32(x, 16), 16)); }
-CK_INLINE vf vi_odd(vi x) { return vi_float(vshrq_n_s32(x, 16)); }
 CK_INLINE vi vi_s8_even(vi x) { return vreinterpretq_s32_s16(vshrq_n_s16(vshlq_n_s16(vi_pairs_(x), 8), 8)); }
 CK_INLINE vi vi_s8_odd(vi x) { return vreinterpretq_s32_s16(vshrq_n_s16(vi_pairs_(x), 8)); }
 CK_INLINE void vf_store_s8(int8_t *p, vf x) {

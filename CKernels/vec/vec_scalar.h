@@ -70,8 +70,6 @@ CK_INLINE vi vi_or(vi a, vi b) { return a | b; }
 CK_INLINE vi vi_dot(vi s, vi a, vi b) { return s + (vi)(vi_first_(a) * vi_first_(b) + vi_second_(a) * vi_second_(b)); }
 CK_INLINE void vi_pin(vi *x) { __asm__("" : "+r"(*x)); }
 CK_INLINE vf vi_float(vi x) { return (float)(int32_t)x; }
-CK_INLINE vf vi_even(vi x) { return (float)vi_first_(x); }
-CK_INLINE vf vi_odd(vi x) { return (float)vi_second_(x); }
 CK_INLINE vi vi_s8_even(vi x) { return (uint16_t)(int8_t)(x & 0xFF) | (vi)(int8_t)(x >> 16 & 0xFF) << 16; }
 CK_INLINE vi vi_s8_odd(vi x) { return vi_s8_even(x >> 8); }
 CK_INLINE void vf_store_s8(int8_t *p, vf x) { *p = (int8_t)rintf(x); }

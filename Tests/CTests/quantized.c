@@ -1,4 +1,4 @@
-// Quantised weights: x to codes, panels of every format by codes, panels made floats, and the driver over all of it.
+// Quantised weights: x to codes, panels of every format by codes, packing, and the driver over all of it.
 #include <stdlib.h>
 #include <string.h>
 
@@ -146,26 +146,6 @@ void check_quantize(test *t) {
     for (size_t k = 0; k <= 256; k += 32)
       for (size_t group = 16; group <= 32; group *= 2)
         for (int round = 0; round < 4; round++) quantize_case(t, (ck_dtype)type, k, group, any_place(t));
-}
-
-void check_unpack(test *t) {
-  const size_t nr = t->table->gemm_nr;
-  for (size_t kind = 0; kind < COUNT(formats); kind++)
-    for (size_t blocks = 0; blocks <= 3; blocks++)
-      for (int place = AT_END; place < PLACES - 1; place++) {
-        const size_t k = blocks * ck_quant_unit(formats[kind]);
-        situation(t, place, "%s k=%zu place=%d", format_names[kind], k, place);
-        operand *y = matrix(t, CK_F32, k, nr, nr, 1), *packed = random_panels(t, formats[kind], nr, k);
-        y->written = 1;
-        seal(t);
-        t->table->f32_unpack(formats[kind], k, packed->at, floats(y));
-        check_untouched(t);
-        for (size_t p = 0; p < k; p++)
-          for (size_t j = 0; j < nr; j++) {
-            const weight w = weight_at(formats[kind], packed->at, nr, k, p, j);
-            check_element(t, y, p, j, w.value, 4 * U * w.reach);
-          }
-      }
 }
 
 // Weight p of row j of [n, k] in ggml's blocks.

@@ -64,7 +64,9 @@ public final class PackedMatrix: Sendable {
 
   /// The weights of one output, by input, widened and dequantised. `nil` for an opaque layout.
   public func values(of output: Int) -> [Double]? {
-    if layout == .int8 { return Int8Layout(outputs: outputs, inputs: inputs).values(of: output, at: storage.view.address) }
+    if layout == .int8 {
+      return Int8Layout(outputs: outputs, inputs: inputs).values(of: output, at: storage.view.address)
+    }
     guard let format = quantization else { return row(output).map { row in (0..<inputs).map { row[$0] } } }
     return weights(of: output, in: format)?.map(\.value)
   }

@@ -33,7 +33,8 @@ extension Workload {
   public static func linear(_ shape: LinearShape, name: String? = nil, operands: Operands) throws -> Workload {
     let (m, n, k) = (shape.m, shape.n, shape.k)
     let x = try operands.make(Shape(m, k))
-    let weights = try operands.make(Shape(n, k), as: shape.quantization.map { _ in .f32 } ?? (shape.isInt8 ? .f32 : nil))
+    let weights = try operands.make(
+      Shape(n, k), as: shape.quantization.map { _ in .f32 } ?? (shape.isInt8 ? .f32 : nil))
     if shape.isInt8 { try roundToInt8(weights) }
     let quantized = try shape.quantization.map { try quantize(weights, as: $0) }
     let bias = shape.hasBias ? try operands.vector(n) : nil
@@ -82,20 +83,26 @@ extension Workload {
     let epilogue = Epilogue(scale: shape.scale, bias: bias, activation: shape.activation)
     let workload = Workload(
       .linear, name ?? "\(shape)",
-      kernels: shape.isInt8 ? Suite.int8Kernels : quantized == nil
-        ? ["f32_gemm_block", "f32_gemm_stream", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"] + Suite.tileKernels
-        : Suite.quantizedKernels,
+      kernels: shape.isInt8
+        ? Suite.int8Kernels
+        : quantized == nil
+          ? ["f32_gemm_block", "f32_gemm_stream", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"]
+            + Suite.tileKernels
+          : Suite.quantizedKernels,
       flops: 2 * Double(m) * Double(n) * Double(k),
       bytes: 4 * Double(m * k + m * n * (shape.hasResidual ? 2 : 1)) + weightBytes,
-      isExactOnIntegers: quantized == nil && !shape.isInt8 && (shape.activation == .identity || shape.activation == .relu),
+      isExactOnIntegers: quantized == nil && !shape.isInt8
+        && (shape.activation == .identity || shape.activation == .relu),
       operands: operands, output: output,
       prepare: { context in
-        let packed = try quantized.map { try context.pack($0) }
+        let packed =
+          try quantized.map { try context.pack($0) }
           ?? (shape.isInt8 ? context.packInt8(weights) : context.pack(weights))
         return { y in try context.linear(x, weights: packed, epilogue: epilogue, residual: residual, into: y) }
       },
       bound: { rounding, expected in
-        let codes = quantized.map { CodeError(x, weights: $0, scale: epilogue.scale, rounding: rounding) }
+        let codes =
+          quantized.map { CodeError(x, weights: $0, scale: epilogue.scale, rounding: rounding) }
           ?? (shape.isInt8 ? CodeError(x, int8: weights, scale: epilogue.scale) : nil)
         return try productBound(
           x, weights.transposed(), beta: 0, held: output.view, epilogue: epilogue, residual: residual,
@@ -432,7 +439,10 @@ extension Suite {
     ("Llama-3.2-1B up 128", LinearShape(m: 128, n: 8192, k: 2048, quantization: .q8)),
     ("Llama-3.2-1B up 128", LinearShape(m: 128, n: 8192, k: 2048, quantization: .q4)),
   ].map { model, shape in
-    let kernels = shape.isInt8 ? int8Kernels : shape.quantization == nil ? gemmKernels + ["f32_epilogue", "f32_gemm_stream"] + tileKernels : quantizedKernels
+    let kernels =
+      shape.isInt8
+      ? int8Kernels
+      : shape.quantization == nil ? gemmKernels + ["f32_epilogue", "f32_gemm_stream"] + tileKernels : quantizedKernels
     return BenchmarkCases.Entry(.linear, "\(model): \(shape)", kernels: kernels) {
       try .linear(shape, name: $0, operands: $1)
     }
