@@ -7,7 +7,7 @@
 
 enum {
   EDGE = CK_TILE_EDGE,
-  CODES_OF_A = 1 << 22,    // bytes of codes of rows that are made at a time
+  CODES_OF_A = 1 << 20,    // bytes of codes of rows that are made at a time
   BLOCK_OF_B = 1 << 20,    // bytes of a block's weights: half of L2
   MOST_COLUMNS = 512,
   CALLER_WORK = 1 << 21,   // multiply-adds worth handing to another thread

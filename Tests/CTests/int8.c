@@ -186,6 +186,7 @@ static void int8_gemm_case(test *t, const void *shape, size_t threads) {
 void check_int8_gemm(test *t) {
   static const size_t shapes[][3] = {{1, 1, 1},     {1, 33, 65},    {17, 31, 0},   {33, 32, 64},
                                      {40, 70, 131}, {129, 47, 200}, {7, 1100, 37}, {67, 300, 260}};
+  check_threads(t, int8_gemm_case, &(int8_shape){260, 3, 4096, 2, 0});  // rows some at a time
   for (size_t k = 0; k < COUNT(shapes); k++)
     for (size_t style = 0; style < 4; style++)
       for (size_t typed = 0; typed < 2; typed++)

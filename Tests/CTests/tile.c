@@ -344,6 +344,7 @@ void check_tile_gemm(test *t) {
       const tile_shape shape = {shapes[k][0], shapes[k][1], shapes[k][2], shapes[k][3], style, typed, (ck_split)(style * 7 % 4)};
       check_threads(t, tile_gemm_case, &shape);
     }
+  check_threads(t, tile_gemm_case, &(tile_shape){1, 3, 400, 4000, 0, 0, CK_SPLIT_THREE});  // columns of B some at a time
   // Blocks cut for three threads: the same bits.
   check_threads(t, tile_gemm_case, &(tile_shape){1, 150, 140, 260, 8, 0, CK_SPLIT_THREE});
   for (int swapped = 0; swapped < 2; swapped++) {
