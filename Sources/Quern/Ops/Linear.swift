@@ -82,7 +82,7 @@ extension Context {
   /// whatever the blocking. By quantised weights, `multithreaded` rounds x to 16 bits
   /// for each 32 inputs: that adds 2⁻¹⁶ max|x| Σ|w| over those 32, and a row with an x that is not finite becomes NaN. By int8
   /// weights it rounds each row of x to int8: that adds max|x| / 254 Σ|w|, and the integer sums are the same on every machine. On `multithreaded`,
-  /// other rows and thread counts do not change the bits of a row.
+  /// thread counts do not change the bits of a row, nor do other rows, except on AMX by weights of 16 bits.
   ///
   /// - Parameters:
   ///   - x: `[..., inputs]`, unit stride along the last axis.
