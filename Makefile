@@ -5,10 +5,10 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 RELEASE := -c release
 
-.PHONY: help bootstrap benchmarks test test-minimal test-neon test-cpus test-exhaustive sanitize model peers plots format lint docs coverage clean ci
+.PHONY: help bootstrap benchmarks test test-minimal test-neon test-cpus test-avx512 test-exhaustive sanitize model peers plots format lint docs coverage clean ci
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 bootstrap: ## Install the system packages that are missing and check the Swift version
 	@scripts/bootstrap.sh
@@ -31,6 +31,9 @@ test-neon: ## The C tests compiled for arm64, under QEMU
 
 test-cpus: ## The C tests at each instruction set of this machine, and on older processors under QEMU
 	@scripts/test_c.sh cpus
+
+test-avx512: ## The C tests on AVX-512, on a whole machine that Bochs emulates; ARGS="f32_exp" runs some, QUERN_BOCHS names a newer Bochs
+	@scripts/test_avx512.sh $(ARGS)
 
 test-exhaustive: ## The elementary functions at every one of the 2^32 f32 inputs, on each instruction set of this machine
 	@scripts/test_c.sh exhaustive $(ARGS)

@@ -3,6 +3,7 @@
 #   scripts/test_c.sh neon         compiled for arm64, under QEMU's user emulation on other machines
 #   scripts/test_c.sh cpus         on this processor at each instruction set, and on older ones that QEMU emulates
 #   scripts/test_c.sh exhaustive   the elementary functions at every f32, on each instruction set of this machine
+#   scripts/test_c.sh build        builds the programs of the last two, for scripts/test_avx512.sh
 # The compiler is the Swift toolchain's clang, so that the code is what Swift would build. Products lie in .build-c.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -73,15 +74,19 @@ neon() {
 
 native() { objects native -static -- "${kernels[@]}"; }
 
+native_tests() {
+  native
+  objects native-tests -static -- Tests/CTests/*.c
+  link ctests-native native native-tests -- -static
+}
+
 cpus() {
   [[ $(uname -m) == x86_64 ]] || die "cpus: the processors emulated are x86-64's; this machine is $(uname -m)"
   scripts/bootstrap.sh --only qemu-user-static
   local version
   version=$(qemu-x86_64-static --version | sed -nE 's/.*version ([0-9]+\.[0-9]+).*/\1/p' | head -n 1)
   [[ $(printf '%s\n' 7.2 "$version" | sort -V | head -n 1) == 7.2 ]] || die "cpus: QEMU 7.2 or later emulates AVX2; this is $version"
-  native
-  objects native-tests -static -- Tests/CTests/*.c
-  link ctests-native native native-tests -- -static
+  native_tests
   local tests=.build-c/ctests-native model
   run "$tests"
   run env QUERN_MAX_ISA=scalar "$tests" --expect scalar
@@ -102,14 +107,18 @@ emulated() {
   run qemu-x86_64-static -cpu "$model" .build-c/ctests-native "$@" 2> >(grep -v "TCG doesn't support" >&2)
 }
 
-all_inputs() {
-  scripts/bootstrap.sh --swift-only
-  native
+native_exhaustive() {
   case $(uname -m) in
     x86_64) exhaustive native -static -- scalar: "avx2:$avx2" "avx512:$avx512" ;;
     aarch64) exhaustive native -static -- scalar: neon: ;;
     *) exhaustive native -static -- scalar: ;;
   esac
+}
+
+all_inputs() {
+  scripts/bootstrap.sh --swift-only
+  native
+  native_exhaustive
   run .build-c/exhaustive-native "$@"
 }
 
@@ -118,6 +127,7 @@ case $what in
   neon) neon ;;
   cpus) cpus ;;
   exhaustive) shift && all_inputs "$@" ;;
-  *) die "what is to be run: neon, cpus or exhaustive" ;;
+  build) native_tests; native_exhaustive ;;
+  *) die "what is to be run: neon, cpus, exhaustive or build" ;;
 esac
 say "$what: passed"
