@@ -4,7 +4,7 @@
 #define QUANT_MR_ (VL == 16 ? 8 : 4)
 #define QUANT_PAIRS_ (CK_QUANT_ROWS / 2)
 
-// Scales that are exact powers below this: smaller blocks of x share one, whose step is negligible beside f32's range.
+// Blocks of x whose largest lies below this have the scale of one whose largest is this: its inverse stays finite.
 #define QUANT_SMALLEST_ 0x1p-100f
 
 // y[32 blocks] of one row of x: codes, a scale a block, and the sum of each `group` codes. Values that are not finite leave NaN
@@ -65,13 +65,13 @@ CK_INLINE const char *quant_block_at_(const ck_dtype type, size_t row, const cha
   return block->codes + (type == CK_Q8_0 ? 32 : type == CK_Q6_K ? 24 : 16) * GEMM_NR;
 }
 
-// Codes of pair 4 word + i of a block's rows, vector v of its columns, without the offset of their format.
-CK_INLINE vi quant_pair_(const ck_dtype type, const char *codes, size_t word, size_t i, size_t v) {
-  if (type == CK_Q8_0) return vi_load_s8(codes + ((4 * word + i) * GEMM_NR + v * VL) * 2);
-  const vi low = vi_bits(vi_load(codes + (word * GEMM_NR + v * VL) * 4), (int)i * 4, 15);
+// Codes of pair p of a block's rows, vector v of its columns, without the offset of their format.
+CK_INLINE vi quant_pair_(const ck_dtype type, const char *codes, size_t p, size_t v) {
+  if (type == CK_Q8_0) return vi_load_s8(codes + (p * GEMM_NR + v * VL) * 2);
+  const vi low = vi_bits(vi_load(codes + (p / 4 * GEMM_NR + v * VL) * 4), (int)(p % 4 * 4), 15);
   if (type != CK_Q6_K) return low;
   const char *crumbs = codes + 16 * GEMM_NR;
-  const vi high = vi_bits(vi_load(crumbs + (word / 2 * GEMM_NR + v * VL) * 4), (int)(word % 2 * 8 + i * 2), 3);
+  const vi high = vi_bits(vi_load(crumbs + (p / 8 * GEMM_NR + v * VL) * 4), (int)(p % 8 * 2), 3);
   return vi_or(low, vi_up(high, 4));
 }
 
@@ -109,22 +109,19 @@ CK_INLINE void quant_step_(const ck_dtype type, const size_t m, const ck_gemm_bl
     for (size_t t = 0; t < m * GEMM_NRV; t++)
       acc[t] = vi_set1(-quant_offset_(type) * x_sum[t / GEMM_NRV * g->k * parts / CK_QUANT_ROWS + part]);
 #pragma clang loop unroll(full)
-    for (size_t word = part * pairs / 4; word < (part + 1) * pairs / 4; word++) {
+    for (size_t p = part * pairs; p < (part + 1) * pairs; p++) {
+      vi w[GEMM_NRV];
 #pragma clang loop unroll(full)
-      for (size_t p = 4 * word; p < 4 * word + 4; p++) {
-        vi w[GEMM_NRV];
+      for (size_t v = 0; v < GEMM_NRV; v++) w[v] = quant_pair_(type, block->codes, p, v);
 #pragma clang loop unroll(full)
-        for (size_t v = 0; v < GEMM_NRV; v++) w[v] = quant_pair_(type, block->codes, word, p % 4, v);
+      for (size_t r = 0; r < m; r++) {
+        const vi a = quant_x_(x + r * g->k + 2 * p);
 #pragma clang loop unroll(full)
-        for (size_t r = 0; r < m; r++) {
-          const vi a = quant_x_(x + r * g->k + 2 * p);
-#pragma clang loop unroll(full)
-          for (size_t v = 0; v < GEMM_NRV; v++) acc[r * GEMM_NRV + v] = vi_dot(acc[r * GEMM_NRV + v], a, w[v]);
-        }
-        if (m > 1)  // else sums are regrouped until nothing stays in registers
-#pragma clang loop unroll(full)
-          for (size_t t = 0; t < m * GEMM_NRV; t++) vi_pin(&acc[t]);
+        for (size_t v = 0; v < GEMM_NRV; v++) acc[r * GEMM_NRV + v] = vi_dot(acc[r * GEMM_NRV + v], a, w[v]);
       }
+      if (m > 1)  // else sums are regrouped until nothing stays in registers
+#pragma clang loop unroll(full)
+        for (size_t t = 0; t < m * GEMM_NRV; t++) vi_pin(&acc[t]);
     }
 #pragma clang loop unroll(full)
     for (size_t v = 0; v < GEMM_NRV; v++) {
@@ -165,17 +162,18 @@ CK_INLINE void quant_(const ck_dtype type, const ck_gemm_block *g) {
   }
 }
 
-// Every format has its own loop: CK_WITH_QUANT(type, f, ...) calls f(constant type, ...).
-#define CK_WITH_QUANT(type, f, ...) \
-  do {                              \
-    if (type == CK_Q8_0)            \
-      f(CK_Q8_0, __VA_ARGS__);      \
-    else if (type == CK_Q4_0)       \
-      f(CK_Q4_0, __VA_ARGS__);      \
-    else if (type == CK_Q4_K)       \
-      f(CK_Q4_K, __VA_ARGS__);      \
-    else                            \
-      f(CK_Q6_K, __VA_ARGS__);      \
-  } while (0)
-
-void CK_NAME(f32_gemm_quantized)(const ck_gemm_block *g) { CK_WITH_QUANT(g->b_type, quant_, g); }
+void CK_NAME(f32_gemm_quantized)(const ck_gemm_block *g) {
+  switch (g->b_type) {
+    case CK_Q8_0:
+      quant_(CK_Q8_0, g);
+      break;
+    case CK_Q4_0:
+      quant_(CK_Q4_0, g);
+      break;
+    case CK_Q4_K:
+      quant_(CK_Q4_K, g);
+      break;
+    default:
+      quant_(CK_Q6_K, g);
+  }
+}

@@ -99,8 +99,7 @@ static void int8_block_case(test *t, int tiles, size_t m, size_t n, size_t k, in
   operand *c = values(t, 0, m, n, 0);
   c->written = 1;
   finish f = any_finish(t, 0, c, 1, n, 0);
-  ck_gemm_block block = {.m = m, .n = n, .c = floats(c), .c_rs = c->rs, .alpha = (float)f.alpha, .bias = floats(f.bias)};
-  block.residual = floats(f.residual), block.residual_rs = f.residual ? f.residual->rs : 0, block.activation = f.activation;
+  const ck_gemm_block block = block_of(c, m, n, 0, &f);
   const ck_int8_block call = {&block, steps, codes->at, floats(a_scales), panels->at, floats(b_scales)};
   seal(t);
   (tiles ? t->table->f32_i8_tile_block : t->table->f32_i8_block)(&call);

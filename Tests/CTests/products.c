@@ -45,6 +45,20 @@ finish any_finish(test *t, size_t typed, const operand *c, size_t bias_rows, siz
   return f;
 }
 
+ck_gemm_block block_of(const operand *c, size_t m, size_t n, size_t k, const finish *f) {
+  return (ck_gemm_block){.m = m,
+                         .n = n,
+                         .k = k,
+                         .c = floats(c),
+                         .c_rs = c->rs,
+                         .alpha = (float)f->alpha,
+                         .beta = (float)f->beta,
+                         .bias = floats(f->bias),
+                         .residual = floats(f->residual),
+                         .residual_rs = f->residual ? f->residual->rs : 0,
+                         .activation = f->activation};
+}
+
 void pack(const side *from, int rows, size_t count, size_t k, size_t unit, operand *to, size_t row) {
   size_t at = 0;
   for (size_t q = 0; q < count; q += unit)

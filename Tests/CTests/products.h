@@ -48,6 +48,8 @@ void check_product(test *t, const product *p, const finish *f);
 operand *values(test *t, size_t typed, size_t rows, size_t n, int exact);
 // A bias and an activation in some cases; a residual of its own in some, C itself in others. `held` is C, to be freed.
 finish any_finish(test *t, size_t typed, const operand *c, size_t bias_rows, size_t bias_n, int exact);
+// A block of C [m, n] with this finish, f32 throughout; its A and B are the caller's to fill in.
+ck_gemm_block block_of(const operand *c, size_t m, size_t n, size_t k, const finish *f);
 // Panels of `unit` rows or columns, [k][unit], zero-padded, as gemm kernels read them: row `row` of `to`.
 void pack(const side *from, int rows, size_t count, size_t k, size_t unit, operand *to, size_t row);
 static inline size_t padded_to(size_t count, size_t unit) { return (count + unit - 1) / unit * unit; }

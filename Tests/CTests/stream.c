@@ -17,11 +17,9 @@ static void stream_case(test *t, size_t kind, size_t m, size_t n, size_t k, int 
   c->written = 1;
   finish f = any_finish(t, 0, c, 1, n, 0);
   if (one_in(t, 2)) f.beta = one_in(t, 2) ? 1 : (float)random_in(t, -2, 2);
-  ck_gemm_block block = {.m = m, .n = n, .k = k, .c = floats(c), .c_rs = c->rs, .alpha = (float)f.alpha, .beta = (float)f.beta};
+  ck_gemm_block block = block_of(c, m, n, k, &f);
   block.a = floats(a.at), block.a_rs = a.at->rs;
   block.b = packed->at, block.b_type = type, block.b_panel = nr * k;
-  block.bias = floats(f.bias), block.residual = floats(f.residual), block.activation = f.activation;
-  block.residual_rs = f.residual ? f.residual->rs : 0;
   seal(t);
   t->table->f32_gemm_stream(&block);
   check_untouched(t);

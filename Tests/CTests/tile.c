@@ -130,9 +130,7 @@ static void tile_block_case(test *t, size_t m, size_t n, size_t k, ck_dtype a_ty
   c->written = 1;
   finish f = any_finish(t, 0, c, 1, n, exact);
   if (one_in(t, 2)) f.beta = one_in(t, 2) ? 1 : exact ? -1 : (float)random_in(t, -2, 2);
-  ck_gemm_block block = {.m = m, .n = n, .k = k, .c = floats(c), .c_rs = c->rs, .alpha = (float)f.alpha, .beta = (float)f.beta};
-  block.bias = floats(f.bias), block.residual = floats(f.residual), block.activation = f.activation;
-  block.residual_rs = f.residual ? f.residual->rs : 0;
+  ck_gemm_block block = block_of(c, m, n, k, &f);
   tiled x = tiles_of(t, a.at, b.at, order);
   x.call.block = &block;
   seal(t);

@@ -67,22 +67,17 @@ public struct Settings: Sendable, Equatable {
       }
       threads = count
     }
-    maximumISA = nil
-    if let text = value("QUERN_MAX_ISA") {
-      guard let isa = ISA(rawValue: text) else {
-        let names = ISA.allCases.map(\.rawValue).joined(separator: ", ")
-        throw .invalidSetting(name: "QUERN_MAX_ISA", value: text, expected: "one of \(names)")
+    func choice<Choice: RawRepresentable & CaseIterable>(_ name: String) throws(QuernError) -> Choice?
+    where Choice.RawValue == String {
+      guard let text = value(name) else { return nil }
+      guard let choice = Choice(rawValue: text) else {
+        let names = Choice.allCases.map(\.rawValue).joined(separator: ", ")
+        throw .invalidSetting(name: name, value: text, expected: "one of \(names)")
       }
-      maximumISA = isa
+      return choice
     }
-    f32 = nil
-    if let text = value("QUERN_F32") {
-      guard let products = F32Products(rawValue: text) else {
-        let names = F32Products.allCases.map(\.rawValue).joined(separator: ", ")
-        throw .invalidSetting(name: "QUERN_F32", value: text, expected: "one of \(names)")
-      }
-      f32 = products
-    }
+    maximumISA = try choice("QUERN_MAX_ISA")
+    f32 = try choice("QUERN_F32")
     tracesFallbacks = false
     if let text = value("QUERN_TRACE") {
       guard text == "fallback" else {
