@@ -7,7 +7,7 @@ struct ForwardCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "forward", abstract: "Runs a model directory on named tensors.",
     discussion: "Reads input_ids and, optionally, attention_mask and token_type_ids ([batch, length]); writes "
-      + "last_hidden_state, zeros where the mask hides a token.")
+      + "last_hidden_state of an encoder or logits of a decoder, zeros where the mask hides a token.")
 
   @Option(help: "A Hugging Face model directory.") var model: String
   @Option(help: "A safetensors file with the inputs.") var inputs: String
@@ -25,14 +25,14 @@ struct ForwardCommand: ParsableCommand {
     let forward = try NamedForward(directory: model, context: backend.context(), precision: precision)
     let values = try forward.inputs(from: Safetensors(path: inputs), file: inputs)
     var seconds: [Double] = []
-    var output = try forward.lastHiddenState(values)
+    var output = try forward.output(values)
     for _ in 0..<(repetitions ?? 0) {
       let clock = ContinuousClock()
-      seconds.append(try clock.measure { output = try forward.lastHiddenState(values) } / .seconds(1))
+      seconds.append(try clock.measure { output = try forward.output(values) } / .seconds(1))
     }
     try Safetensors.write(
       path: outputs,
-      tensors: [.init(name: "last_hidden_state", shape: output.shape.array, values: .float32(output.elements))])
+      tensors: [.init(name: forward.outputName, shape: output.shape.array, values: .float32(output.elements))])
     if repetitions != nil { print("{\"seconds\": [\(seconds.map { "\($0)" }.joined(separator: ", "))]}") }
   }
 }

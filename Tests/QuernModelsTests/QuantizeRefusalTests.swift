@@ -134,7 +134,7 @@ import Testing
     let type = try failure { $0[index($0)].values = .int64([Int64](repeating: 1, count: 64 * 64)) }
     #expect(type?.field == "tensors.\(name).dtype" && type?.reason.contains("I64") == true && type?.offset != nil)
     let other = try TemporaryFolder()
-    try other.write("config.json", #"{"model_type": "gpt2"}"#.utf8)
+    try other.write("config.json", #"{"model_type": "bart"}"#.utf8)
     #expect(modelError { _ = try ModelQuantizer(model: other.path, as: Self.q8) }?.field == "model_type")
     #expect(
       modelError { _ = try ModelQuantizer(model: "/nonexistent", as: Self.q8) }?.file.contains("/nonexistent") == true)

@@ -51,13 +51,15 @@ public final class PackedMatrix: Sendable {
     let panels = (outputs + width - 1) / width
     let storage = try Tensor(shape: Shape(panels * width * inputs), dataType: weights.dataType) { packed in
       guard let first = packed.baseAddress else { return }
-      for output in 0..<outputs {
-        let target = first + (output / width * width * inputs + output % width) * size
-        let source = weights.address + output * weights.strides[0] * size
-        for input in 0..<inputs {
-          (target + input * width * size).copyMemory(from: source + input * weights.strides[1] * size, byteCount: size)
+      func copy<Word: BitwiseCopyable>(_: Word.Type) {
+        let (from, to) = (weights.address.assumingMemoryBound(to: Word.self), first.assumingMemoryBound(to: Word.self))
+        let (row, step) = (weights.strides[0], weights.strides[1])
+        for output in 0..<outputs {
+          let (target, source) = (to + (output / width * width * inputs + output % width), from + output * row)
+          for input in 0..<inputs { target[input &* width] = source[input &* step] }
         }
       }
+      size == 4 ? copy(UInt32.self) : copy(UInt16.self)
     }
     return PackedMatrix(outputs: outputs, inputs: inputs, layout: .panels(width: width), storage: storage)
   }
@@ -69,6 +71,15 @@ public final class PackedMatrix: Sendable {
     }
     guard let format = quantization else { return row(output).map { row in (0..<inputs).map { row[$0] } } }
     return weights(of: output, in: format)?.map(\.value)
+  }
+
+  /// The weights of one output, widened and dequantised; zeros for an opaque layout.
+  func write(output: Int, into row: UnsafeMutablePointer<Float>) {
+    if let elements = self.row(output) {
+      for input in 0..<inputs { row[input] = Float(elements[input]) }
+    } else {
+      for (input, value) in (values(of: output) ?? []).enumerated() { row[input] = Float(value) }
+    }
   }
 
   /// The quantised weights of one output, by input.

@@ -36,6 +36,27 @@ extension Context {
     runner(.embedding, table.types, y.types).embedding(ids, table: table, accumulate: accumulate, into: y)
   }
 
+  /// `y[i]` = the weights of output `ids[i]`, widened or dequantised: an embedding from the weights of a language model's head,
+  /// where the two are tied.
+  ///
+  /// - Parameter y: `[ids, inputs]`, f32.
+  /// - Throws: ``QuernError/invalidOperand(operation:reason:)`` naming the first id outside the weights, and for weights whose
+  ///   layout is opaque.
+  public func embedding(_ ids: [Int32], weights: PackedMatrix, into y: MutableTensor) throws(QuernError) {
+    let check = Check(operation: .embedding)
+    let y = try check.rows(y, "y")
+    try check.same(y.shape, "y", Shape(ids.count, weights.inputs), "the gathered rows")
+    try check.require(y.dataType == .f32, "y is \(y.dataType.rawValue); rows of packed weights are f32")
+    if case .opaque(let backend) = weights.layout {
+      try check.require(false, "the weights are opaque to \(backend)")
+    }
+    for (position, id) in ids.enumerated() where id < 0 || Int(id) >= weights.outputs {
+      try check.require(false, "id \(id) at position \(position) is outside the table of \(weights.outputs) rows")
+    }
+    try check.destination(y, "y")
+    for (position, id) in ids.enumerated() { weights.write(output: Int(id), into: y.base + position * y.strides[0]) }
+  }
+
   /// `y[s] = mean of the rows of segment s`; zeros for an empty segment.
   public func meanPool(_ x: TensorView, segments: Segments, into y: MutableTensor) throws(QuernError) {
     let check = Check(operation: .meanPool)

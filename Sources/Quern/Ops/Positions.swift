@@ -113,11 +113,34 @@ public enum RotaryScaling: Sendable, Equatable {
   /// Wavelengths beyond `originalContext / lowFrequencyFactor` are stretched by the factor, those up to
   /// `originalContext / highFrequencyFactor` stay, and between them it is interpolated: `llama3` in a `config.json`.
   case llama3(factor: Double, lowFrequencyFactor: Double, highFrequencyFactor: Double, originalContext: Int)
+  /// YaRN (Peng et al., arXiv 2309.00071): pairs that turn more than `betaFast` times within `originalContext` stay, those that
+  /// turn less than `betaSlow` times are stretched by the factor, and between them it is interpolated along the pairs; the ends of
+  /// that ramp are whole pairs where it `truncates`. Cosines and sines are multiplied by `attentionFactor`, which
+  /// ``yarnAttentionFactor(_:)`` gives where a file does not.
+  case yarn(
+    factor: Double, betaFast: Double = 32, betaSlow: Double = 1, originalContext: Int, attentionFactor: Double,
+    truncates: Bool = true)
 
-  /// The frequency in place of this one.
-  func scaled(_ frequency: Double) -> Double {
+  /// `0.1 log(factor) + 1`, the temperature that the paper recommends; 1 for a factor up to 1.
+  public static func yarnAttentionFactor(_ factor: Double) -> Double { factor <= 1 ? 1 : 0.1 * Real.log(factor) + 1 }
+
+  /// What cosines and sines are multiplied by.
+  var magnitude: Double { if case .yarn(_, _, _, _, let factor, _) = self { factor } else { 1 } }
+
+  /// The frequency in place of this one, of pair j of `size / 2` with this base.
+  func scaled(_ frequency: Double, pair j: Int, size: Int, theta: Double) -> Double {
     switch self {
     case .none: return frequency
+    case .yarn(let factor, let fast, let slow, let context, _, let truncates):
+      func pair(turning times: Double) -> Double {
+        Double(size) * Real.log(Double(context) / (times * 2 * .pi)) / (2 * Real.log(theta))
+      }
+      var (low, high) = (pair(turning: fast), pair(turning: slow))
+      if truncates { (low, high) = (low.rounded(.down), high.rounded(.up)) }
+      (low, high) = (max(low, 0), min(high, Double(size - 1)))
+      if low == high { high += 0.001 }
+      let stretched = min(max((Double(j) - low) / (high - low), 0), 1)
+      return stretched * frequency / factor + (1 - stretched) * frequency
     case .linear(let factor): return frequency / factor
     case .llama3(let factor, let low, let high, let context):
       let turns = Double(context) * frequency / (2 * .pi)
@@ -129,12 +152,14 @@ public enum RotaryScaling: Sendable, Equatable {
   }
 
   /// Whether its numbers make sense.
-  var isValid: Bool {
+  public var isValid: Bool {
     switch self {
     case .none: true
     case .linear(let factor): factor > 0 && factor.isFinite
     case .llama3(let factor, let low, let high, let context):
       factor > 0 && factor.isFinite && low > 0 && high > low && high.isFinite && context > 0
+    case .yarn(let factor, let fast, let slow, let context, let magnitude, _):
+      factor > 0 && factor.isFinite && slow > 0 && fast >= slow && fast.isFinite && context > 0 && magnitude.isFinite
     }
   }
 }
@@ -165,10 +190,12 @@ public struct RotaryTable: Sendable {
     let table = try MutableTensor(zeros: try Shape(checking: [positions, size]))
     let half = size / 2
     for j in 0..<half {
-      let frequency = scaling.scaled(Real.power(theta, -2 * Double(j) / Double(size)))
+      let frequency = scaling.scaled(
+        Real.power(theta, -2 * Double(j) / Double(size)), pair: j, size: size, theta: theta)
       for position in 0..<positions {
         let angle = Double(position) * frequency
-        (table[position, j], table[position, half + j]) = (Real.cosine(angle), Real.sine(angle))
+        let (cosine, sine) = (Real.cosine(angle), Real.sine(angle))
+        (table[position, j], table[position, half + j]) = (scaling.magnitude * cosine, scaling.magnitude * sine)
       }
     }
     values = try table.moved()

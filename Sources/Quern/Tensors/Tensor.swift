@@ -64,7 +64,11 @@ public struct Tensor: Sendable, Strided {
   public func converted(to type: DataType) throws(QuernError) -> Tensor {
     let copy = try MutableTensor(zeros: shape, dataType: type)
     let source = view
-    for position in 0..<shape.count { copy.store(source.load(source.offset(of: position)), at: position) }
+    if isContiguous {
+      for position in 0..<shape.count { copy.store(source.load(position), at: position) }
+    } else {
+      for position in 0..<shape.count { copy.store(source.load(source.offset(of: position)), at: position) }
+    }
     return try copy.moved()
   }
 }

@@ -54,8 +54,8 @@ public struct BertConfiguration: Sendable, Equatable {
 }
 
 extension BertConfiguration: ModelFamily {
-  static let tensorPrefixes = ["", "bert."]
-  static let probe = "embeddings.word_embeddings.weight"
+  var tensorPrefixes: [String] { ["", "bert."] }
+  var probe: String { "embeddings.word_embeddings.weight" }
 
   var linearLayers: [LinearLayer] {
     (0..<numHiddenLayers).flatMap { index in
@@ -69,7 +69,7 @@ extension BertConfiguration: ModelFamily {
   func linears(ofLayer index: Int) -> (qkv: LinearLayer, output: LinearLayer, up: LinearLayer, down: LinearLayer) {
     let name = Self.layerName(index)
     func layer(_ names: [String], _ outputs: Int, _ inputs: Int) -> LinearLayer {
-      LinearLayer(names: names.map { "\(name).\($0)" }, outputs: outputs, inputs: inputs)
+      LinearLayer(parts: names.map { .init(name: "\(name).\($0)", outputs: outputs) }, inputs: inputs)
     }
     return (
       qkv: layer(["query", "key", "value"].map { "attention.self.\($0)" }, hiddenSize, hiddenSize),

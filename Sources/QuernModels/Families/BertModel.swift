@@ -33,13 +33,13 @@ public final class BertModel: Sendable {
   /// How matrices and hidden states are stored; norms and biases are f32. Quantised matrices stay as their files have them.
   public let precision: DataType
   private let words, positions, types: Tensor
-  private let embeddingNorm: LayerNorm
+  private let embeddingNorm: Norm
   private let layers: [Layer]
 
   private struct Layer: Sendable {
     /// Queries, keys and values in one product: x is read once.
     let qkv, output, up, down: Linear
-    let attentionNorm, outputNorm: LayerNorm
+    let attentionNorm, outputNorm: Norm
   }
 
   /// Memory of a forward pass. Grows to the largest batch it has met; a steady state allocates nothing.
@@ -96,8 +96,8 @@ public final class BertModel: Sendable {
     positions = try table("position", configuration.maxPositionEmbeddings)
     types = try table("token_type", configuration.typeVocabSize)
 
-    func norm(_ name: String) throws -> LayerNorm {
-      LayerNorm(
+    func norm(_ name: String) throws -> Norm {
+      Norm(
         weight: try weights.tensor("\(name).weight", Shape(width)),
         bias: try weights.tensor("\(name).bias", Shape(width)),
         epsilon: configuration.layerNormEps)
@@ -106,7 +106,7 @@ public final class BertModel: Sendable {
       Linear(
         weights: try weights.packed(layer, as: precision, context: context),
         epilogue: Epilogue(
-          bias: try weights.stacked(layer.names.map { "\($0).bias" }, Shape(layer.outputs)), activation: activation))
+          bias: try weights.bias(layer), activation: activation))
     }
     embeddingNorm = try norm("embeddings.LayerNorm")
     layers = try (0..<configuration.numHiddenLayers).map { index in

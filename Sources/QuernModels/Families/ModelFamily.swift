@@ -1,17 +1,25 @@
 /// What a model family says about its weights to code that knows no family, such as ``ModelQuantizer``.
 protocol ModelFamily: Sendable {
   /// What checkpoints put before the names of tensors, tried in turn against ``probe``.
-  static var tensorPrefixes: [String] { get }
+  var tensorPrefixes: [String] { get }
   /// A tensor that every checkpoint has.
-  static var probe: String { get }
+  var probe: String { get }
+  /// Names that have no such prefix.
+  var unprefixed: [String] { get }
   /// Every linear layer, under the names and in the shapes that the model reads them.
   var linearLayers: [LinearLayer] { get }
+}
+
+extension ModelFamily {
+  var unprefixed: [String] { [] }
 }
 
 /// The families that Quern runs.
 enum ModelFamilies {
   /// The family of a model directory, by the `model_type` of its `config.json`.
   static func read(directory: String) throws(ModelError) -> any ModelFamily {
-    try BertConfiguration(HubConfig(directory: directory))
+    let config = try HubConfig(directory: directory)
+    let type = try config.string("model_type", oneOf: ["bert"] + DecoderConfiguration.modelTypes)
+    return type == "bert" ? try BertConfiguration(config) : try DecoderConfiguration(config)
   }
 }

@@ -2,17 +2,29 @@ import Quern
 
 /// Runs a model directory on named tensors, named as Hugging Face names them: how anyone checks parity and speed.
 public final class NamedForward {
-  private let model: BertModel
-  private let workspace: BertModel.Workspace
+  private let model: Model
+
+  private enum Model {
+    case encoder(BertModel, BertModel.Workspace)
+    case decoder(DecoderModel, DecoderModel.Workspace)
+  }
+
+  /// The tensor that ``output(_:)`` computes: `last_hidden_state` of an encoder, `logits` of a decoder.
+  public var outputName: String { if case .encoder = model { "last_hidden_state" } else { "logits" } }
 
   /// - Throws: ``ModelError``, also for a `model_type` that is not supported.
   public init(directory: String, context: Context, precision: DataType = .f32) throws {
-    model = try BertModel(directory: directory, context: context, precision: precision)
-    workspace = try BertModel.Workspace()
+    switch try ModelFamilies.read(directory: directory) {
+    case is DecoderConfiguration:
+      let decoder = try DecoderModel(directory: directory, context: context, precision: precision)
+      model = .decoder(decoder, try DecoderModel.Workspace())
+    default:
+      let encoder = try BertModel(directory: directory, context: context, precision: precision)
+      model = .encoder(encoder, try BertModel.Workspace())
+    }
   }
 
-  /// The inputs of an encoder: `input_ids` and, optionally, `attention_mask` and `token_type_ids`, each
-  /// `[batch, length]`.
+  /// `input_ids` and, optionally, `attention_mask` and `token_type_ids`, each `[batch, length]`.
   public struct Inputs {
     let rows, columns: Int
     let ids, mask, types: [Int32]
@@ -44,23 +56,34 @@ public final class NamedForward {
       rows: shape[0], columns: shape[1], ids: ids, mask: mask, types: try integers("token_type_ids", default: 0))
   }
 
-  /// `last_hidden_state`, `[batch, length, hidden_size]`. Rows that the mask hides are zeros: they are not computed.
-  public func lastHiddenState(_ inputs: Inputs) throws -> MutableTensor {
-    let width = model.configuration.hiddenSize
-    var (sequences, types, positions): ([[Int32]], [[Int32]], [[Int32]]) = ([], [], [])
-    for row in 0..<inputs.rows {
-      let visible = (0..<inputs.columns).filter { inputs.mask[row * inputs.columns + $0] == 1 }
-      sequences.append(visible.map { inputs.ids[row * inputs.columns + $0] })
-      types.append(visible.map { inputs.types[row * inputs.columns + $0] })
-      positions.append(visible.map { Int32($0) })
+  /// The output, `[batch, length, hidden_size]` or `[batch, length, vocab_size]`. Rows that the mask hides are zeros: they are not
+  /// computed.
+  public func output(_ inputs: Inputs) throws -> MutableTensor {
+    let positions = (0..<inputs.rows).map { row in
+      (0..<inputs.columns).filter { inputs.mask[row * inputs.columns + $0] == 1 }
     }
-    let hidden = try model.forward(
-      EncoderBatch(sequences, typeIDs: types, positions: positions), workspace: workspace)
+    func visible(_ values: [Int32]) -> [[Int32]] {
+      positions.enumerated().map { row, columns in columns.map { values[row * inputs.columns + $0] } }
+    }
+    let computed: MutableTensor
+    switch model {
+    case .encoder(let model, let workspace):
+      let batch = try EncoderBatch(
+        visible(inputs.ids), typeIDs: visible(inputs.types), positions: positions.map { $0.map(Int32.init) })
+      computed = try model.forward(batch, workspace: workspace)
+    case .decoder(let model, let workspace):
+      let cache = try model.makeCache(sequences: max(inputs.rows, 1), capacity: max(inputs.columns, 1))
+      let segments = try Segments(lengths: inputs.rows == 0 ? [0] : positions.map(\.count))
+      let hidden = try model.forward(
+        visible(inputs.ids).flatMap { $0 }, segments: segments, cache: cache, workspace: workspace)
+      computed = try model.logits(hidden, rows: (0..<Int32(segments.total)).map { $0 }, workspace: workspace)
+    }
+    let width = computed.shape[1]
     let output = try MutableTensor(zeros: Shape(inputs.rows * inputs.columns, width))
     var token = 0
     for (row, columns) in positions.enumerated() {
       for column in columns {
-        for element in 0..<width { output[row * inputs.columns + Int(column), element] = hidden[token, element] }
+        for element in 0..<width { output[row * inputs.columns + column, element] = computed[token, element] }
         token += 1
       }
     }

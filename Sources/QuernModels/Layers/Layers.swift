@@ -2,11 +2,22 @@ import Quern
 
 /// A linear layer as a model family declares it: the tensors `NAME.weight`, each `[outputs, inputs]`, stacked in one product.
 struct LinearLayer: Sendable, Equatable {
-  var names: [String]
-  var outputs: Int
-  var inputs: Int
+  struct Part: Sendable, Equatable {
+    var name: String
+    var outputs: Int
 
-  var weights: [String] { names.map { "\($0).weight" } }
+    var weight: String { "\(name).weight" }
+  }
+
+  var parts: [Part]
+  var inputs: Int
+  /// The tensors are `[inputs, outputs]`, as GPT-2's are.
+  var isTransposed = false
+
+  var outputs: Int { parts.reduce(0) { $0 + $1.outputs } }
+
+  /// The shape of a part's tensor.
+  func shape(_ part: Part) -> Shape { isTransposed ? Shape(inputs, part.outputs) : Shape(part.outputs, inputs) }
 }
 
 /// `activation(x Wᵀ + bias) + residual`: a packed weight and what follows the product.
@@ -21,13 +32,20 @@ struct Linear: Sendable {
   }
 }
 
-/// Layer normalisation with its affine parameters.
-struct LayerNorm: Sendable {
+/// LayerNorm or RMSNorm with its parameters.
+struct Norm: Sendable {
   let weight: Tensor
-  let bias: Tensor
+  /// `nil` for RMSNorm.
+  let bias: Tensor?
   let epsilon: Float
 
-  func callAsFunction(_ x: MutableTensor, _ context: Context) throws(QuernError) {
-    try context.layerNorm(x.view, weight: weight, bias: bias, epsilon: epsilon, into: x)
+  func callAsFunction(_ x: TensorView, into y: MutableTensor, _ context: Context) throws(QuernError) {
+    if let bias {
+      try context.layerNorm(x, weight: weight, bias: bias, epsilon: epsilon, into: y)
+    } else {
+      try context.rmsNorm(x, weight: weight, epsilon: epsilon, into: y)
+    }
   }
+
+  func callAsFunction(_ x: MutableTensor, _ context: Context) throws(QuernError) { try self(x.view, into: x, context) }
 }

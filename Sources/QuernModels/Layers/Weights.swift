@@ -6,10 +6,16 @@ struct Weights {
   /// The directory, for errors.
   let file: String
   let prefix: String
+  /// Names that have no prefix.
+  private let unprefixed: [String]
 
-  /// - Parameter prefixes: what checkpoints put before the names, tried in turn against `probe`.
-  init(_ source: any TensorSource, file: String, prefixes: [String] = [""], probe: String) throws(ModelError) {
-    (self.source, self.file) = (source, file)
+  /// - Parameters:
+  ///   - prefixes: what checkpoints put before the names, tried in turn against `probe`.
+  ///   - unprefixed: names that they put nothing before.
+  init(
+    _ source: any TensorSource, file: String, prefixes: [String] = [""], probe: String, unprefixed: [String] = []
+  ) throws(ModelError) {
+    (self.source, self.file, self.unprefixed) = (source, file, unprefixed)
     guard let found = prefixes.first(where: { source.contains($0 + probe) }) else {
       throw ModelError(
         file: file, field: "tensors.\(probe)", reason: "no such tensor; this architecture needs one of that name")
@@ -18,79 +24,121 @@ struct Weights {
   }
 
   init(_ source: any TensorSource, file: String, of family: some ModelFamily) throws(ModelError) {
-    try self.init(source, file: file, prefixes: type(of: family).tensorPrefixes, probe: type(of: family).probe)
+    try self.init(
+      source, file: file, prefixes: family.tensorPrefixes, probe: family.probe, unprefixed: family.unprefixed)
   }
 
-  /// The tensor `name`, which must have this shape, stored as `type`.
-  func tensor(_ name: String, _ shape: Shape, as type: DataType = .f32) throws -> Tensor {
-    try stacked([name], shape, as: type)
+  /// The name that the file has for `name`.
+  func full(_ name: String) -> String { unprefixed.contains(name) ? name : prefix + name }
+
+  /// The tensor `name`, which must have this shape, stored as `type`, or where that is nil as the file has it.
+  func tensor(_ name: String, _ shape: Shape, as type: DataType? = .f32) throws -> Tensor {
+    try require(name, shape)
+    let type = try type ?? stored(name)
+    return try Tensor(shape: shape, dataType: type) { try read(name, as: type, into: $0) }
   }
 
-  /// Several tensors stacked along the first axis, as a joint projection takes them.
-  func stacked(_ names: [String], _ shape: Shape, as type: DataType = .f32) throws -> Tensor {
-    for name in names { try require(name, shape) }
-    var whole = shape
-    whole[0] *= names.count
-    let tensor = try Tensor(shape: whole) { buffer in
-      for (index, name) in names.enumerated() {
-        let part = UnsafeMutableBufferPointer(rebasing: buffer[index * shape.count..<(index + 1) * shape.count])
-        try source.readFloat32(prefix + name, into: part)
+  /// The biases `NAME.bias` of a linear layer, end to end.
+  func bias(_ layer: LinearLayer) throws -> Tensor {
+    for part in layer.parts { try require("\(part.name).bias", Shape(part.outputs)) }
+    return try Tensor(shape: Shape(layer.outputs)) { buffer in
+      var done = 0
+      for part in layer.parts {
+        let slice = UnsafeMutableBufferPointer(rebasing: buffer[done..<done + part.outputs])
+        try source.readFloat32(full("\(part.name).bias"), into: slice)
+        done += part.outputs
       }
     }
-    return type == .f32 ? tensor : try tensor.converted(to: type)
   }
 
-  /// The matrices of a linear layer, packed: quantised ones as they are, others stored as `type`.
-  func packed(_ layer: LinearLayer, as type: DataType, context: Context) throws -> PackedMatrix {
-    let formats = try layer.weights.map { (name) throws(ModelError) in
-      try source.info(prefix + name).quantization?.format
+  /// The matrices of a linear layer, packed: quantised ones as they are, others stored as `type`, or where that is nil as the
+  /// first of them is.
+  func packed(_ layer: LinearLayer, as type: DataType?, context: Context) throws -> PackedMatrix {
+    let formats = try layer.parts.map { (part) throws(ModelError) in
+      try source.info(full(part.weight)).quantization?.format
     }
-    guard let format = formats.first ?? nil else {
-      return try context.pack(stacked(layer.weights, Shape(layer.outputs, layer.inputs), as: type).view)
+    if let format = formats.first ?? nil { return try context.pack(quantized(layer, format)) }
+    if layer.isTransposed {
+      let parts = try layer.parts.map { try tensor($0.weight, layer.shape($0), as: type).view }
+      guard parts.count > 1 else { return try context.pack(parts[0].transposed()) }
+      let whole = try MutableTensor(zeros: Shape(layer.inputs, layer.outputs), dataType: parts[0].dataType)
+      try context.concat(parts, axis: 1, into: whole)
+      return try context.pack(whole.view.transposed())
     }
-    return try context.pack(quantized(layer, format))
+    return try context.pack(matrix(layer, as: type).view)
+  }
+
+  /// The tensors of a linear layer one below the other, `[outputs, inputs]`.
+  private func matrix(_ layer: LinearLayer, as type: DataType?) throws -> Tensor {
+    for part in layer.parts { try require(part.weight, layer.shape(part)) }
+    let type = try type ?? stored(layer.parts[0].weight)
+    return try Tensor(shape: Shape(layer.outputs, layer.inputs), dataType: type) { bytes in
+      var done = 0
+      for part in layer.parts {
+        let size = part.outputs * layer.inputs * type.size
+        try read(part.weight, as: type, into: UnsafeMutableRawBufferPointer(rebasing: bytes[done..<done + size]))
+        done += size
+      }
+    }
+  }
+
+  /// The type that keeps a tensor as its file has it; f32 for those that Quern does not compute with.
+  func stored(_ name: String) throws(ModelError) -> DataType { try source.info(full(name)).dtype.stored ?? .f32 }
+
+  /// The elements of a tensor as `type`, straight from the file where that is its own.
+  private func read(_ name: String, as type: DataType, into bytes: UnsafeMutableRawBufferPointer) throws {
+    if try source.info(full(name)).dtype.stored == type {
+      return try source.readBytes(full(name), into: bytes)
+    }
+    if type == .f32 { return try source.readFloat32(full(name), into: bytes.bindMemory(to: Float.self)) }
+    let wide = try Tensor(shape: Shape(bytes.count / type.size)) { try source.readFloat32(full(name), into: $0) }
+    let narrow = try wide.converted(to: type)
+    bytes.copyMemory(from: UnsafeRawBufferPointer(start: narrow.view.address, count: bytes.count))
   }
 
   private func quantized(_ layer: LinearLayer, _ format: QuantizedFormat) throws -> QuantizedMatrix {
     var size = 0
-    for name in layer.weights {
-      let info = try source.info(prefix + name)
+    for part in layer.parts {
+      let name = part.weight
+      let info = try source.info(full(name))
       func error(_ field: String, _ reason: String) -> ModelError {
         ModelError(
-          file: file, field: "tensors.\(prefix + name)\(field)", offset: info.byteRange.lowerBound, reason: reason)
+          file: file, field: "tensors.\(full(name))\(field)", offset: info.byteRange.lowerBound, reason: reason)
       }
       guard let found = info.quantization, found.format == format else {
         throw error(
           "",
-          "is stored as \(info.quantization?.format.rawValue ?? info.dtype.rawValue), while \(prefix + layer.weights[0]) of the "
+          "is stored as \(info.quantization?.format.rawValue ?? info.dtype.rawValue), while \(full(layer.parts[0].weight)) of the "
             + "same product is \(format.rawValue)")
       }
-      guard found.outputs == layer.outputs, found.inputs == layer.inputs else {
+      guard found.outputs == part.outputs, found.inputs == layer.inputs, !layer.isTransposed else {
         throw error(
           ".shape",
-          "the tensor is \(format.rawValue) of [\(found.outputs), \(found.inputs)], config.json implies "
-            + "[\(layer.outputs), \(layer.inputs)]")
+          "the tensor is \(format.rawValue) of [\(found.outputs), \(found.inputs)], config.json implies \(layer.shape(part))"
+        )
       }
       size = try Checked.add(size, info.byteRange.count, orThrow: error("", "is too large"))
     }
-    let blocks = try FileBytes(count: size, file: file, field: "tensors.\(prefix + layer.weights[0])")
-    let bytes = size / layer.weights.count
-    for (index, name) in layer.weights.enumerated() {
-      let part = UnsafeMutableRawBufferPointer(rebasing: blocks.mutableBytes[index * bytes..<(index + 1) * bytes])
-      try source.readBytes(prefix + name, into: part)
+    let blocks = try FileBytes(count: size, file: file, field: "tensors.\(full(layer.parts[0].weight))")
+    var done = 0
+    for part in layer.parts {
+      let bytes = try source.info(full(part.weight)).byteRange.count
+      let slice = UnsafeMutableRawBufferPointer(rebasing: blocks.mutableBytes[done..<done + bytes])
+      try source.readBytes(full(part.weight), into: slice)
+      done += bytes
     }
     return try blocks.withUnsafeBytes {
       try QuantizedMatrix(
-        blocks: $0, outputs: layer.outputs * layer.weights.count, inputs: layer.inputs, format: format)
+        blocks: $0, outputs: layer.outputs, inputs: layer.inputs, format: format)
     }
   }
 
   /// Refuses a tensor that is quantised or of another shape.
   func require(_ name: String, _ shape: Shape) throws(ModelError) {
-    let info = try source.info(prefix + name)
+    let info = try source.info(full(name))
     func error(_ field: String, _ reason: String) -> ModelError {
       ModelError(
-        file: file, field: "tensors.\(prefix + name)\(field)", offset: info.byteRange.lowerBound, reason: reason)
+        file: file, field: "tensors.\(full(name))\(field)", offset: info.byteRange.lowerBound, reason: reason)
     }
     if let quantization = info.quantization {
       throw error(
@@ -104,6 +152,18 @@ struct Weights {
     }
     guard info.shape == shape.array else {
       throw error(".shape", "the tensor has shape \(info.shape), config.json implies \(shape)")
+    }
+  }
+}
+
+extension SafetensorsDType {
+  /// The type of a tensor that keeps these elements as they are, if there is one.
+  var stored: DataType? {
+    switch self {
+    case .f32: .f32
+    case .bf16: .bf16
+    case .f16: .f16
+    default: nil
     }
   }
 }

@@ -38,8 +38,8 @@ public final class ModelQuantizer: Sendable {
     var matrices: [UTF8Key: TensorInfo.Quantization?] = [:]
     var kept: [QuantizationReport.Kept] = []
     for layer in family.linearLayers {
-      for short in layer.weights {
-        let name = weights.prefix + short
+      for part in layer.parts {
+        let name = weights.full(part.weight)
         let info = try source.info(name)
         func error(_ field: String, _ reason: String) -> ModelError {
           ModelError(
@@ -48,9 +48,13 @@ public final class ModelQuantizer: Sendable {
         if let quantization = info.quantization {
           throw error("", "is \(quantization.format.rawValue) already; quantise the model that it was made from")
         }
-        try weights.require(short, Shape(layer.outputs, layer.inputs))
+        try weights.require(part.weight, layer.shape(part))
         guard [.f32, .f16, .bf16, .f64].contains(info.dtype) else {
           throw error(".dtype", "\(info.dtype.rawValue) cannot be quantised; F32, F16, BF16 and F64 can")
+        }
+        guard !layer.isTransposed || storage == .bf16 else {
+          kept.append(QuantizationReport.Kept(name: name, reason: "its rows are inputs; blocks lie along the inputs"))
+          continue
         }
         guard layer.inputs % storage.granularity == 0 else {
           let reason = "\(layer.inputs) inputs are no multiple of \(storage.granularity)"
@@ -60,7 +64,7 @@ public final class ModelQuantizer: Sendable {
         matrices[UTF8Key(name)] =
           switch storage {
           case .blocks(let format):
-            .some(TensorInfo.Quantization(format: format, outputs: layer.outputs, inputs: layer.inputs))
+            .some(TensorInfo.Quantization(format: format, outputs: part.outputs, inputs: layer.inputs))
           case .bf16: .some(nil)
           }
       }
@@ -179,14 +183,9 @@ public final class ModelQuantizer: Sendable {
   /// A matrix in the type that the file has; F64 becomes f32.
   private static func read(_ name: String, _ info: TensorInfo, _ shard: Safetensors) throws -> Tensor {
     let shape = try Shape(checking: info.shape)
-    let type: DataType? =
-      switch info.dtype {
-      case .f32: .f32
-      case .bf16: .bf16
-      case .f16: .f16
-      default: nil
-      }
-    guard let type else { return try Tensor(shape: shape) { try shard.readFloat32(name, into: $0) } }
+    guard let type = info.dtype.stored else {
+      return try Tensor(shape: shape) { try shard.readFloat32(name, into: $0) }
+    }
     return try Tensor(shape: shape, dataType: type) { try shard.readBytes(name, into: $0) }
   }
 

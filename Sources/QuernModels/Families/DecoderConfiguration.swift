@@ -1,0 +1,224 @@
+import Quern
+
+/// A decoder-only transformer as a set of switches: what the families differ in, each read from its own `config.json`.
+///
+/// The fields have the names of the `transformers` package where it has one for them.
+public struct DecoderConfiguration: Sendable, Equatable {
+  /// The `model_type` that it was read from.
+  public var modelType: String
+  public var vocabSize: Int
+  public var hiddenSize: Int
+  public var intermediateSize: Int
+  public var numAttentionHeads: Int
+  public var numKeyValueHeads: Int
+  public var headDim: Int
+  public var maxPositionEmbeddings: Int
+  /// What each layer attends to and whether it has experts.
+  public var layers: [Layer]
+
+  public var norm = Norm()
+  /// RMSNorm of each head's queries and keys, before positions are added.
+  public var hasHeadNorms = false
+  /// Norms after attention and after the feed-forward part, before they are added to the residual.
+  public var hasPostNorms = false
+  public var hasAttentionBias = false
+  public var hasAttentionOutputBias = false
+  public var hasFeedForwardBias = false
+
+  public var hiddenAct = Activation.silu
+  /// `down(act(gate x) up x)`; else `down(act(up x))`.
+  public var isGated = true
+  public var experts: Experts?
+
+  /// Rotary positions of layers without a window; `nil` where positions are learned.
+  public var rotary: Rotary?
+  /// Of layers with a window, where they have their own.
+  public var localRotary: Rotary?
+  /// Scores are `attentionScale q kᵀ`.
+  public var attentionScale: Float
+  /// `attn_logit_softcapping`; 0 for none.
+  public var attentionSoftCap: Float = 0
+  /// `final_logit_softcapping`; 0 for none.
+  public var finalSoftCap: Float = 0
+  /// What embeddings are multiplied by.
+  public var embeddingScale: Float = 1
+  public var tieWordEmbeddings = false
+  /// Ids that end a text: `eos_token_id`.
+  public var endOfText: [Int32] = []
+  var names = DecoderNames()
+
+  public var numHiddenLayers: Int { layers.count }
+
+  /// One layer.
+  public struct Layer: Sendable, Equatable {
+    /// The latest keys that a query sees, its own among them; `nil` for all.
+    public var window: Int?
+    /// Whether its feed-forward part is a mixture of experts.
+    public var isSparse = false
+  }
+
+  /// The norms before attention, before the feed-forward part and before the head.
+  public struct Norm: Sendable, Equatable {
+    /// LayerNorm, with a bias, instead of RMSNorm.
+    public var isCentred = false
+    public var epsilon: Float = 1e-6
+    /// Added to the weights: Gemma stores them less 1.
+    public var offset: Float = 0
+  }
+
+  /// Rotary positions.
+  public struct Rotary: Sendable, Equatable {
+    /// Elements of a head that are turned.
+    public var size: Int
+    public var theta: Double
+    public var scaling = RotaryScaling.none
+    public var pairing = RotaryPairing.split
+  }
+
+  /// A mixture of experts: the router's softmax, the largest of it, and a gated feed-forward part each.
+  public struct Experts: Sendable, Equatable {
+    public var count: Int
+    public var perToken: Int
+    public var intermediateSize: Int
+    /// Whether the shares of the chosen experts add up to 1.
+    public var normalizes: Bool
+  }
+}
+
+/// What a checkpoint calls its tensors, without `.weight`, after the prefix.
+struct DecoderNames: Sendable, Equatable {
+  var prefixes = ["model.", ""]
+  var embedding = "embed_tokens"
+  /// Learned positions.
+  var positions = ""
+  var finalNorm = "norm"
+  var layers = "layers"
+  var attentionNorm = "input_layernorm"
+  /// One name where queries, keys and values lie in one tensor.
+  var queriesKeysValues = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]
+  var queryNorm = "self_attn.q_norm"
+  var keyNorm = "self_attn.k_norm"
+  var attentionOutput = "self_attn.o_proj"
+  var feedForwardNorm = "post_attention_layernorm"
+  /// One name where gate and up lie in one tensor, or there is no gate.
+  var gateUp = ["mlp.gate_proj", "mlp.up_proj"]
+  var down = "mlp.down_proj"
+  var postAttentionNorm = ""
+  var postFeedForwardNorm = ""
+  var router = "mlp.gate"
+  var experts = "mlp.experts"
+  var expertGateUp = ["gate_proj", "up_proj"]
+  var expertDown = "down_proj"
+  /// Matrices are `[inputs, outputs]`.
+  var isTransposed = false
+}
+
+extension DecoderConfiguration {
+  /// Every `model_type` that is read, with its reader.
+  private static let readers: [(type: String, read: @Sendable (HubConfig) throws(ModelError) -> DecoderConfiguration)] =
+    [
+      ("llama", llama), ("mistral", mistral), ("mixtral", mixtral), ("qwen2", qwen2), ("qwen3", qwen3),
+      ("qwen3_moe", qwen3Moe), ("gemma2", gemma2), ("gemma3_text", gemma3), ("phi3", phi3), ("gpt2", gpt2),
+    ]
+
+  static var modelTypes: [String] { readers.map(\.type) }
+
+  /// Reads the fields of a `config.json`, and refuses values that are not implemented, by name.
+  public init(_ config: HubConfig) throws(ModelError) {
+    let type = try config.string("model_type", oneOf: Self.modelTypes)
+    guard let reader = Self.readers.first(where: { $0.type == type }) else {
+      throw try config.root.required("model_type").error("\(type) is not supported")
+    }
+    self = try reader.read(config)
+    endOfText = try config.tokenIDs("eos_token_id")
+  }
+
+  /// The fields that most families share.
+  init(common config: HubConfig) throws(ModelError) {
+    modelType = try config.string("model_type")
+    vocabSize = try config.int("vocab_size", in: 1...(1 << 24))
+    hiddenSize = try config.int("hidden_size", in: 1...(1 << 16))
+    intermediateSize = try config.int("intermediate_size", in: 1...(1 << 18))
+    numAttentionHeads = try config.int("num_attention_heads", in: 1...(1 << 12))
+    numKeyValueHeads = try config.int("num_key_value_heads", in: 1...(1 << 12), default: numAttentionHeads)
+    if let size = try config.root.optional("head_dim") {
+      headDim = try size.int(in: 1...1024)
+    } else {
+      guard hiddenSize % numAttentionHeads == 0 else {
+        throw try config.root.required("num_attention_heads")
+          .error("hidden_size \(hiddenSize) is no multiple of \(numAttentionHeads), and there is no head_dim")
+      }
+      headDim = hiddenSize / numAttentionHeads
+    }
+    guard numAttentionHeads % numKeyValueHeads == 0 else {
+      throw try config.root.required("num_key_value_heads")
+        .error("\(numAttentionHeads) attention heads are no multiple of \(numKeyValueHeads)")
+    }
+    maxPositionEmbeddings = try config.int("max_position_embeddings", in: 1...(1 << 24))
+    layers = [Layer](repeating: Layer(), count: try config.int("num_hidden_layers", in: 0...1024))
+    norm.epsilon = try config.epsilon("rms_norm_eps", default: 1e-6)
+    hiddenAct = try config.activation(
+      try config.root.optional("hidden_activation") == nil ? "hidden_act" : "hidden_activation")
+    attentionScale = 1 / Float(headDim).squareRoot()
+    tieWordEmbeddings = try config.bool("tie_word_embeddings", default: false)
+  }
+
+  /// The same window in every layer, where `sliding_window` is a number.
+  mutating func readWindow(_ config: HubConfig) throws(ModelError) {
+    guard let window = try config.root.optional("sliding_window") else { return }
+    let size = try window.int(in: 1...Int(Int32.max))
+    for index in layers.indices { layers[index].window = size }
+  }
+
+  /// `sliding_window` in the layers that `layer_types` names; where it is not there, in those that `isLocal` says.
+  mutating func readWindows(_ config: HubConfig, isLocal: (Int) -> Bool) throws(ModelError) {
+    let size = try config.root.optional("sliding_window")?.int(in: 1...Int(Int32.max))
+    var local = layers.indices.map(isLocal)
+    if let types = try config.root.optional("layer_types") {
+      guard types.count == layers.count else {
+        throw types.error("has \(types.count) entries for \(layers.count) layers")
+      }
+      local.removeAll()
+      try types.forEachElement { (type) throws(ModelError) in
+        switch try type.string() {
+        case "full_attention": local.append(false)
+        case "sliding_attention": local.append(true)
+        case let other: throw type.error("\(other) is not supported; supported: full_attention, sliding_attention")
+        }
+      }
+    }
+    for (index, isLocal) in local.enumerated() where isLocal {
+      guard let size else { throw try config.root.required("sliding_window").error("is needed by layer \(index)") }
+      layers[index].window = size
+    }
+  }
+}
+
+extension HubConfig {
+  func epsilon(_ key: String, default value: Double) throws(ModelError) -> Float {
+    let epsilon = try double(key, default: value)
+    guard epsilon >= 0, epsilon < 1 else { throw try root.required(key).error("\(epsilon) is not in 0 ..< 1") }
+    return Float(epsilon)
+  }
+
+  func activation(_ key: String) throws(ModelError) -> Activation {
+    let name = try string(key, oneOf: Activation.hubNames.map(\.name))
+    return Activation.hubNames.first { $0.name == name }?.activation ?? .identity
+  }
+
+  /// A positive number, or `value` where the field is missing or null.
+  func positive(_ key: String, default value: Double) throws(ModelError) -> Double {
+    let number = try double(key, default: value)
+    guard number > 0, number.isFinite else { throw try root.required(key).error("\(number) is not a positive number") }
+    return number
+  }
+
+  /// One id, or a list of them, or none.
+  func tokenIDs(_ key: String) throws(ModelError) -> [Int32] {
+    guard let value = try root.optional(key) else { return [] }
+    guard value.kind == .array else { return [Int32(try value.int(in: 0...Int(Int32.max)))] }
+    var ids: [Int32] = []
+    try value.forEachElement { (id) throws(ModelError) in ids.append(Int32(try id.int(in: 0...Int(Int32.max)))) }
+    return ids
+  }
+}

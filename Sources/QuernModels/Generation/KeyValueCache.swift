@@ -1,0 +1,76 @@
+import Quern
+
+/// The keys and values of every layer of a decoder, for several sequences of their own lengths.
+///
+/// Belongs to the model that made it; not `Sendable`, so that the compiler keeps it within one task at a time.
+public final class KeyValueCache {
+  /// Sequences that it holds.
+  public let sequences: Int
+  /// Positions of each.
+  public let capacity: Int
+  public let dataType: DataType
+  /// Positions in use, by sequence.
+  public private(set) var lengths: [Int32]
+
+  /// Of each layer, `[sequences, capacity, kvHeads, headDim]`.
+  let keys, values: [MutableTensor]
+  let segments: Segments
+  private let rotary, localRotary: RotaryTable?
+
+  /// Bytes of the keys and values of such a cache.
+  public static func byteCount(
+    _ configuration: DecoderConfiguration, sequences: Int, capacity: Int, dataType: DataType = .f32
+  ) -> Int {
+    let (rows, overflows) = sequences.multipliedReportingOverflow(by: capacity)
+    let (elements, overflow) = rows.multipliedReportingOverflow(
+      by: 2 * configuration.numHiddenLayers * configuration.keyWidth * dataType.size)
+    return overflows || overflow ? Int.max : elements
+  }
+
+  /// - Parameters:
+  ///   - capacity: positions of each sequence; at most `max_position_embeddings`.
+  ///   - dataType: how keys and values are stored.
+  /// - Throws: ``QuernError/invalidShape(_:)``, and ``QuernError/outOfMemory(bytes:)``.
+  public init(
+    _ configuration: DecoderConfiguration, sequences: Int = 1, capacity: Int, dataType: DataType = .f32
+  ) throws {
+    guard sequences > 0, capacity > 0, capacity <= configuration.maxPositionEmbeddings else {
+      throw QuernError.invalidShape(
+        "a cache of \(sequences) sequences and \(capacity) positions; the model has "
+          + "\(configuration.maxPositionEmbeddings) positions")
+    }
+    let shape = try Shape(checking: [sequences, capacity, configuration.numKeyValueHeads, configuration.headDim])
+    func tensors() throws -> [MutableTensor] {
+      try configuration.layers.map { _ in try MutableTensor(zeros: shape, dataType: dataType) }
+    }
+    func table(_ rotary: DecoderConfiguration.Rotary?) throws -> RotaryTable? {
+      try rotary.map {
+        try RotaryTable(positions: capacity, size: $0.size, theta: $0.theta, scaling: $0.scaling)
+      }
+    }
+    (self.sequences, self.capacity, self.dataType) = (sequences, capacity, dataType)
+    (keys, values) = (try tensors(), try tensors())
+    segments = try Segments(lengths: [Int](repeating: capacity, count: sequences))
+    lengths = [Int32](repeating: 0, count: sequences)
+    rotary = try table(configuration.rotary)
+    localRotary = try table(configuration.localRotary) ?? rotary
+  }
+
+  /// Forgets what lies behind the first `length` positions of a sequence: 0 makes room for another one.
+  ///
+  /// - Precondition: the sequence exists and holds as many.
+  public func truncate(_ sequence: Int, to length: Int = 0) {
+    precondition(length >= 0 && length <= Int(lengths[sequence]), "a cache forgets positions, it does not make them up")
+    lengths[sequence] = Int32(length)
+  }
+
+  /// Counts the new positions of a pass.
+  func grow(_ new: Segments) { for sequence in lengths.indices { lengths[sequence] += Int32(new[sequence].count) } }
+
+  func rotary(local: Bool) -> RotaryTable? { local ? localRotary : rotary }
+
+  /// A layer's keys or values as the rows of every sequence, `[sequences * capacity, kvHeads, headDim]`.
+  func rows(_ tensor: MutableTensor) -> TensorView {
+    tensor.view.reshaped(Shape(sequences * capacity, tensor.shape[2], tensor.shape[3]))
+  }
+}

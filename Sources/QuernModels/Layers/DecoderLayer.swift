@@ -1,0 +1,104 @@
+import Quern
+
+/// One block of a decoder: attention over a cache, then a feed-forward part, each with norms and added to the residual.
+struct DecoderLayer: Sendable {
+  let attentionNorm, feedForwardNorm: Norm
+  let postAttentionNorm, postFeedForwardNorm: Norm?
+  let attention: DecoderAttention
+  let feedForward: FeedForward
+
+  enum FeedForward: Sendable {
+    case dense(gateUp: Linear, down: Linear)
+    case sparse(MixtureOfExperts)
+  }
+
+  /// `hidden += part(norm(hidden))`, for both parts.
+  func callAsFunction(_ step: DecoderStep, layer: Int) throws(QuernError) {
+    let (hidden, normed, context) = (step.hidden, step.normed, step.context)
+    try attentionNorm(hidden.view, into: normed, context)
+    try attention(step, layer: layer)
+    try add(attention.output, step.mixed.view, postAttentionNorm, step)
+
+    try feedForwardNorm(hidden.view, into: normed, context)
+    switch feedForward {
+    case .dense(let gateUp, let down):
+      try gateUp(normed.view, into: step.up, context)
+      var inner = step.up
+      if let gate = step.gate {
+        inner = inner.columns(0..<down.weights.inputs)
+        try context.gated(
+          gate, gate: inner.view, value: step.up.columns(down.weights.inputs..<2 * down.weights.inputs).view,
+          into: inner)
+      }
+      try add(down, inner.view, postFeedForwardNorm, step)
+    case .sparse(let experts):
+      try experts(normed.view, addingTo: hidden, step.experts, context)
+    }
+  }
+
+  /// `hidden += norm(linear(x))`.
+  private func add(_ linear: Linear, _ x: TensorView, _ norm: Norm?, _ step: DecoderStep) throws(QuernError) {
+    guard let norm else { return try linear(x, residual: step.hidden.view, into: step.hidden, step.context) }
+    try linear(x, into: step.normed, step.context)
+    try norm(step.normed, step.context)
+    try step.context.add(step.hidden.view, step.normed.view, into: step.hidden)
+  }
+}
+
+/// What the layers of one pass share: the rows of its tokens, and where their keys go.
+struct DecoderStep {
+  let context: Context
+  /// `[tokens, width]` each, f32.
+  let hidden, normed, qkv, mixed, up: MutableTensor
+  /// The activation of a gated feed-forward part.
+  let gate: Activation?
+  let experts: MixtureOfExperts.Workspace
+  let segments: Segments
+  /// The position of each token.
+  let positions: [Int32]
+  /// Rows that the cache holds of each sequence before this pass, and the layout of attention after it.
+  let held: [Int32]
+  let layout: AttentionLayout
+  let cache: KeyValueCache
+}
+
+/// Causal attention of new tokens over everything a cache holds (Vaswani et al., arXiv 1706.03762; grouped queries:
+/// Ainslie et al., arXiv 2305.13245).
+struct DecoderAttention: Sendable {
+  let queriesKeysValues, output: Linear
+  let queryNorm, keyNorm: Norm?
+  let heads, keyHeads, headDim: Int
+  let scale, softCap: Float
+  let window: Int?
+  let pairing: RotaryPairing
+
+  /// The heads' values, mixed, to `step.mixed`.
+  func callAsFunction(_ step: DecoderStep, layer: Int) throws(QuernError) {
+    let (context, cache) = (step.context, step.cache)
+    try queriesKeysValues(step.normed.view, into: step.qkv, context)
+    let (width, keyWidth) = (heads * headDim, keyHeads * headDim)
+    let queries = step.qkv.columns(0..<width).heads(heads)
+    let keys = step.qkv.columns(width..<width + keyWidth).heads(keyHeads)
+    let values = step.qkv.columns(width + keyWidth..<width + 2 * keyWidth).heads(keyHeads)
+    try queryNorm?.ofHeads(queries, context)
+    try keyNorm?.ofHeads(keys, context)
+    if let table = cache.rotary(local: window != nil) {
+      try context.rope(queries.view, table: table, positions: step.positions, pairing: pairing, into: queries)
+      try context.rope(keys.view, table: table, positions: step.positions, pairing: pairing, into: keys)
+    }
+    try context.appendToCache(keys.view, sequences: step.segments, lengths: step.held, cache: cache.keys[layer])
+    try context.appendToCache(values.view, sequences: step.segments, lengths: step.held, cache: cache.values[layer])
+    try context.attention(
+      queries: queries.view, keys: cache.rows(cache.keys[layer]), values: cache.rows(cache.values[layer]),
+      layout: step.layout, mask: window.map(AttentionMask.slidingWindow) ?? .causal, scale: scale, softCap: softCap,
+      into: step.mixed.heads(heads))
+  }
+}
+
+extension Norm {
+  /// Normalises every head of x `[tokens, heads, size]` by itself: along whichever axis takes fewer calls.
+  fileprivate func ofHeads(_ x: MutableTensor, _ context: Context) throws(QuernError) {
+    let axis = x.shape[0] <= x.shape[1] ? 0 : 1
+    for index in 0..<x.shape[axis] { try self(x.slice(axis: axis, index..<index + 1), context) }
+  }
+}

@@ -1,0 +1,55 @@
+import Foundation
+import Quern
+import QuernModels
+import Testing
+
+/// Every family of decoders against `transformers`, and what it says to files that do not fit.
+@Suite struct DecoderModelTests {
+  static let families = [
+    "gemma2", "gemma3", "gpt2", "llama-linear", "llama-yarn", "llama3", "mistral", "mixtral", "phi3", "qwen2", "qwen3",
+    "qwen3-moe",
+  ]
+
+  static let backends = Backends.names.filter { Backends.unavailability(of: $0) == nil }
+
+  private static func directory(_ family: String) -> String { Fixture.path("decoders/\(family)") }
+
+  @Test(arguments: backends, families) func logitsAgreeWithTransformers(_ backend: String, _ family: String) throws {
+    let directory = Self.directory(family)
+    let forward = try NamedForward(directory: directory, context: Context(backend))
+    let inputs = "\(directory)/inputs.safetensors"
+    let logits = try forward.output(forward.inputs(from: Safetensors(path: inputs), file: inputs)).elements
+    let expected = try Safetensors(path: "\(directory)/expected.safetensors").readFloat32("logits")
+    #expect(logits.count == expected.count)
+    let largest = expected.map(abs).max() ?? 0
+    let difference = zip(logits, expected).map { abs($0 - $1) }.max() ?? .infinity
+    #expect(difference <= 1e-5 * largest, "largest difference \(difference) of \(largest)")
+  }
+
+  /// A prompt in two pieces, then a token at a time, beside another sequence that stands still or runs ahead.
+  @Test(arguments: backends, families) func greedyTokensAgreeWithTransformers(_ backend: String, _ family: String)
+    throws
+  {
+    let directory = Self.directory(family)
+    let ids = try Safetensors(path: "\(directory)/inputs.safetensors").readInt64("input_ids").prefix(13).map {
+      Int32($0)
+    }
+    let expected = try Safetensors(path: "\(directory)/expected.safetensors").readInt64("greedy").map { Int32($0) }
+    let model = try DecoderModel(directory: directory, context: Context(backend))
+    let cache = try model.makeCache(sequences: 2, capacity: 100)
+    let workspace = try DecoderModel.Workspace()
+    _ = try model.forward(
+      Array(ids[0..<5]) + [7, 8], segments: Segments(lengths: [5, 2]), cache: cache, workspace: workspace)
+    var next = Array(ids[5...])
+    var produced: [Int32] = []
+    while produced.count < expected.count {
+      let other: [Int32] = produced.count % 3 == 0 ? [9] : []
+      let hidden = try model.forward(
+        next + other, segments: Segments(lengths: [next.count, other.count]), cache: cache, workspace: workspace)
+      let logits = try model.logits(hidden, rows: [Int32(next.count - 1)], workspace: workspace).elements
+      next = [Int32(logits.indices.max { logits[$0] < logits[$1] } ?? 0)]
+      produced += next
+    }
+    #expect(produced == expected)
+  }
+}
