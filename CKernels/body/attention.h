@@ -1,7 +1,8 @@
 // o = softmax(s) v over the keys a row sees: online softmax (Milakov and Gimelshein; FlashAttention).
 // Loop order: blocks of ATTENTION_KEYS keys, packed once each; heads that share them; groups of GEMM_MR rows; in a group
 //   S = q k^T;  m' = max(m, max S);  P = exp(S - m');  l' = l exp(m - m') + sum P;  o' = o exp(m - m') + P v;  at the end o / l.
-// Each element of S and of P v is one chain of FMAs from zero in key order, whatever rows share the call.
+// Each element of S and of P v is one chain of FMAs from zero in key order, whatever rows share the call; the heads of a single
+// query (step 0) read keys and values where they lie, once, and a sum of S then has VL chains.
 #define ATTENTION_KEYS 128
 
 typedef struct attention_ {
@@ -250,6 +251,116 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, size_t 
   }
 }
 
+#define ATTENTION_AHEAD_ 32  // keys fetched ahead; values are fetched beside their keys
+
+CK_INLINE void attention_fetch_(const char *row, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at);
+}
+
+// S of m rows and `count` keys; m, count and the type constants.
+CK_INLINE void attention_dot_(const ck_dtype type, const size_t m, const size_t count, size_t d, const float *q, size_t q_rs,
+                              const char *keys, size_t step, const char *values, size_t value_step, float *score) {
+  vf acc[GEMM_MR * 2];
+#pragma clang loop unroll(full)
+  for (size_t t = 0; t < m * count; t++) acc[t] = vf_zero();
+#pragma clang loop unroll(full)
+  for (size_t c = 0; c < count; c++) {
+    attention_fetch_(keys + (c + ATTENTION_AHEAD_) * step, d * ck_dtype_size(type));
+    attention_fetch_(values + c * value_step, d * ck_dtype_size(type));
+  }
+#define STEP(j, lanes)                                                                                                        \
+  vf x[2];                                                                                                                    \
+  _Pragma("clang loop unroll(full)") for (size_t c = 0; c < count; c++) x[c] = row_load_as_(type, keys + c * step, j, lanes); \
+  _Pragma("clang loop unroll(full)") for (size_t r = 0; r < m; r++) {                                                         \
+    const vf a = row_load_(q + r * q_rs + (j), lanes);                                                                        \
+    _Pragma("clang loop unroll(full)") for (size_t c = 0; c < count; c++) acc[r * count + c] =                                \
+        vf_fma(a, x[c], acc[r * count + c]);                                                                                  \
+  }
+  ROW_COLUMNS_(d, STEP);
+#undef STEP
+#pragma clang loop unroll(full)
+  for (size_t t = 0; t < m * count; t++) score[t / count * ATTENTION_KEYS + t % count] = vf_reduce_add(acc[t]);
+}
+
+// product [m, width] = P v over `keys` values, `vectors` of a row at a time from column j on, the last of them `lanes` wide.
+CK_INLINE void attention_mix_(const ck_dtype type, const size_t m, const size_t vectors, size_t lanes, size_t keys, size_t width,
+                              const float *score, const char *values, size_t step, size_t j, float *product) {
+  vf acc[GEMM_MR * 2];
+#pragma clang loop unroll(full)
+  for (size_t t = 0; t < m * vectors; t++) acc[t] = vf_zero();
+  for (size_t p = 0; p < keys; p++, values += step) {
+    vf x[2];
+#pragma clang loop unroll(full)
+    for (size_t v = 0; v < vectors; v++) x[v] = row_load_as_(type, values, j + v * VL, v + 1 < vectors ? VL : lanes);
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < m; r++) {
+      const vf weight = vf_broadcast(score + r * ATTENTION_KEYS + p);
+#pragma clang loop unroll(full)
+      for (size_t v = 0; v < vectors; v++) acc[r * vectors + v] = vf_fma(weight, x[v], acc[r * vectors + v]);
+    }
+  }
+#pragma clang loop unroll(full)
+  for (size_t t = 0; t < m * vectors; t++) vf_store(product + t / vectors * width + j + t % vectors * VL, acc[t]);
+}
+
+CK_INLINE void attention_keys_(const ck_dtype type, const size_t m, size_t keys, size_t d, const float *q, size_t q_rs,
+                               const char *k, size_t k_rs, const char *v, size_t v_step, float *score) {
+  const size_t step = k_rs * ck_dtype_size(type);
+  size_t p = 0;
+  for (; p + 2 <= keys; p += 2) attention_dot_(type, m, 2, d, q, q_rs, k + p * step, step, v + p * v_step, v_step, score + p);
+  if (p < keys) attention_dot_(type, m, 1, d, q, q_rs, k + p * step, step, v + p * v_step, v_step, score + p);
+}
+
+CK_INLINE void attention_values_(const ck_dtype type, const size_t m, size_t keys, size_t d, size_t width, const float *score,
+                                 const char *v, size_t v_rs, float *product) {
+  const size_t step = v_rs * ck_dtype_size(type);
+  size_t j = 0;
+  for (; j + 2 * VL <= d; j += 2 * VL) attention_mix_(type, m, 2, VL, keys, width, score, v, step, j, product);
+  for (; j < d; j += VL) attention_mix_(type, m, 1, CK_MIN(d - j, (size_t)VL), keys, width, score, v, step, j, product);
+}
+
+// Rows [i, i + m) of a single query against keys [k0 + from, k0 + to), where they lie.
+CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, size_t k0, size_t from, size_t to, size_t last) {
+  const ck_attention_block *g = t->call;
+  const float *q = (const float *)(t->q + i * g->q_rs * ck_dtype_size(g->q_type));
+  size_t q_rs = g->q_rs;
+  if (g->q_type != CK_F32) {
+    for (size_t r = 0; r < m; r++)
+      CK_NAME(f32_widen)(g->q_type, g->head_dim, (const uint16_t *)q + r * q_rs, t->query + r * g->head_dim);
+    q = t->query, q_rs = g->head_dim;
+  }
+  const char *k = (const char *)g->k + (k0 + from) * g->k_rs * ck_dtype_size(g->k_type);
+  const char *v = (const char *)g->v + (k0 + from) * g->v_rs * ck_dtype_size(g->v_type);
+  CK_WITH_DTYPE(g->k_type, attention_keys_, m, to - from, g->head_dim, q, q_rs, k, g->k_rs, v, g->v_rs * ck_dtype_size(g->v_type),
+                t->score + from);
+  float factor[GEMM_MR];
+  int fresh[GEMM_MR];
+  for (size_t r = 0; r < m; r++) {
+    fresh[r] = t->top[i + r] == -INFINITY;
+    factor[r] = attention_weigh_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from, to);
+  }
+  CK_WITH_DTYPE(g->v_type, attention_values_, m, to - from, g->head_dim, t->width, t->score + from, v, g->v_rs, t->product);
+  for (size_t r = 0; r < m; r++) {
+    float *product = t->product + r * t->width, *sum = t->sum + (i + r) * t->sum_rs;
+    if (k0 + to < last)
+      attention_output_(CK_F32, sum, fresh[r] ? 0 : sum, product, factor[r], 1, g->head_dim);
+    else
+      attention_finish_(t, i + r, fresh[r] ? 0 : sum, product, factor[r]);
+  }
+}
+
+// All rows of a single query: they see the same keys.
+static __attribute__((noinline)) void attention_single_(const attention_ *t, attention_range_ seen) {
+  const size_t rows = t->call->rows;
+  for (size_t k0 = seen.first / ATTENTION_KEYS * ATTENTION_KEYS; k0 < seen.last; k0 += ATTENTION_KEYS) {
+    const size_t from = seen.first > k0 ? seen.first - k0 : 0, to = CK_MIN(seen.last - k0, (size_t)ATTENTION_KEYS);
+    size_t i = 0;
+    for (; i + 4 <= rows; i += 4) attention_query_(t, i, 4, k0, from, to, seen.last);
+    if (i + 2 <= rows) attention_query_(t, i, 2, k0, from, to, seen.last), i += 2;
+    if (i < rows) attention_query_(t, i, 1, k0, from, to, seen.last);
+  }
+}
+
 // Rows before the first and after the last that see a key are zeros.
 CK_INLINE void attention_start_(const attention_ *t) {
   const ck_attention_block *g = t->call;
@@ -304,6 +415,10 @@ void CK_NAME(f32_attention_block)(const ck_attention_block *g) {
     attention_start_(&t);
   }
   const size_t first = attention_seen_(g, 0).first, last = attention_seen_(g, g->rows - 1).last;
+  if (g->step == 0 && g->heads == 1) {
+    attention_single_(&t, attention_seen_(g, 0));
+    return;
+  }
   const int pack = d != width || g->rows * g->heads >= ATTENTION_PACK_ROWS_;
   for (size_t k = first / ATTENTION_KEYS * ATTENTION_KEYS; k < last; k += ATTENTION_KEYS) {
     // Blocks begin at multiples of ATTENTION_KEYS, less the panels of the first that no row sees.

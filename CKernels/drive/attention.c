@@ -83,7 +83,7 @@ static ck_attention_block block_of(const ck_attention *a, size_t s, size_t h, si
       .lse_rs = a->lse_rs,
       .lse_hs = a->lse_hs,
   };
-  if (rows == 1) {  // the heads of one query become the rows: tiles stay whole
+  if (q_rows == 1) {  // the heads of a single query become the rows
     block.rows = heads, block.heads = 1, block.step = 0;
     block.q_rs = block.q_hs, block.o_rs = block.o_hs, block.slope_rs = block.slope_hs;
     block.mask_rs = block.mask_hs, block.lse_rs = block.lse_hs;

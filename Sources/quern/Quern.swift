@@ -7,7 +7,9 @@ import QuernModels
 struct QuernCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "quern", abstract: "Runs published models on the CPU.",
-    subcommands: [EmbedCommand.self, ForwardCommand.self, QuantizeCommand.self, BackendsCommand.self])
+    subcommands: [
+      EmbedCommand.self, GenerateCommand.self, ForwardCommand.self, QuantizeCommand.self, BackendsCommand.self,
+    ])
 
   /// Usage errors exit with 2, everything else with 1 and one line on standard error.
   static func main() {

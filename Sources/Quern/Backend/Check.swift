@@ -37,11 +37,18 @@ struct Check {
   func destination(_ tensor: some Strided, _ name: String) throws(QuernError) {
     let rank = tensor.shape.rank
     guard tensor.shape.count > 0, rank >= 2 else { return }
-    var extent = 1
-    for axis in (0..<rank).reversed() where tensor.shape[axis] > 1 {
+    // From the axis of the smallest stride to that of the largest, whatever their order: axes may be permuted.
+    var (extent, done) = (1, 0)
+    for _ in 0..<rank {
+      var next = -1
+      for axis in (0..<rank).reversed() where done & 1 << axis == 0 {
+        if next < 0 || tensor.strides[axis] < tensor.strides[next] { next = axis }
+      }
+      done |= 1 << next
+      guard tensor.shape[next] > 1 else { continue }
       try require(
-        tensor.strides[axis] >= extent, "\(name) \(tensor.shape) has strides \(tensor.strides) that overlap")
-      extent = tensor.strides[axis] * (tensor.shape[axis] - 1) + extent
+        tensor.strides[next] >= extent, "\(name) \(tensor.shape) has strides \(tensor.strides) that overlap")
+      extent = tensor.strides[next] * (tensor.shape[next] - 1) + extent
     }
   }
 

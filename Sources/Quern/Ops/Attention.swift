@@ -25,7 +25,8 @@ extension Backend {
 extension Context {
   /// Scaled dot-product attention, `softmax(scale q kᵀ + mask) v`, for every head of every sequence
   /// (Vaswani et al., arXiv 1706.03762). `multithreaded` makes one pass with an online softmax, never stores the scores and
-  /// skips blocks of keys that no query sees; `blas` holds the scores of 128 queries at a time, and hands on windows, ALiBi,
+  /// skips blocks of keys that no query sees; a single query of a sequence reads each key and value once where it lies, fastest where
+  /// those of a head are contiguous, and its last bits may differ from those it has among others. `blas` holds the scores of 128 queries at a time, and hands on windows, ALiBi,
   /// `softCap` and `logSumExp`.
   ///
   /// - Parameters:

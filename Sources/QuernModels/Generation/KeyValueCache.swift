@@ -12,7 +12,8 @@ public final class KeyValueCache {
   /// Positions in use, by sequence.
   public private(set) var lengths: [Int32]
 
-  /// Of each layer, `[sequences, capacity, kvHeads, headDim]`.
+  /// Of each layer, `[sequences, capacity, kvHeads, headDim]`; in memory the positions of a head lie one after the other, so that
+  /// a decoding step reads each as one stream.
   let keys, values: [MutableTensor]
   let segments: Segments
   private let rotary, localRotary: RotaryTable?
@@ -39,9 +40,11 @@ public final class KeyValueCache {
         "a cache of \(sequences) sequences and \(capacity) positions; the model has "
           + "\(configuration.maxPositionEmbeddings) positions")
     }
-    let shape = try Shape(checking: [sequences, capacity, configuration.numKeyValueHeads, configuration.headDim])
+    let shape = try Shape(checking: [configuration.numKeyValueHeads, sequences, capacity, configuration.headDim])
     func tensors() throws -> [MutableTensor] {
-      try configuration.layers.map { _ in try MutableTensor(zeros: shape, dataType: dataType) }
+      try configuration.layers.map { _ in
+        try MutableTensor(zeros: shape, dataType: dataType).permuted(Shape(1, 2, 0, 3))
+      }
     }
     func table(_ rotary: DecoderConfiguration.Rotary?) throws -> RotaryTable? {
       try rotary.map {
@@ -71,6 +74,8 @@ public final class KeyValueCache {
 
   /// A layer's keys or values as the rows of every sequence, `[sequences * capacity, kvHeads, headDim]`.
   func rows(_ tensor: MutableTensor) -> TensorView {
-    tensor.view.reshaped(Shape(sequences * capacity, tensor.shape[2], tensor.shape[3]))
+    tensor.view.reinterpreted(
+      offset: 0, shape: Shape(sequences * capacity, tensor.shape[2], tensor.shape[3]),
+      strides: Shape(tensor.strides[1], tensor.strides[2], 1))
   }
 }
