@@ -252,6 +252,19 @@ enum JSONPathPart {
 
 /// The length of well-formed UTF-8 sequences (Unicode 17, table 3-7).
 enum UTF8Rules {
+  static func isValid(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    var position = 0
+    while position < bytes.count {
+      if bytes[position] < 0x80 {
+        position += 1
+      } else {
+        guard let length = length(bytes, position) else { return false }
+        position += length
+      }
+    }
+    return true
+  }
+
   /// The length of the sequence of two or more bytes at `position`, or nil when it is not well formed.
   static func length(_ bytes: UnsafeRawBufferPointer, _ position: Int) -> Int? {
     let lead = bytes[position]
