@@ -1,5 +1,6 @@
 import Foundation
 import QuernModels
+import Testing
 
 /// Files in `Fixtures`, made by tools/fixtures/*.py.
 enum Fixture {
@@ -41,6 +42,33 @@ final class TemporaryFolder {
       atPath: (file as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
     try Data(bytes).write(to: URL(fileURLWithPath: file))
     return file
+  }
+}
+
+/// How much more memory this process had at some time during a call than before it. Only for a process of its own.
+enum PeakMemory {
+  static func of(_ body: () throws -> Void) throws -> Int {
+    // Memory that is free but still held would hide what is used.
+    giveMemoryBack()
+    let before = try memory("VmRSS:")
+    // Makes the peak start from here.
+    try "5".write(toFile: "/proc/self/clear_refs", atomically: false, encoding: .utf8)
+    try body()
+    return try memory("VmHWM:") - before
+  }
+
+  /// glibc's `malloc_trim`, which Swift's module of it leaves out.
+  private static func giveMemoryBack() {
+    guard let symbol = dlsym(nil, "malloc_trim") else { return }
+    _ = unsafeBitCast(symbol, to: (@convention(c) (Int) -> Int32).self)(0)
+  }
+
+  /// A line of /proc/self/status, in bytes.
+  private static func memory(_ name: String) throws -> Int {
+    let status = try String(contentsOfFile: "/proc/self/status", encoding: .utf8)
+    let line = try #require(status.split(separator: "\n").first { $0.hasPrefix(name) })
+    return try #require(line.split(whereSeparator: { $0 == " " || $0 == "\t" }).dropFirst().first.flatMap { Int($0) })
+      * 1024
   }
 }
 

@@ -19,6 +19,10 @@ import Testing
     }
   }
 
+  @Test func ggufNeverTraps() throws {
+    try fuzz("gguf/types.gguf") { try GGUFMalformedTests.readEverything($0) }
+  }
+
   @Test(arguments: ["uncased.json", "pairs.expected.json"]) func jsonNeverTraps(_ name: String) throws {
     try fuzz("wordpiece/\(name)") { _ = try JSONDocument(path: $0) }
   }

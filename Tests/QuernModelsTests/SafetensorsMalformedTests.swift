@@ -169,32 +169,14 @@ import Testing
       for bad in Self.bombs(6 << 20) {
         let folder = try TemporaryFolder()
         let path = try folder.write("bomb.safetensors", bad.bytes)
-        // Memory that is free but still held would hide what is used.
-        Self.giveMemoryBack()
-        let before = try Self.memory("VmRSS:")
-        // Makes the peak start from here.
-        try "5".write(toFile: "/proc/self/clear_refs", atomically: false, encoding: .utf8)
-        let error = try #require(modelError { _ = try Safetensors(path: path) })
-        let used = try Self.memory("VmHWM:") - before
+        let used = try PeakMemory.of {
+          let error = try #require(modelError { _ = try Safetensors(path: path) })
+          precondition(bad.field.isEmpty || error.field == bad.field, error.field)
+        }
         // The promise is 64 MiB more; without it a small file can show a breach.
         precondition(used <= 4 << 20 + 4 * bad.bytes.count, "\(bad.name): \(used) bytes")
-        precondition(bad.field.isEmpty || error.field == bad.field, error.field)
       }
     }
-  }
-
-  /// glibc's `malloc_trim`, which Swift's module of it leaves out.
-  private static func giveMemoryBack() {
-    guard let symbol = dlsym(nil, "malloc_trim") else { return }
-    _ = unsafeBitCast(symbol, to: (@convention(c) (Int) -> Int32).self)(0)
-  }
-
-  /// A line of /proc/self/status, in bytes.
-  private static func memory(_ name: String) throws -> Int {
-    let status = try String(contentsOfFile: "/proc/self/status", encoding: .utf8)
-    let line = try #require(status.split(separator: "\n").first { $0.hasPrefix(name) })
-    return try #require(line.split(whereSeparator: { $0 == " " || $0 == "\t" }).dropFirst().first.flatMap { Int($0) })
-      * 1024
   }
 
   @Test func thereAreEnoughCases() { #expect(Self.bad.count >= 60) }

@@ -12,7 +12,7 @@ import Testing
   }
 
   static let edits: [Edit] = [
-    Edit(from: "\"type\":\"WordPiece\",\"unk", to: "\"type\":\"BPE\",\"unk", field: "model.type"),
+    Edit(from: "\"type\":\"WordPiece\",\"unk", to: "\"type\":\"WordLevel\",\"unk", field: "model.type"),
     Edit(from: "\"type\":\"WordPiece\",\"unk", to: "\"type\":7,\"unk", field: "model.type"),
     Edit(from: "\"unk_token\":\"[UNK]\"", to: "\"unk_token\":\"[NONE]\"", field: "model.unk_token"),
     Edit(from: "\"unk_token\":\"[UNK]\",", to: "", field: "model.unk_token"),
@@ -30,11 +30,11 @@ import Testing
     Edit(from: "\"token\":", to: "\"token\":3,\"zzzz\":", field: "model.vocab"),
     Edit(from: "\"token\":", to: "\"tok\\u0065n\":700,\"token\":", field: "model.vocab.token"),
     Edit(from: "\"vocab\":{", to: "\"vocab\":[{", field: "model.vocab"),
-    Edit(from: "\"type\":\"BertNormalizer\"", to: "\"type\":\"NFKC\"", field: "normalizer.type"),
+    Edit(from: "\"type\":\"BertNormalizer\"", to: "\"type\":\"NFKX\"", field: "normalizer.type"),
     Edit(from: "\"clean_text\":true", to: "\"clean_text\":1", field: "normalizer.clean_text"),
     Edit(from: "\"clean_text\":true", to: "\"cleen_text\":true", field: "normalizer.cleen_text"),
-    Edit(from: "BertPreTokenizer", to: "ByteLevel", field: "pre_tokenizer.type"),
-    Edit(from: "TemplateProcessing", to: "RobertaProcessing", field: "post_processor.type"),
+    Edit(from: "BertPreTokenizer", to: "UnicodeScripts", field: "pre_tokenizer.type"),
+    Edit(from: "TemplateProcessing", to: "BarkProcessing", field: "post_processor.type"),
     Edit(from: "\"ids\":[2]", to: "\"ids\":[99999]", field: "post_processor.special_tokens.[CLS].ids[0]"),
     Edit(
       from: "{\"SpecialToken\":{\"id\":\"[CLS]\"", to: "{\"SpecialToken\":{\"id\":\"[NO]\"",
@@ -43,7 +43,7 @@ import Testing
       from: "{\"Sequence\":{\"id\":\"A\"", to: "{\"Sequence\":{\"id\":\"B\"",
       field: "post_processor.single[1].Sequence.id"),
     Edit(
-      from: "\"decoder\":{\"type\":\"WordPiece\"", to: "\"decoder\":{\"type\":\"BPEDecoder\"", field: "decoder.type"),
+      from: "\"decoder\":{\"type\":\"WordPiece\"", to: "\"decoder\":{\"type\":\"CTC\"", field: "decoder.type"),
     Edit(from: "\"truncation\":null", to: "\"truncation\":{\"max_length\":0}", field: "truncation.max_length"),
     Edit(
       from: "\"truncation\":null", to: "\"truncation\":{\"max_length\":9,\"strategy\":\"Best\"}",
@@ -65,7 +65,7 @@ import Testing
     let good = try String(contentsOfFile: Fixture.path("wordpiece/uncased.json"), encoding: .utf8)
     let range = try #require(good.range(of: edit.from), "the fixture does not have \(edit.from)")
     let bad = good.replacingCharacters(in: range, with: edit.to)
-    let error = modelError { _ = try WordPieceTokenizer(json: bad.utf8, file: "tokenizer.json") }
+    let error = modelError { _ = try HubTokenizer(json: bad.utf8, file: "tokenizer.json") }
     let found = try #require(error)
     #expect(found.field == edit.field)
     #expect(found.offset != nil)
@@ -77,7 +77,7 @@ import Testing
     let good = try Data(contentsOf: URL(fileURLWithPath: Fixture.path("wordpiece/uncased.json")))
     // The last byte is a new line.
     for length in stride(from: 0, to: good.count - 1, by: 7) {
-      let error = modelError { _ = try WordPieceTokenizer(json: good[0..<length], file: "t") }
+      let error = modelError { _ = try HubTokenizer(json: good[0..<length], file: "t") }
       #expect(error?.offset != nil, "cut to \(length) bytes")
     }
   }
@@ -85,10 +85,10 @@ import Testing
   @Test func refusesOtherModelsByName() throws {
     let folder = try TemporaryFolder()
     #expect(modelError { _ = try TokenizerFile.load(directory: folder.path) }?.reason.contains("no such file") == true)
-    try folder.write("tokenizer.json", #"{"model":{"type":"Unigram"}}"#.utf8)
+    try folder.write("tokenizer.json", #"{"model":{"type":"WordLevel"}}"#.utf8)
     let error = modelError { _ = try TokenizerFile.load(directory: folder.path) }
     #expect(error?.field == "model.type")
-    #expect(error?.reason.contains("Unigram") == true)
+    #expect(error?.reason.contains("WordLevel") == true)
   }
 
   /// Names that `String` holds equal but that are different bytes are different tokens.
@@ -97,7 +97,7 @@ import Testing
       {"model":{"type":"WordPiece","unk_token":"u","continuing_subword_prefix":"##","max_input_chars_per_word":9,\
       "vocab":{"u":0,"\u{E9}":1,"e\u{301}":2}}}
       """
-    let tokenizer = try WordPieceTokenizer(json: json.utf8, file: "t")
+    let tokenizer = try HubTokenizer(json: json.utf8, file: "t")
     #expect(tokenizer.vocabularySize == 3)
     #expect(tokenizer.id(of: "\u{E9}") == 1)
     #expect(tokenizer.id(of: "e\u{301}") == 2)

@@ -13,8 +13,8 @@ private struct Expected: Decodable {
 @Suite struct WordPieceTokenizerTests {
   static let variants = ["uncased", "cased", "cased_stripped", "unclean_lowercase", "sequence"]
 
-  private static func load(_ name: String) throws -> WordPieceTokenizer {
-    try WordPieceTokenizer(path: Fixture.path("wordpiece/\(name).json"))
+  private static func load(_ name: String) throws -> HubTokenizer {
+    try HubTokenizer(path: Fixture.path("wordpiece/\(name).json"))
   }
 
   private static func corpus() throws -> [String] { try Fixture.decode([String].self, "wordpiece/corpus.json") }
@@ -71,7 +71,7 @@ private struct Expected: Decodable {
           {"max_length":\(test.length),"stride":0,"strategy":"\(strategies[test.strategy]!.rawValue)",\
           "direction":"\(test.direction.capitalized)"}
           """)
-      let tokenizer = try WordPieceTokenizer(json: json.utf8, file: "tokenizer.json")
+      let tokenizer = try HubTokenizer(json: json.utf8, file: "tokenizer.json")
       for (texts, expected) in zip(cases.texts, test.pairs) {
         let found = try? tokenizer.encode(texts[0], pair: texts[1], options: EncodingOptions())
         #expect(found?.ids == expected?[0])

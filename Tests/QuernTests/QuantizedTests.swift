@@ -40,6 +40,22 @@ import Testing
     }
   }
 
+  /// Any bytes are blocks; the scales of these are finite, zero, denormal and not numbers.
+  @Test(arguments: QuantizedFormat.allCases)
+  func blocksAreDequantisedByTheirDefinition(_ format: QuantizedFormat) throws {
+    var random = SeededRandom()
+    let blocks = 64
+    let bytes = (0..<blocks * format.blockBytes / 2).map { _ in UInt16.random(in: 0...(.max), using: &random) }
+    try bytes.withUnsafeBytes { bytes in
+      let matrix = try QuantizedMatrix(blocks: bytes, outputs: 2, inputs: blocks / 2 * format.blockSize, format: format)
+      var found = [Float](repeating: 0, count: blocks * format.blockSize)
+      found.withUnsafeMutableBufferPointer { format.dequantize(bytes, into: $0) }
+      for (value, expected) in try zip(found, matrix.dequantized().elements) {
+        #expect(value.isNaN ? expected.isNaN : value.bitPattern == expected.bitPattern)
+      }
+    }
+  }
+
   @Test(arguments: QuantizedFormat.allCases)
   func zerosStayZeros(_ format: QuantizedFormat) throws {
     let matrix = try QuantizedMatrix(quantizing: MutableTensor(zeros: Shape(3, 256)).view, as: format)

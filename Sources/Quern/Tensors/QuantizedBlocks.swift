@@ -47,7 +47,7 @@ extension QuantizedFormat {
   }
 
   /// The two 6-bit scales of 32 weights of Q4_K: the first four pairs lie in bytes of their own, the others' high bits above.
-  private static func scales(of part: Int, at packed: UnsafeRawPointer) -> (UInt8, UInt8) {
+  static func scales(of part: Int, at packed: UnsafeRawPointer) -> (UInt8, UInt8) {
     func byte(_ at: Int) -> UInt8 { packed.load(fromByteOffset: at, as: UInt8.self) }
     if part < 4 { return (byte(part) & 63, byte(part + 4) & 63) }
     return (byte(part + 4) & 15 | (byte(part - 4) >> 6) << 4, byte(part + 4) >> 4 | (byte(part) >> 6) << 4)

@@ -8,6 +8,8 @@ struct ByteCursor {
   /// The byte of the file that `bytes[0]` is.
   let baseOffset: Int
   private(set) var position = 0
+  /// Where the buffer would have to end for the last step that found it too short.
+  private(set) var neededCount: Int?
 
   init(file: String, bytes: UnsafeRawBufferPointer, baseOffset: Int = 0) {
     self.file = file
@@ -32,16 +34,17 @@ struct ByteCursor {
   mutating func move(to position: Int) { self.position = min(max(position, 0), bytes.count) }
 
   /// The next little-endian integer.
-  mutating func integer<T: FixedWidthInteger>(_: T.Type, field: String) throws(ModelError) -> T {
-    let slice = try self.slice(count: MemoryLayout<T>.size, field: field)
+  mutating func integer<T: FixedWidthInteger>(_: T.Type, field: @autoclosure () -> String) throws(ModelError) -> T {
+    let slice = try self.slice(count: MemoryLayout<T>.size, field: field())
     return T(littleEndian: slice.loadUnaligned(as: T.self))
   }
 
   /// The next `count` bytes.
-  mutating func slice(count: Int, field: String) throws(ModelError) -> UnsafeRawBufferPointer {
+  mutating func slice(count: Int, field: @autoclosure () -> String) throws(ModelError) -> UnsafeRawBufferPointer {
     guard count >= 0, count <= bytes.count - position else {
+      if count >= 0 { neededCount = position.addingReportingOverflow(count).overflow ? .max : position + count }
       throw error(
-        field: field, "needs \(count) bytes but only \(bytes.count - position) are left; the file is cut short")
+        field: field(), "needs \(count) bytes but only \(bytes.count - position) are left; the file is cut short")
     }
     let slice = UnsafeRawBufferPointer(rebasing: bytes[position..<position + count])
     position += count

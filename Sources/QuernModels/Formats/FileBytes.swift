@@ -122,11 +122,13 @@ public final class ModelFile: Sendable {
     }
   }
 
-  /// Reads `range` in pieces of at most 1 MiB and calls `body` with each and its place in the range.
+  /// Reads `range` in pieces of at most 1 MiB, whole multiples of `unit` bytes but for the last, and calls `body` with each and
+  /// its place in the range.
   func forEachPiece(
-    of range: Range<Int>, field: String = "", _ body: (UnsafeRawBufferPointer, Int) throws(ModelError) -> Void
+    of range: Range<Int>, unit: Int = 1, field: String = "",
+    _ body: (UnsafeRawBufferPointer, Int) throws(ModelError) -> Void
   ) throws(ModelError) {
-    let piece = try FileBytes(count: min(range.count, 1 << 20), file: path, field: field)
+    let piece = try FileBytes(count: min(range.count, (1 << 20) / unit * unit), file: path, field: field)
     var position = range.lowerBound
     while position < range.upperBound {
       let size = min(piece.count, range.upperBound - position)

@@ -252,6 +252,19 @@ enum JSONPathPart {
 
 /// The length of well-formed UTF-8 sequences (Unicode 17, table 3-7).
 enum UTF8Rules {
+  static func isValid(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    var position = 0
+    while position < bytes.count {
+      if bytes[position] < 0x80 {
+        position += 1
+      } else {
+        guard let length = length(bytes, position) else { return false }
+        position += length
+      }
+    }
+    return true
+  }
+
   /// The length of the sequence of two or more bytes at `position`, or nil when it is not well formed.
   static func length(_ bytes: UnsafeRawBufferPointer, _ position: Int) -> Int? {
     let lead = bytes[position]
@@ -273,5 +286,41 @@ enum UTF8Rules {
     default:
       return nil
     }
+  }
+
+  static func isWellFormed(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    var position = 0
+    while position < bytes.count {
+      if bytes[position] < 0x80 {
+        position += 1
+      } else {
+        guard let length = length(bytes, position) else { return false }
+        position += length
+      }
+    }
+    return true
+  }
+
+  /// How many bytes at the end are the beginning of a sequence that more bytes may complete.
+  static func unfinished(_ bytes: UnsafeRawBufferPointer) -> Int {
+    for count in 1...3 where count <= bytes.count {
+      let start = bytes.count - count
+      let lead = bytes[start]
+      if lead & 0xC0 == 0x80 { continue }
+      let needed =
+        switch lead {
+        case 0xC2...0xDF: 2
+        case 0xE0...0xEF: 3
+        case 0xF0...0xF4: 4
+        default: 0
+        }
+      guard count < needed else { return 0 }
+      guard count > 1 else { return count }
+      switch (lead, bytes[start + 1]) {
+      case (0xE0, ..<0xA0), (0xED, 0xA0...), (0xF0, ..<0x90), (0xF4, 0x90...): return 0
+      default: return count
+      }
+    }
+    return 0
   }
 }

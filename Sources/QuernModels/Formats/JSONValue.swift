@@ -205,3 +205,29 @@ public struct JSONValue: Sendable {
     }
   }
 }
+
+extension JSONValue {
+  /// The string's UTF-8; a value of another kind is refused.
+  @inline(__always)
+  func withBytes<R>(_ body: (UnsafeBufferPointer<UInt8>) throws(ModelError) -> R) throws(ModelError) -> R {
+    guard kind == .string else {
+      _ = try string()
+      throw error("is not a string")
+    }
+    return try withUTF8 { (raw) throws(ModelError) in
+      // Memory of a file is bound to no other type.
+      try body(UnsafeBufferPointer(start: raw.baseAddress?.assumingMemoryBound(to: UInt8.self), count: raw.count))
+    }
+  }
+
+  /// The two elements of an array of two.
+  var pair: (JSONValue, JSONValue)? {
+    guard kind == .array else { return nil }
+    let end = document.end(index)
+    let first = index + 2
+    guard first < end else { return nil }
+    let second = document.end(first)
+    guard second < end, document.end(second) == end else { return nil }
+    return (JSONValue(document: document, index: first), JSONValue(document: document, index: second))
+  }
+}

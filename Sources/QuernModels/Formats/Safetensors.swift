@@ -208,68 +208,19 @@ public final class Safetensors: TensorSource {
   }
 
   public func readFloat32(_ name: String, into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError) {
-    let info = try self.info(name)
-    guard destination.count == info.elementCount else {
-      throw ModelError(
-        file: path, field: "tensors.\(name).shape", offset: info.byteRange.lowerBound,
-        reason: "\(info.shape) is \(info.elementCount) values, but \(destination.count) are wanted")
-    }
-    if info.dtype == .f32 {
-      try file.read(
-        into: UnsafeMutableRawBufferPointer(destination), at: info.byteRange.lowerBound, field: "tensors.\(name)")
-      return
-    }
-    guard let convert = FloatConversion.from(info.dtype) else {
-      throw ModelError(
-        file: path, field: "tensors.\(name).dtype", offset: info.byteRange.lowerBound,
-        reason: "\(info.dtype.rawValue) cannot be read as Float32; F32, F16, BF16 and F64 can")
-    }
-    let width = info.dtype.bits / 8
-    try forEachChunk(name, info) { bytes, place in
-      convert(bytes, UnsafeMutableBufferPointer(rebasing: destination[place..<place + bytes.count / width]))
-    }
+    try TensorFile(file).readFloat32(name, try info(name), into: destination)
   }
 
   public func readInt64(_ name: String) throws(ModelError) -> [Int64] {
-    let info = try self.info(name)
-    guard let convert = IntegerConversion.from(info.dtype) else {
-      throw ModelError(
-        file: path, field: "tensors.\(name).dtype", offset: info.byteRange.lowerBound,
-        reason: "\(info.dtype.rawValue) cannot be read as integers")
-    }
-    var values: [Int64] = []
-    values.reserveCapacity(min(info.elementCount, 1 << 20))
-    try forEachChunk(name, info) { (bytes, place) throws(ModelError) in
-      guard convert(bytes, &values) else {
-        throw ModelError(
-          file: path, field: "tensors.\(name)", offset: info.byteRange.lowerBound + values.count * info.dtype.bits / 8,
-          reason: "element \(values.count) is not a value of \(info.dtype.rawValue) that fits a signed 64-bit integer")
-      }
-    }
-    return values
+    try TensorFile(file).readInt64(name, try info(name))
   }
 
   public func readBytes(_ name: String) throws(ModelError) -> FileBytes {
-    try file.read(try info(name).byteRange, field: "tensors.\(name)")
+    try TensorFile(file).readBytes(name, try info(name))
   }
 
   public func readBytes(_ name: String, into destination: UnsafeMutableRawBufferPointer) throws(ModelError) {
-    let range = try info(name).byteRange
-    guard destination.count == range.count else {
-      throw ModelError(
-        file: path, field: "tensors.\(name)", offset: range.lowerBound,
-        reason: "is \(range.count) bytes, but \(destination.count) are wanted")
-    }
-    try file.read(into: destination, at: range.lowerBound, field: "tensors.\(name)")
-  }
-
-  /// Reads a tensor in pieces and calls `body` with each and the place of its first element.
-  private func forEachChunk(
-    _ name: String, _ info: TensorInfo, _ body: (UnsafeRawBufferPointer, Int) throws(ModelError) -> Void
-  ) throws(ModelError) {
-    try file.forEachPiece(of: info.byteRange, field: "tensors.\(name)") { (bytes, position) throws(ModelError) in
-      try body(bytes, position / (info.dtype.bits / 8))
-    }
+    try TensorFile(file).readBytes(name, try info(name), into: destination)
   }
 
   /// Reads a tensor of any type in pieces of at most 1 MiB.

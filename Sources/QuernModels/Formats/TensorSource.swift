@@ -45,6 +45,12 @@ public struct TensorInfo: Sendable, Equatable {
   public var elementCount: Int
   /// What the bytes stand for where they are blocks of quantised weights; `dtype` and `shape` are then those of the bytes.
   public var quantization: Quantization?
+  /// How many values `readFloat32` gives: the weights of a quantised tensor, the elements of others.
+  public var valueCount: Int {
+    guard let quantization else { return elementCount }
+    let (count, overflow) = quantization.outputs.multipliedReportingOverflow(by: quantization.inputs)
+    return overflow ? .max : count
+  }
 
   /// A matrix of quantised weights.
   public struct Quantization: Sendable, Equatable {
@@ -77,7 +83,11 @@ public protocol TensorSource: Sendable {
   /// The tensor named `name`, or an error that names the file.
   func info(_ name: String) throws(ModelError) -> TensorInfo
 
-  /// Fills `destination` with a F32, F16, BF16 or F64 tensor; F64 is rounded to nearest, the rest is exact.
+  /// Whether there is a tensor of this name, of a type that is read or not.
+  func contains(_ name: String) -> Bool
+
+  /// Fills `destination` with a F32, F16, BF16 or F64 tensor, or with the weights that quantised blocks stand for; F64 is
+  /// rounded to nearest, the rest is exact.
   func readFloat32(_ name: String, into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError)
 
   /// The elements of an I64, I32, I16, I8, U64, U32, U16, U8 or BOOL tensor.
@@ -107,7 +117,7 @@ extension TensorSource {
   public func readFloat32(_ name: String) throws(ModelError) -> [Float] {
     var failure: ModelError?
     let info = try self.info(name)
-    let count = info.elementCount
+    let count = info.valueCount
     // An array cannot refuse its memory politely, and a file with holes can claim any size.
     guard count <= 1 << 30 else {
       throw ModelError(

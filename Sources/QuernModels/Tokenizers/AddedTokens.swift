@@ -9,7 +9,7 @@ struct AddedToken: Sendable {
   var normalized: Bool
   var special: Bool
   /// What is looked for and what decoding gives: `content`, normalised where `normalized` says so.
-  var decoded: String
+  var decodedBytes: [UInt8]
 
   /// Longer contents would make matching slow, and no tokenizer has them.
   static let contentLimit = 1024
@@ -35,7 +35,7 @@ struct AddedToken: Sendable {
     rstrip = try value.required("rstrip").bool()
     normalized = try value.required("normalized").bool()
     special = try value.required("special").bool()
-    decoded = content
+    decodedBytes = Array(content.utf8)
   }
 }
 
@@ -56,7 +56,7 @@ struct AddedTokenMatcher: Sendable {
 
   /// Looks for `token` from now on. Of two tokens with one pattern the first is found.
   mutating func insert(_ token: AddedToken) {
-    let pattern = token.decoded.utf8
+    let pattern = token.decodedBytes
     guard let first = pattern.first else { return }
     startsToken[Int(first)] = true
     var node: UInt32 = 0
@@ -137,15 +137,15 @@ struct AddedTokenMatcher: Sendable {
   private func isSpace(_ scalar: UInt32) -> Bool { BertCharacters.shared.classes(scalar).contains(.whitespace) }
 
   private func endsWithWord(_ bytes: UnsafeBufferPointer<UInt8>, _ position: Int) -> Bool {
-    position > 0 && isWord(ScalarReader.previous(bytes, position).scalar)
+    position > 0 && Self.isWord(ScalarReader.previous(bytes, position).scalar)
   }
 
   private func startsWithWord(_ bytes: UnsafeBufferPointer<UInt8>, _ position: Int) -> Bool {
-    position < bytes.count && isWord(ScalarReader.next(bytes, position).scalar)
+    position < bytes.count && Self.isWord(ScalarReader.next(bytes, position).scalar)
   }
 
   /// `\w` of Unicode Technical Standard 18, annex C.
-  private func isWord(_ value: UInt32) -> Bool {
+  static func isWord(_ value: UInt32) -> Bool {
     guard let properties = Unicode.Scalar(value)?.properties else { return false }
     switch properties.generalCategory {
     case .nonspacingMark, .spacingMark, .enclosingMark, .decimalNumber, .connectorPunctuation: return true

@@ -20,8 +20,25 @@ struct PostProcessor: Sendable {
       }
       return id
     }
+    func token(_ key: String) throws(ModelError) -> Int32 {
+      let pair = try value.required(key)
+      guard let (name, id) = pair.pair else { throw pair.error("is not [token, id]") }
+      _ = try name.string()
+      return try checkedID(id)
+    }
     let type = try value.required("type")
     switch try type.string() {
+    case "Sequence":
+      try value.expectOnly(["type", "processors"])
+      self = try Self.readSequence(value.required("processors"), vocabulary, addedIDs)
+    case "ByteLevel":
+      // It changes offsets only, and they are not kept here.
+      try value.expectOnly(["type", "add_prefix_space", "trim_offsets", "use_regex"])
+    case "RobertaProcessing":
+      try value.expectOnly(["type", "sep", "cls", "trim_offsets", "add_prefix_space"])
+      let (cls, sep) = (try token("cls"), try token("sep"))
+      single = [.special(ids: [cls], typeID: 0), .first(typeID: 0), .special(ids: [sep], typeID: 0)]
+      pair = single + [.special(ids: [sep], typeID: 0), .second(typeID: 0), .special(ids: [sep], typeID: 0)]
     case "TemplateProcessing":
       try value.expectOnly(["type", "single", "pair", "special_tokens"])
       let specials = try Self.readSpecialTokens(value.required("special_tokens"), checkedID)
@@ -29,23 +46,30 @@ struct PostProcessor: Sendable {
       pair = try Self.readTemplate(value.required("pair"), specials, allowsSecond: true)
     case "BertProcessing":
       try value.expectOnly(["type", "sep", "cls"])
-      func token(_ key: String) throws(ModelError) -> Int32 {
-        let pair = try value.required(key)
-        guard pair.kind == .array, pair.count == 2 else { throw pair.error("is not [token, id]") }
-        var id: Int32 = 0
-        var isID = false
-        try pair.forEachElement { (element) throws(ModelError) in
-          if isID { id = try checkedID(element) }
-          isID = true
-        }
-        return id
-      }
       let (cls, sep) = (try token("cls"), try token("sep"))
       single = [.special(ids: [cls], typeID: 0), .first(typeID: 0), .special(ids: [sep], typeID: 0)]
       pair = single + [.second(typeID: 1), .special(ids: [sep], typeID: 1)]
     case let other:
-      throw type.error("\(other) is not a post-processor that Quern reads; it reads TemplateProcessing, BertProcessing")
+      throw type.error(
+        "\(other) is not a post-processor that Quern reads; it reads BertProcessing, ByteLevel, RobertaProcessing, "
+          + "Sequence, TemplateProcessing")
     }
+  }
+
+  /// A `Sequence`, of which one member at most may add tokens.
+  private static func readSequence(
+    _ members: JSONValue, _ vocabulary: Vocabulary, _ addedIDs: Set<Int32>
+  ) throws(ModelError) -> PostProcessor {
+    var result = PostProcessor()
+    var hasTemplate = false
+    try members.forEachElement { (member) throws(ModelError) in
+      let processor = try PostProcessor(member, vocabulary: vocabulary, addedIDs: addedIDs)
+      if try member.required("type").string() == "ByteLevel" { return }
+      if hasTemplate { throw member.error("is the second member that adds tokens; Quern reads one") }
+      hasTemplate = true
+      result = processor
+    }
+    return result
   }
 
   private static func readSpecialTokens(
@@ -206,7 +230,7 @@ extension Padding {
 
 extension JSONValue {
   /// The case of `T` that the string spells.
-  fileprivate func choice<T: RawRepresentable>(_: T.Type) throws(ModelError) -> T where T.RawValue == String {
+  func choice<T: RawRepresentable>(_: T.Type) throws(ModelError) -> T where T.RawValue == String {
     let text = try string()
     guard let value = T(rawValue: text) else { throw error("\(text) is not a choice that Quern knows") }
     return value

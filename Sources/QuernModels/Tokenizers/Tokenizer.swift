@@ -175,21 +175,12 @@ public enum TokenizerFile {
   public static let sizeLimit = 64 << 20
 
   /// Reads `tokenizer.json` in `directory`.
-  public static func load(directory: String) throws(ModelError) -> any Tokenizer {
+  public static func load(directory: String) throws(ModelError) -> HubTokenizer {
     let path = "\(directory)/tokenizer.json"
     guard ModelFile.exists(path) else {
       throw ModelError(
         file: path, field: "", reason: "no such file; a Hugging Face model directory with a fast tokenizer has one")
     }
-    return try load(JSONDocument(path: path, limit: sizeLimit))
-  }
-
-  static func load(_ document: JSONDocument) throws(ModelError) -> any Tokenizer {
-    let model = try document.root.required("model")
-    guard let type = try model.optional("type") else { return try WordPieceTokenizer(document) }
-    switch try type.string() {
-    case "WordPiece": return try WordPieceTokenizer(document)
-    case let other: throw type.error("\(other) is not a tokenizer model that Quern reads; it reads WordPiece")
-    }
+    return try HubTokenizer(path: path)
   }
 }

@@ -10,34 +10,44 @@ struct Vocabulary: Sendable {
   /// Per slot the upper half of the hash and, plus one, the entry; 0 where free.
   private var slots: [UInt64]
   private var byID: [UInt32] = []
+  private var isSparse = false
+  private(set) var largestID: Int32 = -1
+  private static let none = UInt32.max
   private(set) var longestToken = 0
   private let hasher = VocabularyHash()
 
   var count: Int { ids.count }
-  var largestID: Int32 { byID.last.map { ids[Int($0)] } ?? -1 }
 
   /// Reads `{"token": id, …}`; `JSONDocument` has made sure that no token is there twice.
   init(_ object: JSONValue) throws(ModelError) {
-    let expected = object.count
+    self.init(expected: object.count)
+    let bytes = object.document.bytes
+    try object.forEachRawMember { (quote, value) throws(ModelError) in
+      let id = try value.int(in: 0...Int(Int32.max))
+      let inserted = JSONValue.withContent(bytes, quote: quote) { append($0, id: Int32(id)) }
+      guard inserted else { throw value.error("too many tokens hash alike; this happens only to a crafted file") }
+    }
+    try indexByID(object)
+  }
+
+  private init(expected: Int) {
     var capacity = 16
     while capacity < expected * 2 { capacity *= 2 }
     slots = [UInt64](repeating: 0, count: capacity)
     starts.reserveCapacity(expected + 1)
     ids.reserveCapacity(expected)
-    let bytes = object.document.bytes
-    try object.forEachRawMember { (quote, value) throws(ModelError) in
-      let id = try value.int(in: 0...Int(Int32.max))
-      let start = arena.count
-      JSONValue.withContent(bytes, quote: quote) { arena.append(contentsOf: $0) }
-      let inserted = arena.withUnsafeBufferPointer { arena in
-        Self.insert(hasher.hash(arena[start...]), entry: ids.count, into: &slots)
-      }
-      guard inserted else { throw value.error("too many tokens hash alike; this happens only to a crafted file") }
-      longestToken = max(longestToken, arena.count - start)
-      ids.append(Int32(id))
-      starts.append(UInt32(arena.count))
-    }
-    try indexByID(object)
+  }
+
+  /// Adds a token; false where there is no slot for it near its place.
+  private mutating func append(_ token: UnsafeRawBufferPointer, id: Int32) -> Bool {
+    arena.append(contentsOf: token)
+    longestToken = max(longestToken, token.count)
+    var state = hasher.start
+    for byte in token { state = hasher.step(state, byte) }
+    let inserted = Self.insert(hasher.finish(state), entry: ids.count, into: &slots)
+    ids.append(id)
+    starts.append(UInt32(truncatingIfNeeded: arena.count))
+    return inserted
   }
 
   private static func insert(_ hash: UInt64, entry: Int, into slots: inout [UInt64]) -> Bool {
@@ -53,20 +63,40 @@ struct Vocabulary: Sendable {
     return false
   }
 
+  /// Where ids are nearly without gaps, `byID` is indexed by them; else it is sorted and searched.
   private mutating func indexByID(_ object: JSONValue) throws(ModelError) {
+    largestID = ids.max() ?? -1
+    if Int(largestID) < ids.count * 2 + 1024 {
+      byID = [UInt32](repeating: Self.none, count: Int(largestID) + 1)
+      for entry in ids.indices {
+        let other = byID[Int(ids[entry])]
+        guard other == Self.none else { throw sameID(Int(other), entry, object) }
+        byID[Int(ids[entry])] = UInt32(truncatingIfNeeded: entry)
+      }
+      return
+    }
+    isSparse = true
     byID = Array(0..<UInt32(ids.count))
     let ids = self.ids
     byID.sort { ids[Int($0)] < ids[Int($1)] }
     for (first, second) in zip(byID, byID.dropFirst()) where ids[Int(first)] == ids[Int(second)] {
-      throw object.error("the tokens \(text(Int(first))) and \(text(Int(second))) have the same id \(ids[Int(first)])")
+      throw sameID(Int(first), Int(second), object)
     }
+  }
+
+  private func sameID(_ first: Int, _ second: Int, _ object: JSONValue) -> ModelError {
+    object.error("the tokens \(text(first)) and \(text(second)) have the same id \(ids[first])")
   }
 
   private func text(_ entry: Int) -> String {
     String(decoding: arena[Int(starts[entry])..<Int(starts[entry + 1])], as: UTF8.self)
   }
 
-  func token(of id: Int32) -> String? {
+  private func entry(of id: Int32) -> Int? {
+    guard isSparse else {
+      guard id >= 0, Int(id) < byID.count, byID[Int(id)] != Self.none else { return nil }
+      return Int(byID[Int(id)])
+    }
     var low = 0
     var high = byID.count
     while low < high {
@@ -74,7 +104,56 @@ struct Vocabulary: Sendable {
       if ids[Int(byID[middle])] < id { low = middle + 1 } else { high = middle }
     }
     guard low < byID.count, ids[Int(byID[low])] == id else { return nil }
-    return text(Int(byID[low]))
+    return Int(byID[low])
+  }
+
+  func token(of id: Int32) -> String? { entry(of: id).map(text) }
+
+  /// Calls `body` with the UTF-8 of a token; nil where there is no such id.
+  func withToken<R>(_ id: Int32, _ body: (UnsafeBufferPointer<UInt8>) -> R) -> R? {
+    guard let entry = entry(of: id) else { return nil }
+    return arena.withUnsafeBufferPointer { arena in
+      body(UnsafeBufferPointer(rebasing: arena[Int(starts[entry])..<Int(starts[entry + 1])]))
+    }
+  }
+
+  /// The id of the token that is these texts one after another, or -1.
+  func id(
+    _ first: UnsafeBufferPointer<UInt8>, _ second: UnsafeBufferPointer<UInt8>? = nil,
+    _ third: UnsafeBufferPointer<UInt8>? = nil
+  ) -> Int32 {
+    var state = hasher.start
+    for byte in first { state = hasher.step(state, byte) }
+    if let second { for byte in second { state = hasher.step(state, byte) } }
+    if let third { for byte in third { state = hasher.step(state, byte) } }
+    let hash = hasher.finish(state)
+    let count = first.count &+ (second?.count ?? 0) &+ (third?.count ?? 0)
+    let mask = slots.count &- 1
+    var slot = Int(truncatingIfNeeded: hash) & mask
+    while true {
+      let word = slots[slot]
+      if word == 0 { return -1 }
+      if (word ^ hash) >> 32 == 0 {
+        let entry = Int(truncatingIfNeeded: word & 0xFFFF_FFFF) &- 1
+        var place = Int(starts[entry])
+        if Int(starts[entry &+ 1]) &- place == count, matches(&place, first),
+          second.map({ matches(&place, $0) }) ?? true,
+          third.map({ matches(&place, $0) }) ?? true
+        {
+          return ids[entry]
+        }
+      }
+      slot = (slot &+ 1) & mask
+    }
+  }
+
+  @inline(__always)
+  private func matches(_ place: inout Int, _ text: UnsafeBufferPointer<UInt8>) -> Bool {
+    for byte in text {
+      if arena[place] != byte { return false }
+      place &+= 1
+    }
+    return true
   }
 
   func id(of token: String) -> Int32? {

@@ -10,27 +10,21 @@ struct WordPieceDecoder: Sendable {
   ].map { (Array($0.utf8), Array($1.utf8)) }
 
   init(_ value: JSONValue) throws(ModelError) {
-    let type = try value.required("type")
-    let name = try type.string()
-    guard name == "WordPiece" else { throw type.error("\(name) is not a decoder that Quern reads; it reads WordPiece") }
     try value.expectOnly(["type", "prefix", "cleanup"])
     prefix = Array(try value.required("prefix").string().utf8)
     cleanup = try value.required("cleanup").bool()
   }
 
-  func decode(_ tokens: [String]) -> String {
-    var text: [UInt8] = []
-    for (index, token) in tokens.enumerated() {
-      var piece = Array(token.utf8)
-      if index > 0 {
-        if piece.starts(with: prefix) { piece.removeFirst(prefix.count) } else { piece.insert(0x20, at: 0) }
-      }
-      if cleanup && piece.contains(0x20) {
-        for (from, to) in Self.cleanups { piece = Self.replace(from, by: to, in: piece) }
-      }
-      text.append(contentsOf: piece)
+  /// Appends what becomes of `token`.
+  func decode(_ token: UnsafeBufferPointer<UInt8>, isFirst: Bool, into text: inout [UInt8]) {
+    var piece = Array(token)
+    if !isFirst {
+      if piece.starts(with: prefix) { piece.removeFirst(prefix.count) } else { piece.insert(0x20, at: 0) }
     }
-    return String(decoding: text, as: UTF8.self)
+    if cleanup && piece.contains(0x20) {
+      for (from, to) in Self.cleanups { piece = Self.replace(from, by: to, in: piece) }
+    }
+    text.append(contentsOf: piece)
   }
 
   private static func replace(_ from: [UInt8], by to: [UInt8], in bytes: [UInt8]) -> [UInt8] {

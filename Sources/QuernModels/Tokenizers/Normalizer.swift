@@ -1,0 +1,101 @@
+/// One normalizer of `tokenizer.json`: what changes a text before it is cut into words.
+enum Normalizer: Sendable {
+  case bert(BertNormalizer)
+  case form(NormalForm)
+  case prepend([UInt8])
+  case replace(SplitPattern, by: [UInt8])
+
+  /// More than any file has.
+  private static let countLimit = 16
+  /// A replacement multiplies the text by its length.
+  private static let replacementLimit = 64
+
+  /// Normalizers in the order they run; a `Sequence` is its members.
+  static func read(_ value: JSONValue) throws(ModelError) -> [Normalizer] {
+    let type = try value.required("type")
+    guard try type.string() == "Sequence" else { return [try Normalizer(value)] }
+    try value.expectOnly(["type", "normalizers"])
+    let members = try value.required("normalizers")
+    guard members.count <= countLimit else { throw members.error("has more than \(countLimit) normalizers") }
+    var all: [Normalizer] = []
+    try members.forEachElement { (member) throws(ModelError) in all += try read(member) }
+    guard all.count <= countLimit else { throw members.error("has more than \(countLimit) normalizers") }
+    return all
+  }
+
+  private init(_ value: JSONValue) throws(ModelError) {
+    let type = try value.required("type")
+    switch try type.string() {
+    case "BertNormalizer":
+      try value.expectOnly(["type", "clean_text", "handle_chinese_chars", "strip_accents", "lowercase"])
+      let lowercase = try value.required("lowercase").bool()
+      self = .bert(
+        BertNormalizer(
+          cleanText: try value.required("clean_text").bool(),
+          handleChineseChars: try value.required("handle_chinese_chars").bool(),
+          // Null follows lowercase.
+          stripAccents: try value.optional("strip_accents")?.bool() ?? lowercase, lowercase: lowercase))
+    case "Lowercase":
+      try value.expectOnly(["type"])
+      self = .bert(
+        BertNormalizer(cleanText: false, handleChineseChars: false, stripAccents: false, lowercase: true))
+    case "NFC": self = .form(try Self.plain(value, .nfc))
+    case "NFD": self = .form(try Self.plain(value, .nfd))
+    case "NFKC": self = .form(try Self.plain(value, .nfkc))
+    case "NFKD": self = .form(try Self.plain(value, .nfkd))
+    case "Prepend":
+      try value.expectOnly(["type", "prepend"])
+      self = .prepend(try Self.replacement(value.required("prepend")))
+    case "Replace":
+      try value.expectOnly(["type", "pattern", "content"])
+      let pattern = try SplitPattern(value.required("pattern"))
+      self = .replace(pattern, by: try Self.replacement(value.required("content")))
+    case let other:
+      throw type.error(
+        "\(other) is not a normalizer that Quern reads; it reads BertNormalizer, Lowercase, NFC, NFD, NFKC, NFKD, "
+          + "Prepend, Replace, Sequence")
+    }
+  }
+
+  private static func plain<T>(_ value: JSONValue, _ result: T) throws(ModelError) -> T {
+    try value.expectOnly(["type"])
+    return result
+  }
+
+  private static func replacement(_ value: JSONValue) throws(ModelError) -> [UInt8] {
+    let bytes = Array(try value.string().utf8)
+    guard bytes.count <= replacementLimit else {
+      throw value.error("is \(bytes.count) bytes long; it may be at most \(replacementLimit)")
+    }
+    return bytes
+  }
+
+  /// Appends what becomes of `input`, which is well-formed UTF-8, to `output`.
+  func apply(_ input: UnsafeBufferPointer<UInt8>, into output: inout [UInt8]) {
+    switch self {
+    case .bert(let normalizer): normalizer.normalize(input, into: &output)
+    case .form(let form): form.normalize(input, into: &output)
+    case .prepend(let prefix):
+      if !input.isEmpty { output.append(contentsOf: prefix) }
+      output.append(contentsOf: input)
+    case .replace(let pattern, let content):
+      pattern.forEachPart(input) { range, isMatch in
+        if isMatch { output.append(contentsOf: content) } else { output.append(contentsOf: input[range]) }
+      }
+    }
+  }
+
+  /// What becomes of `input` after all of `normalizers`.
+  static func apply(_ normalizers: [Normalizer], _ input: UnsafeBufferPointer<UInt8>) -> [UInt8] {
+    var text: [UInt8] = []
+    guard let first = normalizers.first else { return Array(input) }
+    first.apply(input, into: &text)
+    for normalizer in normalizers.dropFirst() {
+      var next: [UInt8] = []
+      next.reserveCapacity(text.count)
+      text.withUnsafeBufferPointer { normalizer.apply($0, into: &next) }
+      text = next
+    }
+    return text
+  }
+}
