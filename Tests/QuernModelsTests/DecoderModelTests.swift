@@ -35,7 +35,7 @@ import Testing
       Int32($0)
     }
     let expected = try Safetensors(path: "\(directory)/expected.safetensors").readInt64("greedy").map { Int32($0) }
-    let model = try DecoderModel(directory: directory, context: Context(backend))
+    let model = try DecoderModel(path: directory, context: Context(backend))
     let cache = try model.makeCache(sequences: 2, capacity: 100)
     let workspace = try DecoderModel.Workspace()
     _ = try model.forward(

@@ -113,6 +113,8 @@ public enum RotaryScaling: Sendable, Equatable {
   /// Wavelengths beyond `originalContext / lowFrequencyFactor` are stretched by the factor, those up to
   /// `originalContext / highFrequencyFactor` stay, and between them it is interpolated: `llama3` in a `config.json`.
   case llama3(factor: Double, lowFrequencyFactor: Double, highFrequencyFactor: Double, originalContext: Int)
+  /// The frequency of pair j is divided by element j: what `rope_freqs` of a GGUF file and long-context factors are.
+  case divided(by: [Double])
   /// YaRN (Peng et al., arXiv 2309.00071): pairs that turn more than `betaFast` times within `originalContext` stay, those that
   /// turn less than `betaSlow` times are stretched by the factor, and between them it is interpolated along the pairs; the ends of
   /// that ramp are whole pairs where it `truncates`. Cosines and sines are multiplied by `attentionFactor`, which
@@ -131,6 +133,7 @@ public enum RotaryScaling: Sendable, Equatable {
   func scaled(_ frequency: Double, pair j: Int, size: Int, theta: Double) -> Double {
     switch self {
     case .none: return frequency
+    case .divided(let divisors): return j < divisors.count ? frequency / divisors[j] : frequency
     case .yarn(let factor, let fast, let slow, let context, _, let truncates):
       func pair(turning times: Double) -> Double {
         Double(size) * Real.log(Double(context) / (times * 2 * .pi)) / (2 * Real.log(theta))
@@ -155,6 +158,7 @@ public enum RotaryScaling: Sendable, Equatable {
   public var isValid: Bool {
     switch self {
     case .none: true
+    case .divided(let divisors): divisors.allSatisfy { $0 > 0 && $0.isFinite }
     case .linear(let factor): factor > 0 && factor.isFinite
     case .llama3(let factor, let low, let high, let context):
       factor > 0 && factor.isFinite && low > 0 && high > low && high.isFinite && context > 0

@@ -103,10 +103,7 @@ public final class BertModel: Sendable {
         epsilon: configuration.layerNormEps)
     }
     func linear(_ layer: LinearLayer, _ activation: Activation = .identity) throws -> Linear {
-      Linear(
-        weights: try weights.packed(layer, as: precision, context: context),
-        epilogue: Epilogue(
-          bias: try weights.bias(layer), activation: activation))
+      try weights.linear(layer, as: precision, hasBias: true, activation: activation, context: context)
     }
     embeddingNorm = try norm("embeddings.LayerNorm")
     layers = try (0..<configuration.numHiddenLayers).map { index in

@@ -2,11 +2,9 @@ import Quern
 
 /// The linear layers of a decoder, under the names and in the shapes that its checkpoints have.
 extension DecoderConfiguration: ModelFamily {
-  static let head = LinearLayer.Part(name: "lm_head", outputs: 0)
-
   var tensorPrefixes: [String] { names.prefixes }
   var probe: String { "\(names.embedding).weight" }
-  var unprefixed: [String] { [Self.head.weight] }
+  var unprefixed: [String] { ["\(names.head).weight"] }
 
   var linearLayers: [LinearLayer] {
     var all: [LinearLayer] = []
@@ -23,7 +21,7 @@ extension DecoderConfiguration: ModelFamily {
 
   /// The product with every token's output embedding.
   var head: LinearLayer {
-    LinearLayer(parts: [.init(name: Self.head.name, outputs: vocabSize)], inputs: hiddenSize)
+    LinearLayer(parts: [.init(name: names.head, outputs: vocabSize)], inputs: hiddenSize)
   }
 
   func layerName(_ index: Int) -> String { "\(names.layers).\(index)" }

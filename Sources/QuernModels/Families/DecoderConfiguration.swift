@@ -92,6 +92,8 @@ struct DecoderNames: Sendable, Equatable {
   /// Learned positions.
   var positions = ""
   var finalNorm = "norm"
+  /// Has no prefix.
+  var head = "lm_head"
   var layers = "layers"
   var attentionNorm = "input_layernorm"
   /// One name where queries, keys and values lie in one tensor.

@@ -16,8 +16,8 @@ public final class DecoderModel: Sendable {
   /// Where a token's first hidden state comes from.
   private enum Embedding: Sendable {
     case table(Tensor)
-    /// The rows of the head.
-    case tied
+    /// The rows of packed weights: the head's, or a quantised table.
+    case packed(PackedMatrix)
   }
 
   /// Memory of a pass. Grows to the most tokens it has met.
@@ -62,14 +62,24 @@ public final class DecoderModel: Sendable {
   }
 
   /// - Parameters:
-  ///   - directory: a Hugging Face model directory: `config.json` and safetensors weights, quantised ones included.
+  ///   - path: a Hugging Face model directory, `config.json` and safetensors weights, quantised ones included; or a GGUF file.
   ///   - context: packs the weights and runs the model.
   ///   - precision: the storage of matrices that are not quantised; as the files have them where it is `nil`.
   /// - Throws: ``ModelError`` naming file, field and offset; ``QuernError`` for memory that cannot be had.
-  public convenience init(directory: String, context: Context, precision: DataType? = nil) throws {
+  public convenience init(path: String, context: Context, precision: DataType? = nil) throws {
+    if path.hasSuffix(".gguf") {
+      try self.init(gguf: GGUF(path: path), context: context, precision: precision)
+    } else {
+      try self.init(
+        DecoderConfiguration(HubConfig(directory: path)), source: SafetensorsDirectory(path: path), file: path,
+        context: context, precision: precision)
+    }
+  }
+
+  /// The same from a GGUF file that is open.
+  public convenience init(gguf: GGUF, context: Context, precision: DataType? = nil) throws {
     try self.init(
-      DecoderConfiguration(HubConfig(directory: directory)), source: SafetensorsDirectory(path: directory),
-      file: directory, context: context, precision: precision)
+      DecoderConfiguration(gguf), source: gguf, file: gguf.path, context: context, precision: precision)
   }
 
   /// - Parameter source: weights under the names of `configuration`'s family.
@@ -82,13 +92,15 @@ public final class DecoderModel: Sendable {
     (self.configuration, self.context) = (configuration, context)
     let names = configuration.names
     let width = configuration.hiddenSize
-    if configuration.tieWordEmbeddings {
-      let table = LinearLayer(parts: [.init(name: names.embedding, outputs: configuration.vocabSize)], inputs: width)
-      head = try weights.packed(table, as: precision, context: context)
-      embedding = .tied
+    let table = LinearLayer(parts: [.init(name: names.embedding, outputs: configuration.vocabSize)], inputs: width)
+    let isQuantized = try source.info(weights.full(configuration.probe)).quantization != nil
+    if configuration.tieWordEmbeddings || isQuantized {
+      let rows = try weights.packed(table, as: precision, context: context)
+      embedding = .packed(rows)
+      head = configuration.tieWordEmbeddings ? rows : try weights.packed(configuration.head, as: precision, context: context)
     } else {
       let shape = Shape(configuration.vocabSize, width)
-      embedding = .table(try weights.tensor("\(names.embedding).weight", shape, as: precision))
+      embedding = .table(try weights.tensor(configuration.probe, shape, as: precision))
       head = try weights.packed(configuration.head, as: precision, context: context)
     }
     positions =
@@ -167,7 +179,7 @@ public final class DecoderModel: Sendable {
   private func embed(_ ids: [Int32], _ positions: [Int32], into hidden: MutableTensor) throws(QuernError) {
     switch embedding {
     case .table(let table): try context.embedding(ids, table: table.view, into: hidden)
-    case .tied: try context.embedding(ids, weights: head, into: hidden)
+    case .packed(let rows): try context.embedding(ids, weights: rows, into: hidden)
     }
     if configuration.embeddingScale != 1 {
       try context.scale(hidden.view, by: configuration.embeddingScale, into: hidden)
@@ -236,8 +248,6 @@ private struct DecoderLoader {
   }
 
   private func linear(_ layer: LinearLayer, hasBias: Bool, _ activation: Activation = .identity) throws -> Linear {
-    Linear(
-      weights: try weights.packed(layer, as: precision, context: context),
-      epilogue: Epilogue(bias: hasBias ? try weights.bias(layer) : nil, activation: activation))
+    try weights.linear(layer, as: precision, hasBias: hasBias, activation: activation, context: context)
   }
 }

@@ -16,7 +16,7 @@ public final class NamedForward {
   public init(directory: String, context: Context, precision: DataType = .f32) throws {
     switch try ModelFamilies.read(directory: directory) {
     case is DecoderConfiguration:
-      let decoder = try DecoderModel(directory: directory, context: context, precision: precision)
+      let decoder = try DecoderModel(path: directory, context: context, precision: precision)
       model = .decoder(decoder, try DecoderModel.Workspace())
     default:
       let encoder = try BertModel(directory: directory, context: context, precision: precision)

@@ -25,10 +25,9 @@ struct DecoderLayer: Sendable {
       try gateUp(normed.view, into: step.up, context)
       var inner = step.up
       if let gate = step.gate {
-        inner = inner.columns(0..<down.weights.inputs)
-        try context.gated(
-          gate, gate: inner.view, value: step.up.columns(down.weights.inputs..<2 * down.weights.inputs).view,
-          into: inner)
+        let width = inner.shape[1] / 2
+        inner = inner.columns(0..<width)
+        try context.gated(gate, gate: inner.view, value: step.up.columns(width..<2 * width).view, into: inner)
       }
       try add(down, inner.view, postFeedForwardNorm, step)
     case .sparse(let experts):

@@ -20,15 +20,27 @@ struct LinearLayer: Sendable, Equatable {
   func shape(_ part: Part) -> Shape { isTransposed ? Shape(inputs, part.outputs) : Shape(part.outputs, inputs) }
 }
 
-/// `activation(x Wᵀ + bias) + residual`: a packed weight and what follows the product.
+/// `activation(x Wᵀ + bias) + residual`: packed weights and what follows the product.
 struct Linear: Sendable {
-  let weights: PackedMatrix
-  let epilogue: Epilogue
+  /// Some of the outputs: one product.
+  struct Part: Sendable {
+    let weights: PackedMatrix
+    let epilogue: Epilogue
+  }
+
+  /// One, unless the tensors of the layer are stored in different formats.
+  let parts: [Part]
 
   func callAsFunction(
     _ x: TensorView, residual: TensorView? = nil, into y: MutableTensor, _ context: Context
   ) throws(QuernError) {
-    try context.linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
+    var first = 0
+    for part in parts {
+      let columns = first..<first + part.weights.outputs
+      try context.linear(
+        x, weights: part.weights, epilogue: part.epilogue, residual: residual?.columns(columns), into: y.columns(columns))
+      first = columns.upperBound
+    }
   }
 }
 

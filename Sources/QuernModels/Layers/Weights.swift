@@ -51,6 +51,29 @@ struct Weights {
     }
   }
 
+  /// A linear layer with what follows its product: one product for each run of tensors stored alike.
+  func linear(
+    _ layer: LinearLayer, as type: DataType?, hasBias: Bool, activation: Activation = .identity, context: Context
+  ) throws -> Linear {
+    var runs: [[LinearLayer.Part]] = []
+    for part in layer.parts {
+      let format = try source.info(full(part.weight)).quantization?.format
+      if let previous = runs.last?.last, try source.info(full(previous.weight)).quantization?.format == format {
+        runs[runs.count - 1].append(part)
+      } else {
+        runs.append([part])
+      }
+    }
+    return Linear(
+      parts: try runs.map { parts in
+        var run = layer
+        run.parts = parts
+        return Linear.Part(
+          weights: try packed(run, as: type, context: context),
+          epilogue: Epilogue(bias: hasBias ? try bias(run) : nil, activation: activation))
+      })
+  }
+
   /// The matrices of a linear layer, packed: quantised ones as they are, others stored as `type`, or where that is nil as the
   /// first of them is.
   func packed(_ layer: LinearLayer, as type: DataType?, context: Context) throws -> PackedMatrix {
