@@ -14,6 +14,8 @@ struct GenerateCommand: ParsableCommand {
   @Option(name: .customLong("max-tokens"), help: "Tokens to generate at most.") var maximumTokens = 256
   @Option(help: "Tokens of prompt and text together (default: the prompt's and --max-tokens).") var context: Int?
   @Option(help: "A string that ends the text; repeatable.") var stop: [String] = []
+  @Flag(help: "Take the text as a user's message, and put it through the model's chat template.") var chat = false
+  @Option(help: "With --chat, the system's message before it.") var system: String?
   @Option(help: "How matrices are stored, unless they are quantised (default: as the files have them).")
   var precision: DataType?
   @Option(name: .customLong("cache-type"), help: "How keys and values are stored.") var cacheType = DataType.f32
@@ -24,7 +26,8 @@ struct GenerateCommand: ParsableCommand {
   @Argument(help: "The text to continue (default: standard input).") var prompt: String?
 
   func validate() throws {
-    if ids != nil, prompt != nil { throw ValidationError("give a text or --ids, not both") }
+    if ids != nil, prompt != nil || chat { throw ValidationError("give a text or --ids, not both") }
+    if system != nil, !chat { throw ValidationError("--system goes with --chat") }
     if maximumTokens < 1 { throw ValidationError("--max-tokens takes a number of tokens, at least 1") }
   }
 
@@ -41,7 +44,7 @@ struct GenerateCommand: ParsableCommand {
       if format == .text { print(report.tokens.map { "\($0)" }.joined(separator: " ")) }
     } else {
       let generator = try TextGenerator(path: model, context: backend.context(), precision: precision)
-      report = GenerationReport(prompt: try generator.encode(text()))
+      report = GenerationReport(prompt: try generator.encode(conversation(), addSpecialTokens: !chat))
       report.text = ""
       try generator.generate(report.prompt, options: options) { piece in
         report.note(piece.token, piece.finish)
@@ -65,6 +68,14 @@ struct GenerateCommand: ParsableCommand {
     while !generator.isIdle {
       for event in try generator.step() { report.note(event.token, event.finish) }
     }
+  }
+
+  /// The text, or what the chat template makes of it.
+  private func conversation() throws -> String {
+    guard chat else { return try text() }
+    var messages = [ChatMessage(role: "user", content: try text())]
+    if let system { messages.insert(ChatMessage(role: "system", content: system), at: 0) }
+    return try ChatTemplate.load(directory: model).render(messages: messages, addGenerationPrompt: true)
   }
 
   private func text() throws -> String {

@@ -26,6 +26,23 @@ import Testing
     #expect(difference <= 1e-5 * largest, "largest difference \(difference) of \(largest)")
   }
 
+  /// The same weights in llama.cpp's names and order, and other metadata.
+  @Test(arguments: ["llama3", "qwen2", "qwen3", "gemma2"]) func ggufFilesGiveTheSameLogits(_ family: String) throws {
+    let (context, directory) = (try Context(), Self.directory(family))
+    let ids = try Safetensors(path: "\(directory)/inputs.safetensors").readInt64("input_ids").prefix(13).map {
+      Int32($0)
+    }
+    let expected = try Safetensors(path: "\(directory)/expected.safetensors").readFloat32("logits").prefix(13 * 96)
+    let model = try DecoderModel(path: "\(directory).gguf", context: context)
+    #expect(model.configuration.endOfText == [2])
+    let (cache, workspace) = (try model.makeCache(capacity: 13), try DecoderModel.Workspace())
+    let hidden = try model.forward(ids, segments: Segments(single: 13), cache: cache, workspace: workspace)
+    let logits = try model.logits(hidden, rows: (0..<13).map { Int32($0) }, workspace: workspace).elements
+    let largest = expected.map(abs).max() ?? 0
+    let difference = zip(logits, expected).map { abs($0 - $1) }.max() ?? .infinity
+    #expect(difference <= 1e-5 * largest, "largest difference \(difference) of \(largest)")
+  }
+
   /// A prompt in two pieces, then a token at a time, beside another sequence that stands still or runs ahead.
   @Test(arguments: backends, families) func greedyTokensAgreeWithTransformers(_ backend: String, _ family: String)
     throws

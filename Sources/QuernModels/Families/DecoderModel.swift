@@ -97,7 +97,8 @@ public final class DecoderModel: Sendable {
     if configuration.tieWordEmbeddings || isQuantized {
       let rows = try weights.packed(table, as: precision, context: context)
       embedding = .packed(rows)
-      head = configuration.tieWordEmbeddings ? rows : try weights.packed(configuration.head, as: precision, context: context)
+      head =
+        configuration.tieWordEmbeddings ? rows : try weights.packed(configuration.head, as: precision, context: context)
     } else {
       let shape = Shape(configuration.vocabSize, width)
       embedding = .table(try weights.tensor(configuration.probe, shape, as: precision))

@@ -41,27 +41,27 @@ public struct SamplingOptions: Sendable, Equatable {
 }
 
 /// Draws the tokens of one sequence.
-struct Sampler {
+package struct Sampler {
   private let options: SamplingOptions
   private let key: RandomKey
   private var drawn: UInt64 = 0
   private var candidates: [(id: Int32, logit: Float)] = []
   private var isSeen: [Bool] = []
 
-  init(_ options: SamplingOptions) {
+  package init(_ options: SamplingOptions) {
     self.options = options
     key = RandomKey(seed: options.seed)
   }
 
   /// Remembers a token for the repetition penalty.
-  mutating func see(_ id: Int32) {
+  package mutating func see(_ id: Int32) {
     guard options.repetitionPenalty != 1, id >= 0 else { return }
     if Int(id) >= isSeen.count { isSeen += repeatElement(false, count: Int(id) + 1 - isSeen.count) }
     isSeen[Int(id)] = true
   }
 
   /// The next token; `logits` may be changed.
-  mutating func next(_ logits: UnsafeMutableBufferPointer<Float>) -> Int32 {
+  package mutating func next(_ logits: UnsafeMutableBufferPointer<Float>) -> Int32 {
     if options.repetitionPenalty != 1 {
       for id in 0..<min(isSeen.count, logits.count) where isSeen[id] {
         logits[id] = logits[id] > 0 ? logits[id] / options.repetitionPenalty : logits[id] * options.repetitionPenalty

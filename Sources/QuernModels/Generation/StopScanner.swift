@@ -1,12 +1,12 @@
 /// Finds stop strings in text that comes in pieces, and holds back what may turn out to begin one.
-struct StopScanner {
+package struct StopScanner {
   private let stops: [[UInt8]]
   private var held: [UInt8] = []
 
-  init(_ stops: [String]) { self.stops = stops.map { Array($0.utf8) }.filter { !$0.isEmpty } }
+  package init(_ stops: [String]) { self.stops = stops.map { Array($0.utf8) }.filter { !$0.isEmpty } }
 
   /// The text that is certain by now, without a stop string and what follows it, and whether one has come.
-  mutating func append(_ text: String) -> (text: String, isStopped: Bool) {
+  package mutating func append(_ text: String) -> (text: String, isStopped: Bool) {
     guard !stops.isEmpty else { return (text, false) }
     held += text.utf8
     if let end = stops.compactMap({ first($0) }).min() {
@@ -20,7 +20,7 @@ struct StopScanner {
   }
 
   /// What was held back: no stop string came.
-  mutating func finish() -> String {
+  package mutating func finish() -> String {
     defer { held.removeAll() }
     return String(decoding: held, as: UTF8.self)
   }

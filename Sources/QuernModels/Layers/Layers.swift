@@ -38,7 +38,8 @@ struct Linear: Sendable {
     for part in parts {
       let columns = first..<first + part.weights.outputs
       try context.linear(
-        x, weights: part.weights, epilogue: part.epilogue, residual: residual?.columns(columns), into: y.columns(columns))
+        x, weights: part.weights, epilogue: part.epilogue, residual: residual?.columns(columns),
+        into: y.columns(columns))
       first = columns.upperBound
     }
   }
