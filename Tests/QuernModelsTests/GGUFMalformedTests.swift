@@ -224,6 +224,10 @@ import Testing
         for name in names(29, 1 << 18 - 1) { $0.tensor(name, []) }
         $0.tensor("0", [])
       },
+      Bad("tensors, and one out of place", "tensors.!.offset") {
+        for index in 0..<1 << 18 - 1 { $0.tensor(String(index, radix: 36), [0]) }
+        $0.tensor("!", [0], offset: 1)
+      },
     ]
   }
 

@@ -100,8 +100,8 @@ struct GGUFParser {
       : try FileBytes(
         copying: UnsafeRawBufferPointer(rebasing: storage.bytes[0..<end]), file: file.path, field: "header")
     let metadata = GGUFMetadata(file: file.path, storage: exact, entries: entries, places: places)
-    return GGUFHeader(
-      version: version, metadata: metadata, tensors: try placed(tensors, after: end, alignment(metadata)))
+    try place(&tensors, after: end, alignment(metadata))
+    return GGUFHeader(version: version, metadata: metadata, tensors: tensors)
   }
 
   private func error(_ field: String, _ offset: Int, _ reason: String) -> ModelError {
@@ -240,7 +240,7 @@ struct GGUFParser {
     let size = try byteCount(elements, shape.last ?? 1, type, orThrow: { self.error(field("shape"), start, $0) })
     let offsetOffset = cursor.offset
     let offset = try cursor.integer(UInt64.self, field: field("offset"))
-    // From here on a range in the data; `placed` makes it one of the file.
+    // From here on a range in the data; `place` makes it one of the file.
     guard let begin = Int(exactly: offset), !begin.addingReportingOverflow(size).overflow else {
       throw error(field("offset"), offsetOffset, "is \(offset), so that the tensor's end does not fit 64 bits")
     }
@@ -261,17 +261,15 @@ struct GGUFParser {
       elements / block.size, block.bytes, orThrow: error("the size in bytes does not fit 64 bits"))
   }
 
-  /// The tensors in the order of their data, each inside the file, aligned and apart from the others.
-  private func placed(
-    _ tensors: [GGUFHeader.Tensor], after end: Int, _ alignment: Int
-  ) throws(ModelError) -> [GGUFHeader.Tensor] {
+  /// Puts the tensors in the order of their data: each must be inside the file, aligned and apart from the others.
+  private func place(
+    _ tensors: inout [GGUFHeader.Tensor], after end: Int, _ alignment: Int
+  ) throws(ModelError) {
     let dataStart = (end + alignment - 1) & -alignment
-    var placed = tensors.sorted {
-      ($0.range.lowerBound, $0.range.upperBound) < ($1.range.lowerBound, $1.range.upperBound)
-    }
+    tensors.sort { ($0.range.lowerBound, $0.range.upperBound) < ($1.range.lowerBound, $1.range.upperBound) }
     var before: (end: Int, name: String) = (0, "")
-    for index in placed.indices {
-      let tensor = placed[index]
+    for index in tensors.indices {
+      let tensor = tensors[index]
       let range = tensor.range
       func failure(_ reason: String) -> ModelError {
         error("tensors.\(tensor.name).offset", tensor.offsetOffset, "is \(range.lowerBound), \(reason)")
@@ -280,7 +278,7 @@ struct GGUFParser {
       let end = try Checked.add(dataStart, range.upperBound, orThrow: failure("which is too large"))
       if range.isEmpty && tensor.type.block != nil {
         // No bytes, and so no place that could be wrong: a writer may leave out the padding before it.
-        placed[index].range = min(end, file.size)..<min(end, file.size)
+        tensors[index].range = min(end, file.size)..<min(end, file.size)
         continue
       }
       guard range.isEmpty || range.lowerBound >= before.end else {
@@ -291,8 +289,7 @@ struct GGUFParser {
           "so that the tensor ends at byte \(end), but the file has only \(file.size); it may be cut short")
       }
       if !range.isEmpty { before = (range.upperBound, tensor.name) }
-      placed[index].range = dataStart + range.lowerBound..<end
+      tensors[index].range = dataStart + range.lowerBound..<end
     }
-    return placed
   }
 }
