@@ -29,14 +29,7 @@ struct BPEModel: Sendable {
     ignoresMerges = try model.optional("ignore_merges")?.bool() ?? false
     (vocabulary, unknownID) = try Vocabulary.read(model, unknown: "unk_token", isRequired: false)
     let vocabulary = self.vocabulary
-    if try model.optional("byte_fallback")?.bool() ?? false {
-      byteTokens = (0...255).map { (byte: Int) -> Int32 in
-        let digits = String(byte, radix: 16, uppercase: true)
-        return vocabulary.id(of: "<0x" + (byte < 16 ? "0" : "") + digits + ">") ?? -1
-      }
-    } else {
-      byteTokens = []
-    }
+    byteTokens = try model.optional("byte_fallback")?.bool() ?? false ? vocabulary.byteTokens() : []
     scalarTokens = (0..<0x800).map { (scalar: UInt32) -> Int32 in
       var text: [UInt8] = []
       ScalarReader.append(scalar, to: &text)
