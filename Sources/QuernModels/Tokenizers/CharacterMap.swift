@@ -8,6 +8,8 @@ struct CharacterMap: Sendable {
   /// Clusters of this many bytes or more are looked up scalar by scalar.
   private static let clusterLimit = 6
   private static let sizeLimit = 1 << 26
+  /// The longest of Unicode's own has 33 bytes.
+  private static let replacementLimit = 256
 
   init(_ value: JSONValue) throws(ModelError) {
     let blob = try value.withBytes { (text) throws(ModelError) in
@@ -26,6 +28,9 @@ struct CharacterMap: Sendable {
     replacements = Array(blob[(4 + size)...])
     guard replacements.withUnsafeBytes({ UTF8Rules.isWellFormed($0) }) else {
       throw value.error("has replacements that are not valid UTF-8")
+    }
+    guard replacements.split(separator: 0).allSatisfy({ $0.count <= Self.replacementLimit }) else {
+      throw value.error("has a replacement of more than \(Self.replacementLimit) bytes")
     }
   }
 

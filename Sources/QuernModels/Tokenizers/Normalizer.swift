@@ -25,7 +25,19 @@ enum Normalizer: Sendable {
     var all: [Normalizer] = []
     try members.forEachElement { (member) throws(ModelError) in all += try read(member) }
     guard all.count <= countLimit else { throw members.error("has more than \(countLimit) normalizers") }
+    var growth = 1
+    for normalizer in all { growth = min(growth * normalizer.growth, GrowthLimit.value + 1) }
+    guard growth <= GrowthLimit.value else { throw members.error(GrowthLimit.reason) }
     return all
+  }
+
+  /// How many times as long the text may become; the normal forms do not add up.
+  private var growth: Int {
+    switch self {
+    case .replace(let pattern, let content): pattern.growth(replacedBy: content)
+    case .byteLevel: 2
+    default: 1
+    }
   }
 
   private init(_ value: JSONValue) throws(ModelError) {

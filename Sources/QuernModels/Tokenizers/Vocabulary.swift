@@ -11,6 +11,8 @@ struct Vocabulary: Sendable {
   private var slots: [UInt64]
   private var byID: [UInt32] = []
   private var isSparse = false
+  /// Whether the file lists tokens in the order of their ids, from 0.
+  private var isInOrder = false
   private(set) var largestID: Int32 = -1
   private static let none = UInt32.max
   private(set) var longestToken = 0
@@ -85,6 +87,8 @@ struct Vocabulary: Sendable {
   /// Where ids are nearly without gaps, `byID` is indexed by them; else it is sorted and searched.
   private mutating func indexByID(_ object: JSONValue) throws(ModelError) {
     largestID = ids.max() ?? -1
+    isInOrder = self.ids.indices.allSatisfy { self.ids[$0] == Int32(truncatingIfNeeded: $0) }
+    if isInOrder { return }
     if Int(largestID) < ids.count * 2 + 1024 {
       byID = [UInt32](repeating: Self.none, count: Int(largestID) + 1)
       for entry in ids.indices {
@@ -112,6 +116,7 @@ struct Vocabulary: Sendable {
   }
 
   private func entry(of id: Int32) -> Int? {
+    if isInOrder { return id >= 0 && Int(id) < ids.count ? Int(id) : nil }
     guard isSparse else {
       guard id >= 0, Int(id) < byID.count, byID[Int(id)] != Self.none else { return nil }
       return Int(byID[Int(id)])
@@ -166,11 +171,28 @@ struct Vocabulary: Sendable {
           second.map({ matches(&place, $0) }) ?? true,
           third.map({ matches(&place, $0) }) ?? true
         {
-          return ids[entry]
+          return isInOrder ? Int32(truncatingIfNeeded: entry) : ids[entry]
         }
       }
       slot = (slot &+ 1) & mask
     }
+  }
+
+  /// As `id`, looking first at `entry`; the entry found, or -1.
+  func id(
+    _ first: UnsafeBufferPointer<UInt8>, _ second: UnsafeBufferPointer<UInt8>, guess entry: inout Int
+  ) -> Int32 {
+    if entry < ids.count {
+      var place = Int(starts[entry])
+      if Int(starts[entry &+ 1]) &- place == first.count &+ second.count, matches(&place, first),
+        matches(&place, second)
+      {
+        return ids[entry]
+      }
+    }
+    let id = id(first, second)
+    if id >= 0, let found = self.entry(of: id) { entry = found }
+    return id
   }
 
   @inline(__always)
