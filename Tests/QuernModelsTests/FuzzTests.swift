@@ -34,6 +34,14 @@ import Testing
     }
   }
 
+  @Test(arguments: ["llama3", "llama2", "t5", "clip"]) func hubTokenizersNeverTrap(_ layout: String) throws {
+    try fuzz("tokenizers/\(layout).json", as: "tokenizer.json") { path in
+      let tokenizer = try HubTokenizer(path: path)
+      let ids = try tokenizer.encode("Un naïve café, and 東京 again: \u{301}x ﬁ\r\n 123", options: EncodingOptions())
+      _ = try tokenizer.decode(ids)
+    }
+  }
+
   @Test func configurationsNeverTrap() throws {
     try fuzz("tiny-bert/config.json", as: "config.json") { path in
       _ = try BertConfiguration(HubConfig(directory: (path as NSString).deletingLastPathComponent))

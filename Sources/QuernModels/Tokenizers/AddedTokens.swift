@@ -137,19 +137,10 @@ struct AddedTokenMatcher: Sendable {
   private func isSpace(_ scalar: UInt32) -> Bool { BertCharacters.shared.classes(scalar).contains(.whitespace) }
 
   private func endsWithWord(_ bytes: UnsafeBufferPointer<UInt8>, _ position: Int) -> Bool {
-    position > 0 && Self.isWord(ScalarReader.previous(bytes, position).scalar)
+    position > 0 && TextClasses.shared.isWord(ScalarReader.previous(bytes, position).scalar)
   }
 
   private func startsWithWord(_ bytes: UnsafeBufferPointer<UInt8>, _ position: Int) -> Bool {
-    position < bytes.count && Self.isWord(ScalarReader.next(bytes, position).scalar)
-  }
-
-  /// `\w` of Unicode Technical Standard 18, annex C.
-  static func isWord(_ value: UInt32) -> Bool {
-    guard let properties = Unicode.Scalar(value)?.properties else { return false }
-    switch properties.generalCategory {
-    case .nonspacingMark, .spacingMark, .enclosingMark, .decimalNumber, .connectorPunctuation: return true
-    default: return properties.isAlphabetic || properties.isJoinControl
-    }
+    position < bytes.count && TextClasses.shared.isWord(ScalarReader.next(bytes, position).scalar)
   }
 }

@@ -8,6 +8,9 @@ struct AddedVocabulary: Sendable {
   private(set) var givenMatcher = AddedTokenMatcher()
   private(set) var normalizedMatcher = AddedTokenMatcher()
 
+  /// The ids of the model's tokens that have the string of a special token of another id.
+  private(set) var specialTwins: Set<Int32> = []
+
   var ids: Set<Int32> { Set(byID.keys) }
 
   /// `section` is `added_tokens`, or the whole file where it has none.
@@ -23,6 +26,10 @@ struct AddedVocabulary: Sendable {
       tokens[index].decodedBytes = normalized
     }
     for token in tokens { try insert(token, vocabulary, section) }
+    for id in vocabulary.shadowed {
+      guard let twin = vocabulary.token(of: id).flatMap({ byContent[UTF8Key($0)] }) else { continue }
+      if byID[twin]?.special == true { specialTwins.insert(id) }
+    }
     // Special tokens come before others, as in Hugging Face tokenizers: of two with one pattern the first is found.
     for token in tokens.filter(\.special) + tokens.filter({ !$0.special }) {
       if token.normalized { normalizedMatcher.insert(token) } else { givenMatcher.insert(token) }

@@ -29,14 +29,7 @@ struct BPEModel: Sendable {
     ignoresMerges = try model.optional("ignore_merges")?.bool() ?? false
     (vocabulary, unknownID) = try Vocabulary.read(model, unknown: "unk_token", isRequired: false)
     let vocabulary = self.vocabulary
-    if try model.optional("byte_fallback")?.bool() ?? false {
-      byteTokens = (0...255).map { (byte: Int) -> Int32 in
-        let digits = String(byte, radix: 16, uppercase: true)
-        return vocabulary.id(of: "<0x" + (byte < 16 ? "0" : "") + digits + ">") ?? -1
-      }
-    } else {
-      byteTokens = []
-    }
+    byteTokens = try model.optional("byte_fallback")?.bool() ?? false ? vocabulary.byteTokens() : []
     scalarTokens = (0..<0x800).map { (scalar: UInt32) -> Int32 in
       var text: [UInt8] = []
       ScalarReader.append(scalar, to: &text)
@@ -52,10 +45,12 @@ struct BPEModel: Sendable {
     let count = list.count
     guard count <= mergeLimit else { throw list.error("has more than \(mergeLimit) merges") }
     var merges = MergeTable(expected: count)
+    // Most files list tokens in the order in which merges make them.
+    var guess = vocabulary.count
     try list.forEachElement { (element) throws(ModelError) in
       let isAdded: Bool?
       if element.kind == .array {
-        isAdded = try appendPair(element, vocabulary, prefix, &merges)
+        isAdded = try appendPair(element, vocabulary, prefix, &merges, &guess)
       } else {
         isAdded = try element.withBytes { (text) throws(ModelError) -> Bool? in
           // What merges.txt begins with.
@@ -64,7 +59,7 @@ struct BPEModel: Sendable {
             text[(space &+ 1)...].firstIndex(of: 0x20) == nil
           else { throw element.error("is not two tokens and one space between them") }
           let left = UnsafeBufferPointer(rebasing: text[..<space])
-          return append(left, UnsafeBufferPointer(rebasing: text[(space &+ 1)...]), vocabulary, prefix, &merges)
+          return append(left, UnsafeBufferPointer(rebasing: text[(space &+ 1)...]), vocabulary, prefix, &merges, &guess)
         }
       }
       guard let isAdded else {
@@ -76,23 +71,25 @@ struct BPEModel: Sendable {
   }
 
   private static func appendPair(
-    _ pair: JSONValue, _ vocabulary: Vocabulary, _ prefix: [UInt8], _ merges: inout MergeTable
+    _ pair: JSONValue, _ vocabulary: Vocabulary, _ prefix: [UInt8], _ merges: inout MergeTable,
+    _ guess: inout Int
   ) throws(ModelError) -> Bool? {
     guard let (first, second) = pair.pair else { throw pair.error("is not two tokens") }
     return try first.withBytes { (left) throws(ModelError) in
-      try second.withBytes { (right) throws(ModelError) in append(left, right, vocabulary, prefix, &merges) }
+      try second.withBytes { (right) throws(ModelError) in append(left, right, vocabulary, prefix, &merges, &guess) }
     }
   }
 
   /// Whether there was a slot; nil where a token is missing.
   private static func append(
     _ left: UnsafeBufferPointer<UInt8>, _ right: UnsafeBufferPointer<UInt8>, _ vocabulary: Vocabulary,
-    _ prefix: [UInt8], _ merges: inout MergeTable
+    _ prefix: [UInt8], _ merges: inout MergeTable, _ guess: inout Int
   ) -> Bool? {
     guard right.count >= prefix.count else { return nil }
     let first = vocabulary.id(left)
     let second = vocabulary.id(right)
-    let result = vocabulary.id(left, UnsafeBufferPointer(rebasing: right[prefix.count...]))
+    let result = vocabulary.id(left, UnsafeBufferPointer(rebasing: right[prefix.count...]), guess: &guess)
+    guess &+= 1
     guard first >= 0, second >= 0, result >= 0 else { return nil }
     return merges.append(first, second, makes: result)
   }

@@ -1,5 +1,5 @@
 /// A tokenizer read from the `tokenizer.json` of Hugging Face tokenizers: normalizers, pre-tokenizers, a model
-/// (`WordPiece` or `BPE`), a post-processor and a decoder.
+/// (`WordPiece`, `BPE` or `Unigram`), a post-processor and a decoder.
 ///
 /// Gives the ids that Hugging Face tokenizers 0.23 gives, in time linear in the text but for a logarithm. A part of the
 /// file that is not known here is refused by name, so that a tokenizer is never half understood.
@@ -136,6 +136,7 @@ public final class HubTokenizer: Tokenizer {
     switch model {
     case .wordPiece(let model): model.encode(word, &work)
     case .bpe(let model): model.encode(word, &work)
+    case .unigram(let model): model.encode(word, &work)
     }
   }
 
@@ -158,6 +159,7 @@ public final class HubTokenizer: Tokenizer {
       if skipSpecialTokens && token.special { return }
       return token.decodedBytes.withUnsafeBufferPointer { run.push($0) }
     }
+    if skipSpecialTokens && !added.specialTwins.isEmpty && added.specialTwins.contains(id) { return }
     guard vocabulary.withToken(id, { run.push($0) }) != nil else { throw .unknownID(id, position: position) }
   }
 }

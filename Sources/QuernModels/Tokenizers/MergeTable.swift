@@ -2,13 +2,15 @@
 struct MergeTable: Sendable {
   /// A run of occupied slots as long as this does not happen by chance; it would make lookups slow.
   private static let probeLimit = 128
-  private static let free = UInt64.max
+  private struct Slot: Sendable {
+    var key = UInt64.max
+    var rank = MergeTable.none
+  }
   static let none = UInt32.max
 
   /// What the merge of each rank makes.
   private(set) var results: [Int32] = []
-  private var keys: [UInt64]
-  private var ranks: [UInt32]
+  private var slots: [Slot]
   private let shift: UInt64
   /// Drawn per process so that a file cannot aim at a slot.
   private let seed = UInt64.random(in: 0 ... .max)
@@ -18,8 +20,7 @@ struct MergeTable: Sendable {
     var bits: UInt64 = 4
     while 1 << bits < expected * 2 { bits += 1 }
     shift = 64 - bits
-    keys = [UInt64](repeating: Self.free, count: 1 << bits)
-    ranks = [UInt32](repeating: Self.none, count: 1 << bits)
+    slots = [Slot](repeating: Slot(), count: 1 << bits)
     results.reserveCapacity(expected)
   }
 
@@ -39,13 +40,13 @@ struct MergeTable: Sendable {
     let key = Self.key(left, right)
     var slot = slot(key)
     for _ in 0..<Self.probeLimit {
-      if keys[slot] == Self.free || keys[slot] == key {
-        keys[slot] = key
-        ranks[slot] = UInt32(truncatingIfNeeded: results.count)
+      // A free slot has a key that no pair of ids has.
+      if slots[slot].key == .max || slots[slot].key == key {
+        slots[slot] = Slot(key: key, rank: UInt32(truncatingIfNeeded: results.count))
         results.append(result)
         return true
       }
-      slot = (slot &+ 1) & (keys.count &- 1)
+      slot = (slot &+ 1) & (slots.count &- 1)
     }
     return false
   }
@@ -56,10 +57,10 @@ struct MergeTable: Sendable {
     let key = Self.key(left, right)
     var slot = slot(key)
     while true {
-      let found = keys[slot]
-      if found == key { return ranks[slot] }
-      if found == Self.free { return Self.none }
-      slot = (slot &+ 1) & (keys.count &- 1)
+      let found = slots[slot]
+      if found.key == key { return found.rank }
+      if found.key == .max { return Self.none }
+      slot = (slot &+ 1) & (slots.count &- 1)
     }
   }
 }

@@ -4,6 +4,11 @@ enum Normalizer: Sendable {
   case form(NormalForm)
   case prepend([UInt8])
   case replace(SplitPattern, by: [UInt8])
+  /// White space at the start, at the end.
+  case strip(left: Bool, right: Bool)
+  case stripAccents
+  case characters(CharacterMap)
+  case byteLevel
 
   /// More than any file has.
   private static let countLimit = 16
@@ -20,7 +25,19 @@ enum Normalizer: Sendable {
     var all: [Normalizer] = []
     try members.forEachElement { (member) throws(ModelError) in all += try read(member) }
     guard all.count <= countLimit else { throw members.error("has more than \(countLimit) normalizers") }
+    var growth = 1
+    for normalizer in all { growth = min(growth * normalizer.growth, GrowthLimit.value + 1) }
+    guard growth <= GrowthLimit.value else { throw members.error(GrowthLimit.reason) }
     return all
+  }
+
+  /// How many times as long the text may become; the normal forms do not add up.
+  private var growth: Int {
+    switch self {
+    case .replace(let pattern, let content): pattern.growth(replacedBy: content)
+    case .byteLevel: 2
+    default: 1
+    }
   }
 
   private init(_ value: JSONValue) throws(ModelError) {
@@ -43,6 +60,14 @@ enum Normalizer: Sendable {
     case "NFD": self = .form(try Self.plain(value, .nfd))
     case "NFKC": self = .form(try Self.plain(value, .nfkc))
     case "NFKD": self = .form(try Self.plain(value, .nfkd))
+    case "StripAccents": self = try Self.plain(value, .stripAccents)
+    case "ByteLevel": self = try Self.plain(value, .byteLevel)
+    case "Strip":
+      try value.expectOnly(["type", "strip_left", "strip_right"])
+      self = .strip(left: try value.required("strip_left").bool(), right: try value.required("strip_right").bool())
+    case "Precompiled":
+      try value.expectOnly(["type", "precompiled_charsmap"])
+      self = .characters(try CharacterMap(value.required("precompiled_charsmap")))
     case "Prepend":
       try value.expectOnly(["type", "prepend"])
       self = .prepend(try Self.replacement(value.required("prepend")))
@@ -52,8 +77,8 @@ enum Normalizer: Sendable {
       self = .replace(pattern, by: try Self.replacement(value.required("content")))
     case let other:
       throw type.error(
-        "\(other) is not a normalizer that Quern reads; it reads BertNormalizer, Lowercase, NFC, NFD, NFKC, NFKD, "
-          + "Prepend, Replace, Sequence")
+        "\(other) is not a normalizer that Quern reads; it reads BertNormalizer, ByteLevel, Lowercase, NFC, NFD, "
+          + "NFKC, NFKD, Precompiled, Prepend, Replace, Sequence, Strip, StripAccents")
     }
   }
 
@@ -82,7 +107,34 @@ enum Normalizer: Sendable {
       pattern.forEachPart(input) { range, isMatch in
         if isMatch { output.append(contentsOf: content) } else { output.append(contentsOf: input[range]) }
       }
+    case .strip(let left, let right): output.append(contentsOf: input[Self.stripped(input, left, right)])
+    case .stripAccents:
+      let classes = TextClasses.shared
+      var position = 0
+      while position < input.count {
+        let (scalar, length) = ScalarReader.next(input, position)
+        if !classes.isAccent(scalar) { output.append(contentsOf: input[position..<position &+ length]) }
+        position &+= length
+      }
+    case .characters(let map): map.normalize(input, into: &output)
+    case .byteLevel: ByteLevel.append(input, to: &output)
     }
+  }
+
+  private static func stripped(_ input: UnsafeBufferPointer<UInt8>, _ left: Bool, _ right: Bool) -> Range<Int> {
+    let classes = TextClasses.shared
+    var (start, end) = (0, input.count)
+    while left, start < end {
+      let (scalar, length) = ScalarReader.next(input, start)
+      guard classes[scalar] & TextClasses.space != 0 else { break }
+      start += length
+    }
+    while right, end > start {
+      let (scalar, length) = ScalarReader.previous(input, end)
+      guard classes[scalar] & TextClasses.space != 0 else { break }
+      end -= length
+    }
+    return start..<end
   }
 
   /// What becomes of `input` after all of `normalizers`.

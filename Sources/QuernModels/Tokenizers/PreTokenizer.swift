@@ -85,7 +85,19 @@ enum PreTokenizer: Sendable {
     var all: [PreTokenizer] = []
     try members.forEachElement { (member) throws(ModelError) in all += try read(member) }
     guard all.count <= countLimit else { throw members.error("has more than \(countLimit) pre-tokenizers") }
+    var growth = 1
+    for step in all { growth = min(growth * step.growth, GrowthLimit.value + 1) }
+    guard growth <= GrowthLimit.value else { throw members.error(GrowthLimit.reason) }
     return all
+  }
+
+  /// How many times as long the text may become, a character before each word included.
+  private var growth: Int {
+    switch self {
+    case .bert, .split: 1
+    case .byteLevel: 4
+    case .metaspace(let replacement, _, _): replacement.count * 2
+    }
   }
 
   private init(_ value: JSONValue) throws(ModelError) {

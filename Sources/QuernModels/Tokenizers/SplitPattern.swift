@@ -129,4 +129,22 @@ enum SplitPattern: Sendable, Equatable {
     }
     if gap < position { body(gap..<position, false) }
   }
+
+  /// How many times as long a text may become when each match is replaced by `content`.
+  func growth(replacedBy content: [UInt8]) -> Int {
+    let shortest: Int =
+      switch self {
+      case .literal(let text): text.count
+      case .spaces: 2
+      case .threeDigits, .ideographs: 3
+      default: 1
+      }
+    return max(1, (content.count + shortest - 1) / shortest)
+  }
+}
+
+/// Steps that each lengthen the text a little could together make it fill the memory.
+enum GrowthLimit {
+  static let value = 256
+  static let reason = "may make a text more than \(value) times as long"
 }

@@ -255,7 +255,7 @@ struct SplitScanner {
     while position < bytes.count {
       let next = at(position)
       if next.class & Self.space != 0 { break }
-      let word = AddedTokenMatcher.isWord(next.scalar)
+      let word = classes.isWord(next.scalar)
       if let isWord, isWord != word { break }
       isWord = word
       position = next.end

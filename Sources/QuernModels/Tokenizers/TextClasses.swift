@@ -18,6 +18,10 @@ final class TextClasses: Sendable {
   static let letter = upper | lower
 
   private let classes: [UInt8]
+  /// Where `\w` is not just letters, marks and numbers, and where `StripAccents` is not just marks.
+  private let exceptions: [UInt32: UInt8]
+  private static let wordException: UInt8 = 1
+  private static let accentException: UInt8 = 2
 
   private init() {
     var classes = [UInt8](repeating: 0, count: 0x110000)
@@ -56,6 +60,19 @@ final class TextClasses: Sendable {
     }
     endRun()
     self.classes = classes
+    var exceptions: [UInt32: UInt8] = [:]
+    for (table, bit) in [
+      (TextTables.words, Self.wordException), (TextTables.accents, Self.accentException),
+    ] {
+      let bytes = UnsafeBufferPointer(start: table.utf8Start, count: table.utf8CodeUnitCount)
+      for word in bytes.split(whereSeparator: { $0 <= 0x20 }) {
+        let ends = word.split(separator: UInt8(ascii: "-")).map { digits in
+          digits.reduce(UInt32(0)) { $0 &* 16 &+ UInt32(Self.hexadecimal($1) ?? 0) }
+        }
+        for scalar in ends[0]...ends[ends.count - 1] { exceptions[scalar, default: 0] |= bit }
+      }
+    }
+    self.exceptions = exceptions
   }
 
   private static func hexadecimal(_ byte: UInt8) -> Int? {
@@ -68,4 +85,17 @@ final class TextClasses: Sendable {
 
   @inline(__always)
   subscript(_ scalar: UInt32) -> UInt8 { classes[Int(scalar)] }
+
+  /// `\w`.
+  func isWord(_ scalar: UInt32) -> Bool {
+    let holds = self[scalar] & (Self.letter | Self.mark | Self.number) != 0
+    if scalar < 0x80 { return holds || scalar == 0x5F }
+    return holds != (exceptions[scalar, default: 0] & Self.wordException != 0)
+  }
+
+  /// What the `StripAccents` normalizer drops.
+  func isAccent(_ scalar: UInt32) -> Bool {
+    if scalar < 0x300 { return false }
+    return (self[scalar] & Self.mark != 0) != (exceptions[scalar, default: 0] & Self.accentException != 0)
+  }
 }

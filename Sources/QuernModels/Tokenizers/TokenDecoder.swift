@@ -20,7 +20,8 @@ struct TokenDecoder: Sendable {
   let steps: [Step]
 
   private static let countLimit = 16
-  private static let stripLimit = 1 << 16
+  private static let stripLimit = 1024
+  private static let replacementLimit = 64
 
   init(_ value: JSONValue?) throws(ModelError) {
     guard let value else {
@@ -30,6 +31,11 @@ struct TokenDecoder: Sendable {
     var steps: [Step] = []
     var isWhole = false
     try Self.read(value, &steps, &isWhole)
+    var growth = 1
+    for case .replace(let search, let content, _) in steps {
+      growth = min(growth * SplitPattern.literal(search.pattern).growth(replacedBy: content), GrowthLimit.value + 1)
+    }
+    guard growth <= GrowthLimit.value else { throw value.error(GrowthLimit.reason) }
     self.steps = steps
   }
 
@@ -82,7 +88,12 @@ struct TokenDecoder: Sendable {
       guard case .literal(let text) = try SplitPattern(pattern) else {
         throw pattern.error("is not a String, which is all that Quern reads in a decoder")
       }
-      return .replace(TextSearch(text), by: Array(try value.required("content").string().utf8), whole: isWhole)
+      let content = try value.required("content")
+      let bytes = Array(try content.string().utf8)
+      guard bytes.count <= replacementLimit else {
+        throw content.error("is \(bytes.count) bytes long; it may be at most \(replacementLimit)")
+      }
+      return .replace(TextSearch(text), by: bytes, whole: isWhole)
     case "Strip":
       try value.expectOnly(["type", "content", "start", "stop"])
       let content = try value.required("content")

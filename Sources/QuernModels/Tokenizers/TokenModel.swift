@@ -2,6 +2,7 @@
 enum TokenModel: Sendable {
   case wordPiece(WordPieceModel)
   case bpe(BPEModel)
+  case unigram(UnigramModel)
 
   init(_ value: JSONValue) throws(ModelError) {
     guard let type = try value.optional("type") else {
@@ -12,7 +13,9 @@ enum TokenModel: Sendable {
     switch try type.string() {
     case "WordPiece": self = .wordPiece(try WordPieceModel(value))
     case "BPE": self = .bpe(try BPEModel(value))
-    case let other: throw type.error("\(other) is not a tokenizer model that Quern reads; it reads BPE, WordPiece")
+    case "Unigram": self = .unigram(try UnigramModel(value))
+    case let other:
+      throw type.error("\(other) is not a tokenizer model that Quern reads; it reads BPE, Unigram, WordPiece")
     }
   }
 
@@ -20,6 +23,7 @@ enum TokenModel: Sendable {
     switch self {
     case .wordPiece(let model): model.vocabulary
     case .bpe(let model): model.vocabulary
+    case .unigram(let model): model.vocabulary
     }
   }
 
@@ -27,6 +31,7 @@ enum TokenModel: Sendable {
     switch self {
     case .wordPiece(let model): model.unknownID
     case .bpe(let model): model.unknownID
+    case .unigram(let model): model.unknownID
     }
   }
 }
@@ -36,6 +41,7 @@ struct ModelWork {
   var ids: [Int32] = []
   var states: [UInt64] = []
   var merging = MergeWork()
+  var paths: [BestPath] = []
 }
 
 extension Vocabulary {

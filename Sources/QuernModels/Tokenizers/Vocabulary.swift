@@ -11,9 +11,13 @@ struct Vocabulary: Sendable {
   private var slots: [UInt64]
   private var byID: [UInt32] = []
   private var isSparse = false
+  /// Whether the file lists tokens in the order of their ids, from 0.
+  private var isInOrder = false
   private(set) var largestID: Int32 = -1
   private static let none = UInt32.max
   private(set) var longestToken = 0
+  /// The ids of tokens whose string is a later token's too, which is the one that is found.
+  private(set) var shadowed: [Int32] = []
   private let hasher = VocabularyHash()
 
   var count: Int { ids.count }
@@ -30,6 +34,22 @@ struct Vocabulary: Sendable {
     try indexByID(object)
   }
 
+  /// Reads a list, of which `token` gives the string; the place in the list is the id. Where `token` says that a string
+  /// has been there before, and where, the later one is found from then on.
+  init(
+    list: JSONValue, count: Int, token: (JSONValue, Int32, inout Int32) throws(ModelError) -> JSONValue
+  ) throws(ModelError) {
+    self.init(expected: count)
+    try list.forEachElement { (element) throws(ModelError) in
+      let id = Int32(truncatingIfNeeded: ids.count)
+      var replaced: Int32 = -1
+      let inserted = try token(element, id, &replaced).withUTF8 { append($0, id: id, replacing: Int(replaced)) }
+      guard inserted else { throw element.error("too many tokens hash alike; this happens only to a crafted file") }
+      if replaced >= 0 { shadowed.append(replaced) }
+    }
+    try indexByID(list)
+  }
+
   private init(expected: Int) {
     var capacity = 16
     while capacity < expected * 2 { capacity *= 2 }
@@ -38,23 +58,24 @@ struct Vocabulary: Sendable {
     ids.reserveCapacity(expected)
   }
 
-  /// Adds a token; false where there is no slot for it near its place.
-  private mutating func append(_ token: UnsafeRawBufferPointer, id: Int32) -> Bool {
+  /// Adds a token, in place of the entry `replacing` where that is not -1; false where there is no slot near its own.
+  private mutating func append(_ token: UnsafeRawBufferPointer, id: Int32, replacing: Int = -1) -> Bool {
     arena.append(contentsOf: token)
     longestToken = max(longestToken, token.count)
     var state = hasher.start
     for byte in token { state = hasher.step(state, byte) }
-    let inserted = Self.insert(hasher.finish(state), entry: ids.count, into: &slots)
+    let inserted = insert(hasher.finish(state), entry: ids.count, replacing: replacing)
     ids.append(id)
     starts.append(UInt32(truncatingIfNeeded: arena.count))
     return inserted
   }
 
-  private static func insert(_ hash: UInt64, entry: Int, into slots: inout [UInt64]) -> Bool {
+  private mutating func insert(_ hash: UInt64, entry: Int, replacing: Int) -> Bool {
     let mask = slots.count - 1
     var slot = Int(truncatingIfNeeded: hash) & mask
-    for _ in 0..<probeLimit {
-      if slots[slot] == 0 {
+    for _ in 0..<Self.probeLimit {
+      let isFree = slots[slot] == 0
+      if replacing < 0 ? isFree : !isFree && slots[slot] & 0xFFFF_FFFF == UInt64(replacing + 1) {
         slots[slot] = hash & 0xFFFF_FFFF_0000_0000 | UInt64(entry + 1)
         return true
       }
@@ -66,6 +87,8 @@ struct Vocabulary: Sendable {
   /// Where ids are nearly without gaps, `byID` is indexed by them; else it is sorted and searched.
   private mutating func indexByID(_ object: JSONValue) throws(ModelError) {
     largestID = ids.max() ?? -1
+    isInOrder = self.ids.indices.allSatisfy { self.ids[$0] == Int32(truncatingIfNeeded: $0) }
+    if isInOrder { return }
     if Int(largestID) < ids.count * 2 + 1024 {
       byID = [UInt32](repeating: Self.none, count: Int(largestID) + 1)
       for entry in ids.indices {
@@ -93,6 +116,7 @@ struct Vocabulary: Sendable {
   }
 
   private func entry(of id: Int32) -> Int? {
+    if isInOrder { return id >= 0 && Int(id) < ids.count ? Int(id) : nil }
     guard isSparse else {
       guard id >= 0, Int(id) < byID.count, byID[Int(id)] != Self.none else { return nil }
       return Int(byID[Int(id)])
@@ -105,6 +129,13 @@ struct Vocabulary: Sendable {
     }
     guard low < byID.count, ids[Int(byID[low])] == id else { return nil }
     return Int(byID[low])
+  }
+
+  /// The ids of `<0x00>` to `<0xFF>`, -1 where there is none.
+  func byteTokens() -> [Int32] {
+    (0...255).map { (byte: Int) -> Int32 in
+      id(of: "<0x" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true) + ">") ?? -1
+    }
   }
 
   func token(of id: Int32) -> String? { entry(of: id).map(text) }
@@ -140,11 +171,28 @@ struct Vocabulary: Sendable {
           second.map({ matches(&place, $0) }) ?? true,
           third.map({ matches(&place, $0) }) ?? true
         {
-          return ids[entry]
+          return isInOrder ? Int32(truncatingIfNeeded: entry) : ids[entry]
         }
       }
       slot = (slot &+ 1) & mask
     }
+  }
+
+  /// As `id`, looking first at `entry`; the entry found, or -1.
+  func id(
+    _ first: UnsafeBufferPointer<UInt8>, _ second: UnsafeBufferPointer<UInt8>, guess entry: inout Int
+  ) -> Int32 {
+    if entry < ids.count {
+      var place = Int(starts[entry])
+      if Int(starts[entry &+ 1]) &- place == first.count &+ second.count, matches(&place, first),
+        matches(&place, second)
+      {
+        return ids[entry]
+      }
+    }
+    let id = id(first, second)
+    if id >= 0, let found = self.entry(of: id) { entry = found }
+    return id
   }
 
   @inline(__always)
