@@ -37,9 +37,11 @@ public final class JSONDocument: Sendable {
     self.baseOffset = baseOffset
     self.storage = storage
     let cursor = ByteCursor(file: file, bytes: storage.bytes, baseOffset: baseOffset)
-    var scanner = JSONScanner(cursor: cursor, rootField: rootField)
-    try scanner.scanDocument()
-    tape = try JSONTape(scanner.tape, file: file)
+    var counter = JSONScanner(cursor: cursor, rootField: rootField)
+    try counter.scanDocument()
+    tape = try JSONTape(count: counter.count, file: file)
+    var recorder = JSONScanner(cursor: cursor, rootField: rootField, tape: tape.words)
+    try recorder.scanDocument()
     try rejectDuplicateKeys()
   }
 
@@ -105,21 +107,17 @@ public final class JSONDocument: Sendable {
     guard keyCount > 1 else { return }
     var capacity = 4
     while capacity < keyCount * 2 { capacity *= 2 }
-    // Open addressing on a hash that is seeded, so that a file cannot aim at it; its upper half is kept beside the key.
-    let multiplier = UInt64.random(in: 0 ... .max) | 1
-    var slots = [UInt64](repeating: 0, count: capacity)
+    // Open addressing on a hash that is seeded per process, so that a file cannot aim at it.
+    var slots = [UInt32](repeating: 0, count: capacity)
     key = object + 2
     while key < limit {
       let quote = tape.words[key]
-      let hash = hash(quote: Int(quote), multiplier)
-      var slot = Int(truncatingIfNeeded: hash) & (capacity - 1)
+      var slot = hash(quote: Int(quote)) & (capacity - 1)
       while slots[slot] != 0 {
-        if (slots[slot] ^ hash) >> 32 == 0, sameString(Int(slots[slot] & 0xFFFF_FFFF) - 1, Int(quote)) {
-          throw duplicate(quote: Int(quote), object: object)
-        }
+        if sameString(Int(slots[slot]), Int(quote)) { throw duplicate(quote: Int(quote), object: object) }
         slot = (slot + 1) & (capacity - 1)
       }
-      slots[slot] = hash & 0xFFFF_FFFF_0000_0000 | UInt64(quote) + 1
+      slots[slot] = quote
       key = end(key + 1)
     }
   }
@@ -131,17 +129,15 @@ public final class JSONDocument: Sendable {
       reason: "the key is in this object twice")
   }
 
-  private func hash(quote: Int, _ multiplier: UInt64) -> UInt64 {
-    func mix(_ bytes: some Sequence<UInt8>) -> UInt64 {
-      var state = multiplier
-      for byte in bytes {
-        state = (state ^ UInt64(byte)) &* multiplier
-        state ^= state >> 29
-      }
-      return (state ^ state >> 32) &* 0x9E37_79B9_7F4A_7C15
-    }
+  private func hash(quote: Int) -> Int {
+    var hasher = Hasher()
     let (range, escaped) = JSONEscape.content(bytes, quote: quote)
-    return escaped ? mix(JSONEscape.decoded(bytes, range)) : mix(UnsafeRawBufferPointer(rebasing: bytes[range]))
+    if escaped {
+      JSONEscape.decoded(bytes, range).withUnsafeBytes { hasher.combine(bytes: $0) }
+    } else {
+      hasher.combine(bytes: UnsafeRawBufferPointer(rebasing: bytes[range]))
+    }
+    return hasher.finalize()
   }
 
   /// Whether the strings that begin at two quotes are the same once their escapes are replaced.
@@ -165,12 +161,11 @@ final class JSONTape: @unchecked Sendable {
   let words: UnsafeMutableBufferPointer<UInt32>
   private let memory: FileBytes
 
-  init(_ tape: [UInt32], file: String) throws(ModelError) {
+  init(count: Int, file: String) throws(ModelError) {
     let size = try Checked.multiply(
-      tape.count, MemoryLayout<UInt32>.size,
+      count, MemoryLayout<UInt32>.size,
       orThrow: ModelError(file: file, field: "", reason: "has too many values"))
     memory = try FileBytes(count: size, file: file, field: "")
     words = memory.mutableBytes.bindMemory(to: UInt32.self)
-    _ = words.update(fromContentsOf: tape)
   }
 }

@@ -1,6 +1,7 @@
 /// One pass over a JSON text by the grammar of RFC 8259, without recursion on the heap and without building strings.
 ///
-/// It checks everything and records where each value begins; the record has at most as many words as the text has bytes.
+/// Run once with no tape it checks everything and counts; run again with a tape of that size it records where each
+/// value begins. So a malformed text is refused before anything is allocated for it.
 ///
 /// The tape is one `UInt32` per value and per key, its offset; an array or object has a second word, the tape
 /// index just past its last member.
@@ -9,14 +10,17 @@ package struct JSONScanner {
   package static let depthLimit = 64
 
   private var cursor: ByteCursor
+  private let tape: UnsafeMutableBufferPointer<UInt32>?
   private let rootField: String
-  private(set) var tape: [UInt32] = []
+  /// Tape words so far.
+  private(set) var count = 0
   /// For each open array or object, the member being read: the offset of its key, or its place in the array.
   private var path: [JSONPathPart] = []
 
-  init(cursor: ByteCursor, rootField: String) {
+  init(cursor: ByteCursor, rootField: String, tape: UnsafeMutableBufferPointer<UInt32>? = nil) {
     self.cursor = cursor
     self.rootField = rootField
+    self.tape = tape
     path.reserveCapacity(Self.depthLimit)
   }
 
@@ -114,16 +118,20 @@ package struct JSONScanner {
     emit(cursor.position)
     emit(0)
     cursor.skipByte()
-    return tape.count - 1
+    return count - 1
   }
 
   private mutating func leave(_ open: Int) {
     cursor.skipByte()
-    tape[open] = UInt32(truncatingIfNeeded: tape.count)
+    tape?[open] = UInt32(truncatingIfNeeded: count)
   }
 
   @inline(__always)
-  private mutating func emit(_ word: Int) { tape.append(UInt32(truncatingIfNeeded: word)) }
+  private mutating func emit(_ word: Int) {
+    // Both passes read the same bytes, so a tape sized by the first is always large enough for the second.
+    if let tape { tape[count] = UInt32(truncatingIfNeeded: word) }
+    count &+= 1
+  }
 
   @inline(__always)
   private mutating func skipWhitespace() {
