@@ -38,6 +38,11 @@ import Testing
     return folder
   }
 
+  private static func generator() throws -> TextGenerator {
+    let folder = try folder()
+    return try withExtendedLifetime(folder) { try TextGenerator(path: folder.path, context: Context()) }
+  }
+
   private static func options(_ count: Int, stop: [String] = []) -> TextGenerator.Options {
     TextGenerator.Options(
       generation: GenerationOptions(
@@ -46,7 +51,7 @@ import Testing
   }
 
   @Test func theStreamIsWhatTheTokensDecodeTo() async throws {
-    let generator = try TextGenerator(path: Self.folder().path, context: Context())
+    let generator = try Self.generator()
     var (text, tokens, finish) = ("", [Int32](), FinishReason?.none)
     for try await piece in generator.stream("Once upon a time, Ärger 👩‍🚀", options: Self.options(60)) {
       text += piece.text
@@ -69,7 +74,7 @@ import Testing
   }
 
   @Test func leavingTheLoopEndsTheWork() async throws {
-    let generator = try TextGenerator(path: Self.folder().path, context: Context())
+    let generator = try Self.generator()
     var count = 0
     for try await _ in generator.stream("a", options: Self.options(200)) {
       count += 1
@@ -86,7 +91,7 @@ import Testing
   }
 
   @Test func promptsThatDoNotFitAreRefused() async throws {
-    let generator = try TextGenerator(path: Self.folder().path, context: Context())
+    let generator = try Self.generator()
     let prompt = [Int32](repeating: 5, count: 300)
     #expect(throws: GenerationError.promptTooLong(tokens: 300, capacity: 256)) {
       try generator.generate(prompt) { _ in }

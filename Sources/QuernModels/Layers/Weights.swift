@@ -166,7 +166,7 @@ struct Weights {
     if let quantization = info.quantization {
       throw error(
         "",
-        "is quantised as \(quantization.format.rawValue), which is for matrices of linear layers, all of a product alike"
+        "is quantised as \(quantization.format.rawValue), which is for matrices of linear layers"
       )
     }
     guard info.dtype != .u8 else {
