@@ -5,7 +5,9 @@ in f64 first; a side that is off by more than the tolerance of its type gets no 
 `benchmarks`, PyTorch in this one, ggml in one of its own.
 """
 
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -193,8 +195,16 @@ class Compared:
         return row
 
 
-def models(llama, folder, filter):
-    """Tokens per second of a model of a billion parameters, a line for each format."""
+def generated(quern, path, prompt, count):
+    """What `quern generate` reports of a file that llama.cpp reads as well."""
+    ids = " ".join(str(17 + index * 31 % 31983) for index in range(prompt))
+    arguments = [quern, "generate", "--model", path, "--ids", ids, "--max-tokens", count, "--ignore-end", "--format", "json"]
+    done = subprocess.run([str(argument) for argument in arguments], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def models(llama, folder, filter, quern):
+    """Tokens per second of a model of a billion parameters, a line for each format: llama.cpp and Quern, in turn, on one file."""
     lines = []
     for kind in products.FORMATS:
         if not llama.server or filter.lower() not in f"llama.cpp model {kind}":
@@ -204,13 +214,19 @@ def models(llama, folder, filter):
             say(f"writing {path}, once")
         try:
             model = llama.ask(model=str(path), type=kind)
-            turns = [llama.ask(turn=True) for _ in range(MODEL_ROUNDS)]
+            turns, prefills, decodes = [], [], []
+            for _ in range(MODEL_ROUNDS):
+                turns.append(llama.ask(turn=True))
+                time.sleep(QUIET)
+                prefills.append(generated(quern, path, model["prompt"], 1)["prefillTokensPerSecond"])
+                decodes.append(generated(quern, path, 1, 33)["decodeTokensPerSecond"])
             llama.ask(free=True)
-        except (Lost, RuntimeError) as error:
+        except (Lost, RuntimeError, subprocess.CalledProcessError) as error:
             say(f"llama.cpp model {kind}: {error}")
             continue
         prompt = model["prompt"] / statistics.median(turn["prompt"] for turn in turns)
         token = 1 / statistics.median(seconds for turn in turns for seconds in turn["tokens"])
+        ours = (statistics.median(prefills), statistics.median(decodes))
         lines.append(
             {
                 "type": kind,
@@ -221,11 +237,15 @@ def models(llama, folder, filter):
                 "prompt_gflops": figure(2 * model["parameters"] * prompt / 1e9),
                 "tokens_per_second": figure(token),
                 "gbps": figure(model["bytes"] * token / 1e9),
+                "quern_prompt_tokens_per_second": figure(ours[0]),
+                "quern_tokens_per_second": figure(ours[1]),
+                "prompt_ratio": figure(ours[0] / prompt),
+                "ratio": figure(ours[1] / token),
                 "version": model["version"],
                 "system": model["system"],
             }
         )
-        say(f"llama.cpp model {kind}: {prompt:.0f} tokens/s of a prompt, {token:.1f} tokens/s after it")
+        say(f"model {kind}: llama.cpp {prompt:.0f} tokens/s of a prompt, {token:.1f} after it; Quern {ours[0]:.0f} and {ours[1]:.1f}")
     return lines
 
 
@@ -285,7 +305,7 @@ def run(options, threads):
             if "error" not in row:
                 row["of_fma"] = figure(row["flops"] / row["quern_seconds"] / fma)
                 row["of_read"] = figure(row["bytes"] / row["quern_seconds"] / read)
-    lines = models(llama, Path(options.model).parent, options.filter)
+    lines = models(llama, Path(options.model).parent, options.filter, options.quern)
     return {
         "command": 'make peers ARGS="--part gemm"',
         "processor": processor(),

@@ -75,12 +75,13 @@ def verdict(report):
 
 
 def models(report):
-    lines = ["| format | file, MB | prompt, tokens/s | GFLOP/s | after it, tokens/s | GB/s of weights |"]
-    lines.append("|---|--:|--:|--:|--:|--:|")
+    lines = ["| format | file, MB | prompt, tokens/s | Quern | ratio | after it, tokens/s | Quern | ratio |"]
+    lines.append("|---|--:|--:|--:|--:|--:|--:|--:|")
     for row in report["models"]:
         lines.append(
             f"| {row['type']} | {row['bytes'] / 1e6:.0f} | {row['prompt_tokens_per_second']:.4g} "
-            f"| {row['prompt_gflops']:.4g} | {row['tokens_per_second']:.3g} | {row['gbps']:.3g} |"
+            f"| {row['quern_prompt_tokens_per_second']:.4g} | {row['prompt_ratio']:.2f} "
+            f"| {row['tokens_per_second']:.3g} | {row['quern_tokens_per_second']:.3g} | {row['ratio']:.2f} |"
         )
     return lines
 
