@@ -203,6 +203,17 @@ CK_INLINE void attention_finish_(const attention_ *t, size_t i, const float *sum
     memset(o, 0, g->head_dim * ck_dtype_size(g->o_type));
 }
 
+// Rows [i, i + m) of q as f32, q_rs apart: in place, or widened.
+CK_INLINE const float *attention_queries_(const attention_ *t, size_t i, size_t m, size_t *q_rs) {
+  const ck_attention_block *g = t->call;
+  const char *q = t->q + i * g->q_rs * ck_dtype_size(g->q_type);
+  *q_rs = g->q_type == CK_F32 ? g->q_rs : g->head_dim;
+  if (g->q_type == CK_F32) return (const float *)q;
+  for (size_t r = 0; r < m; r++)
+    CK_NAME(f32_widen)(g->q_type, g->head_dim, (const uint16_t *)q + r * g->q_rs, t->query + r * g->head_dim);
+  return t->query;
+}
+
 // Rows [i, i + m) against keys [k0, k0 + keys).
 CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, size_t k0, size_t keys) {
   const ck_attention_block *g = t->call;
@@ -214,13 +225,8 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, size_t 
     last[r] = seen.last;
   }
   if (from[0] == keys || !to[m - 1]) return;
-  const float *q = (const float *)(t->q + i * g->q_rs * ck_dtype_size(g->q_type));
-  size_t q_rs = g->q_rs;
-  if (g->q_type != CK_F32) {
-    for (size_t r = 0; r < m; r++)
-      CK_NAME(f32_widen)(g->q_type, g->head_dim, (const uint16_t *)q + r * q_rs, t->query + r * g->head_dim);
-    q = t->query, q_rs = g->head_dim;
-  }
+  size_t q_rs;
+  const float *q = attention_queries_(t, i, m, &q_rs);
   const size_t panel = from[0] / GEMM_NR;
   attention_multiply_(m, 0, (to[m - 1] + GEMM_NR - 1) / GEMM_NR - panel, g->head_dim, q, q_rs,
                       t->keys + panel * GEMM_NR * g->head_dim, GEMM_NR, g->head_dim * GEMM_NR, t->score + panel * GEMM_NR,
@@ -322,13 +328,8 @@ CK_INLINE void attention_values_(const ck_dtype type, const size_t m, size_t key
 // Rows [i, i + m) of a single query against keys [k0 + from, k0 + to), where they lie.
 CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, size_t k0, size_t from, size_t to, size_t last) {
   const ck_attention_block *g = t->call;
-  const float *q = (const float *)(t->q + i * g->q_rs * ck_dtype_size(g->q_type));
-  size_t q_rs = g->q_rs;
-  if (g->q_type != CK_F32) {
-    for (size_t r = 0; r < m; r++)
-      CK_NAME(f32_widen)(g->q_type, g->head_dim, (const uint16_t *)q + r * q_rs, t->query + r * g->head_dim);
-    q = t->query, q_rs = g->head_dim;
-  }
+  size_t q_rs;
+  const float *q = attention_queries_(t, i, m, &q_rs);
   const char *k = (const char *)g->k + (k0 + from) * g->k_rs * ck_dtype_size(g->k_type);
   const char *v = (const char *)g->v + (k0 + from) * g->v_rs * ck_dtype_size(g->v_type);
   CK_WITH_DTYPE(g->k_type, attention_keys_, m, to - from, g->head_dim, q, q_rs, k, g->k_rs, v, g->v_rs * ck_dtype_size(g->v_type),

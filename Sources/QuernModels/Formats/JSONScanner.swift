@@ -288,19 +288,6 @@ enum UTF8Rules {
     }
   }
 
-  static func isWellFormed(_ bytes: UnsafeRawBufferPointer) -> Bool {
-    var position = 0
-    while position < bytes.count {
-      if bytes[position] < 0x80 {
-        position += 1
-      } else {
-        guard let length = length(bytes, position) else { return false }
-        position += length
-      }
-    }
-    return true
-  }
-
   /// How many bytes at the end are the beginning of a sequence that more bytes may complete.
   static func unfinished(_ bytes: UnsafeRawBufferPointer) -> Int {
     for count in 1...3 where count <= bytes.count {

@@ -26,7 +26,7 @@ struct CharacterMap: Sendable {
       (0..<4).reversed().reduce(UInt32(0)) { unit, index in unit << 8 | UInt32(blob[start + index]) }
     }
     replacements = Array(blob[(4 + size)...])
-    guard replacements.withUnsafeBytes({ UTF8Rules.isWellFormed($0) }) else {
+    guard replacements.withUnsafeBytes({ UTF8Rules.isValid($0) }) else {
       throw value.error("has replacements that are not valid UTF-8")
     }
     guard replacements.split(separator: 0).allSatisfy({ $0.count <= Self.replacementLimit }) else {

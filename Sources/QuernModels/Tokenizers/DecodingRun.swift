@@ -144,7 +144,7 @@ struct DecodingRun: Sendable {
     let held = states[index].held
     if held.isEmpty { return }
     states[index].held.removeAll(keepingCapacity: true)
-    if held.withUnsafeBytes({ UTF8Rules.isWellFormed($0) }) {
+    if held.withUnsafeBytes({ UTF8Rules.isValid($0) }) {
       held.withUnsafeBufferPointer { push($0, index + 1) }
     } else {
       for _ in held { Self.broken.withUnsafeBufferPointer { push($0, index + 1) } }
