@@ -61,9 +61,9 @@ struct GenerateCommand: ParsableCommand {
   private func continueIDs(
     _ decoder: DecoderModel, _ options: TextGenerator.Options, _ report: inout GenerationReport
   ) throws {
-    let positions = decoder.configuration.maxPositionEmbeddings
-    let generator = try BatchGenerator(
-      model: decoder, capacity: context ?? min(report.prompt.count + maximumTokens, positions), cacheType: cacheType)
+    let capacity =
+      context ?? decoder.configuration.capacity(prompt: report.prompt.count, maximumTokens: maximumTokens)
+    let generator = try BatchGenerator(model: decoder, capacity: capacity, cacheType: cacheType)
     _ = try generator.add(report.prompt, options: options.generation)
     while !generator.isIdle {
       for event in try generator.step() { report.note(event.token, event.finish) }

@@ -45,6 +45,33 @@ finish any_finish(test *t, size_t typed, const operand *c, size_t bias_rows, siz
   return f;
 }
 
+finish fixed_finish(test *t, size_t kind, size_t typed, const operand *c, int exact) {
+  finish f = {.alpha = 1, .exact = exact};
+  if (!kind) return f;
+  f.alpha = exact ? 2 : 0.5, f.beta = exact ? -1 : 0.25, f.activation = exact ? CK_RELU : CK_GELU_TANH;
+  f.bias = values(t, 0, 1, c->n, exact), f.residual = kind == 2 ? c : values(t, typed, c->rows, c->n, exact);
+  return f;
+}
+
+ck_gemm gemm_call(test *t, const side *a, const side *b, const operand *c, size_t batch, size_t k, int packs, const finish *f) {
+  const size_t m = c->rows / batch, n = c->n, a_rows = a->transposed ? k : m, b_rows = b->transposed ? n : k;
+  const size_t a_rs = a->at->rs, b_rs = b->at->rs;
+  ck_gemm call = {.batch = batch, .m = m, .n = n, .k = k, .alpha = (float)f->alpha, .beta = (float)f->beta};
+  call.a = floats(a->at), call.a_bs = a_rows * a_rs, call.a_rs = a->transposed ? 1 : a_rs, call.a_cs = a->transposed ? a_rs : 1;
+  call.b = floats(b->at), call.b_bs = b_rows * b_rs, call.b_rs = b->transposed ? 1 : b_rs, call.b_cs = b->transposed ? b_rs : 1;
+  call.c = floats(c), call.c_bs = m * c->rs, call.c_rs = c->rs;
+  call.a_type = a->at->type, call.b_type = b->at->type, call.c_type = c->type;
+  call.bias = floats(f->bias), call.residual = floats(f->residual), call.activation = f->activation;
+  if (f->residual)
+    call.residual_bs = m * f->residual->rs, call.residual_rs = f->residual->rs, call.residual_type = f->residual->type;
+  if (packs) {
+    operand *packed = matrix(t, b->at->type, 1, ck_f32_packed_size(t->table, n, k), 0, 1);
+    pack(b, 0, n, k, t->table->gemm_nr, packed, 0);
+    call.packed = floats(packed), call.b = 0;
+  }
+  return call;
+}
+
 ck_gemm_block block_of(const operand *c, size_t m, size_t n, size_t k, const finish *f) {
   return (ck_gemm_block){.m = m,
                          .n = n,

@@ -48,6 +48,10 @@ void check_product(test *t, const product *p, const finish *f);
 operand *values(test *t, size_t typed, size_t rows, size_t n, int exact);
 // A bias and an activation in some cases; a residual of its own in some, C itself in others. `held` is C, to be freed.
 finish any_finish(test *t, size_t typed, const operand *c, size_t bias_rows, size_t bias_n, int exact);
+// None; or, with 1, all of it with a residual of its own, and with 2 with C as the residual.
+finish fixed_finish(test *t, size_t kind, size_t typed, const operand *c, int exact);
+// The call C [batch m, n] = A [m, k] B [k, n] with this finish; the entries of an operand lie below one another. B may be packed.
+ck_gemm gemm_call(test *t, const side *a, const side *b, const operand *c, size_t batch, size_t k, int packs, const finish *f);
 // A block of C [m, n] with this finish, f32 throughout; its A and B are the caller's to fill in.
 ck_gemm_block block_of(const operand *c, size_t m, size_t n, size_t k, const finish *f);
 // Panels of `unit` rows or columns, [k][unit], zero-padded, as gemm kernels read them: row `row` of `to`.

@@ -235,24 +235,10 @@ static void tile_gemm_case(test *t, const void *shape, size_t threads) {
   operand *c = extremes && s.typed ? matrix(t, CK_BF16, batch * m, n, n, 1) : values(t, s.typed, batch * m, n, exact);
   if (extremes && k) put_extremes(t, a.at, b.at);
   c->written = 1;
-  finish f = {.alpha = 1, .exact = exact};
-  if (finishes) {
-    f.alpha = exact ? 2 : 0.5, f.beta = exact ? -1 : 0.25, f.activation = exact ? CK_RELU : CK_GELU_TANH;
-    f.bias = values(t, 0, 1, n, exact), f.residual = finishes == 2 ? c : values(t, s.typed, batch * m, n, exact);
-  }
+  finish f = fixed_finish(t, finishes, s.typed, c, exact);
   const size_t b_rows = tb ? n : k;
-  ck_gemm call = {.batch = batch, .m = m, .n = n, .k = k, .alpha = (float)f.alpha, .beta = (float)f.beta, .split = s.split};
-  call.a = floats(a.at), call.a_bs = m * a.at->rs, call.a_rs = a.at->rs, call.a_cs = 1;
-  call.b = floats(b.at), call.b_bs = b_rows * b.at->rs, call.b_rs = tb ? 1 : b.at->rs, call.b_cs = tb ? b.at->rs : 1;
-  call.c = floats(c), call.c_bs = m * c->rs, call.c_rs = c->rs;
-  call.a_type = a.at->type, call.b_type = b.at->type, call.c_type = c->type;
-  call.bias = floats(f.bias), call.residual = floats(f.residual), call.activation = f.activation;
-  if (f.residual) call.residual_bs = m * f.residual->rs, call.residual_rs = f.residual->rs, call.residual_type = f.residual->type;
-  if (packs) {
-    operand *packed = matrix(t, b.at->type, 1, ck_f32_packed_size(t->table, n, k), 0, 1);
-    pack(&b, 0, n, k, t->table->gemm_nr, packed, 0);
-    call.packed = floats(packed), call.b = 0;
-  }
+  ck_gemm call = gemm_call(t, &a, &b, c, batch, k, packs, &f);
+  call.split = s.split;
   f.held = values_of(c);
   seal(t);
   if (ck_tile_gemm(t->table, &call, threads)) fail(t, "no scratch");

@@ -1,6 +1,7 @@
 import Foundation
 import Quern
 import QuernModels
+import QuernTesting
 import Testing
 
 /// Continuous batching, sampling, and text that streams.
@@ -98,6 +99,21 @@ import Testing
       let deviation = (share * (1 - share) / Double(draws)).squareRoot()
       #expect(abs(count / Double(draws) - share) <= 5 * deviation + 1e-4)
     }
+  }
+
+  /// Against a plain sort of a vocabulary, equal logits included.
+  @Test(arguments: [2, 5, 300, 4999, 5000, 9000]) func topKTakesTheLargest(_ k: Int) {
+    var random = SeededRandom()
+    let logits = (0..<5000).map { _ in (random.normal() * 20).rounded() / 20 }
+    let order = logits.indices.sorted { logits[$0] > logits[$1] || (logits[$0] == logits[$1] && $0 < $1) }
+    let largest = Set(order.prefix(k).map { Int32($0) })
+    var (sampler, drawn) = (Sampler(SamplingOptions(temperature: 50, topK: k, seed: 5)), Set<Int32>())
+    for _ in 0..<400 {
+      var copy = logits
+      drawn.insert(copy.withUnsafeMutableBufferPointer { sampler.next($0) })
+    }
+    #expect(drawn.isSubset(of: largest))
+    #expect(drawn.count >= min(k, 100))
   }
 
   @Test func repetitionsAreMadeLessLikely() {

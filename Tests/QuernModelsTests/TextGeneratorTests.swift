@@ -7,7 +7,7 @@ import Testing
 /// Text in, text out, from a directory with a tokenizer and random weights.
 @Suite struct TextGeneratorTests {
   /// A Llama of one layer with the vocabulary of a tokenizer fixture.
-  private static func folder(_ tokenizer: String = "llama3") throws -> TemporaryFolder {
+  private static func folder(_ tokenizer: String = "llama3", positions: Int = 256) throws -> TemporaryFolder {
     let folder = try TemporaryFolder()
     let path = Fixture.path("tokenizers/\(tokenizer).json")
     let rows = Int(try HubTokenizer(path: path).largestID) + 1
@@ -17,7 +17,7 @@ import Testing
       Array(
         """
         {"model_type": "llama", "vocab_size": \(rows), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
-         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-6,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": \(positions), "rms_norm_eps": 1e-6,
          "hidden_act": "silu", "tie_word_embeddings": true, "eos_token_id": null}
         """.utf8))
     var random = SeededRandom()
@@ -38,8 +38,8 @@ import Testing
     return folder
   }
 
-  private static func generator() throws -> TextGenerator {
-    let folder = try folder()
+  private static func generator(positions: Int = 256) throws -> TextGenerator {
+    let folder = try folder(positions: positions)
     return try withExtendedLifetime(folder) { try TextGenerator(path: folder.path, context: Context()) }
   }
 
@@ -73,21 +73,25 @@ import Testing
     #expect(text.utf8.starts(with: cut.utf8) && !cut.contains(stop))
   }
 
-  @Test func leavingTheLoopEndsTheWork() async throws {
-    let generator = try Self.generator()
-    var count = 0
-    for try await _ in generator.stream("a", options: Self.options(200)) {
-      count += 1
-      if count == 3 { break }
-    }
-    #expect(count == 3)
-    let task = Task {
+  /// The work holds the generator until it ends; all of it would take far longer than the limit.
+  @Test(.timeLimit(.minutes(2)), arguments: [false, true]) func leavingTheLoopEndsTheWork(_ cancels: Bool) async throws
+  {
+    var generator: TextGenerator? = try Self.generator(positions: 200_000)
+    weak let work = generator
+    let task = Task { [generator] in
       var pieces = 0
-      for try await _ in generator.stream("a", options: Self.options(250)) { pieces += 1 }
+      guard let generator else { return pieces }
+      for try await _ in generator.stream("a", options: Self.options(190_000)) {
+        pieces += 1
+        if pieces == 3 {
+          if cancels { withUnsafeCurrentTask { $0?.cancel() } } else { break }
+        }
+      }
       return pieces
     }
-    task.cancel()
-    #expect(try await task.value <= 250)
+    generator = nil
+    #expect(try await task.value >= 3)
+    while work != nil { try await Task.sleep(for: .milliseconds(5)) }
   }
 
   @Test func promptsThatDoNotFitAreRefused() async throws {
@@ -126,6 +130,10 @@ import Testing
     let row = try JSONDecoder().decode(Row.self, from: Data(json.standardOutput.utf8))
     #expect(row.tokens.count == 8 && row.finish == "length" && row.promptTokens > 0 && row.prefillTokensPerSecond > 0)
     #expect(plain.standardOutput == row.text + "\n")
+    let endless = try quern([
+      "generate", "--model", folder.path, "--ids", "5", "--ignore-end", "--max-tokens", "\(Int.max)",
+    ])
+    #expect(endless.status == 0 && endless.standardOutput.split(separator: " ").count == 256)
     let both = try quern(["generate", "--model", folder.path, "--ids", "1 2", "Hello"])
     #expect(both.status == 2)
     let chat = try quern(["generate", "--model", folder.path, "--chat", "Hello"])

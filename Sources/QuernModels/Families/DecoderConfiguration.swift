@@ -49,6 +49,12 @@ public struct DecoderConfiguration: Sendable, Equatable {
 
   public var numHiddenLayers: Int { layers.count }
 
+  /// Positions for a prompt and what follows it, as far as the model has them.
+  package func capacity(prompt: Int, maximumTokens: Int) -> Int {
+    let (wanted, overflows) = prompt.addingReportingOverflow(maximumTokens)
+    return overflows ? maxPositionEmbeddings : min(wanted, maxPositionEmbeddings)
+  }
+
   /// One layer.
   public struct Layer: Sendable, Equatable {
     /// The latest keys that a query sees, its own among them; `nil` for all.

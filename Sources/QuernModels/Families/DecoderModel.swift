@@ -92,17 +92,21 @@ public final class DecoderModel: Sendable {
     (self.configuration, self.context) = (configuration, context)
     let names = configuration.names
     let width = configuration.hiddenSize
-    let table = LinearLayer(parts: [.init(name: names.embedding, outputs: configuration.vocabSize)], inputs: width)
-    let isQuantized = try source.info(weights.full(configuration.probe)).quantization != nil
-    if configuration.tieWordEmbeddings || isQuantized {
-      let rows = try weights.packed(table, as: precision, context: context)
-      embedding = .packed(rows)
-      head =
-        configuration.tieWordEmbeddings ? rows : try weights.packed(configuration.head, as: precision, context: context)
+    func table() throws -> PackedMatrix {
+      try weights.packed(
+        LinearLayer(parts: [.init(name: names.embedding, outputs: configuration.vocabSize)], inputs: width),
+        as: precision, context: context)
+    }
+    head =
+      try configuration.tieWordEmbeddings
+      ? table() : weights.packed(configuration.head, as: precision, context: context)
+    if configuration.tieWordEmbeddings {
+      embedding = .packed(head)
+    } else if try source.info(weights.full(configuration.probe)).quantization != nil {
+      embedding = .packed(try table())
     } else {
-      let shape = Shape(configuration.vocabSize, width)
-      embedding = .table(try weights.tensor(configuration.probe, shape, as: precision))
-      head = try weights.packed(configuration.head, as: precision, context: context)
+      embedding = .table(
+        try weights.tensor(configuration.probe, Shape(configuration.vocabSize, width), as: precision))
     }
     positions =
       names.positions.isEmpty

@@ -87,13 +87,14 @@ package struct Sampler {
     let inverse = 1 / options.temperature
     candidates.removeAll(keepingCapacity: true)
     // Beyond 104 below the largest e^x is zero in f32.
-    let floor = max(largest - 104 * options.temperature, -Float.greatestFiniteMagnitude)
-    for index in logits.indices where logits[index] >= floor { candidates.append((Int32(index), logits[index])) }
-    let cutsTail = options.topK > 0 && options.topK < candidates.count
-    if cutsTail || options.topP < 1 {
-      candidates.sort { $0.logit > $1.logit || ($0.logit == $1.logit && $0.id < $1.id) }
-      if cutsTail { candidates.removeLast(candidates.count - options.topK) }
+    var floor = max(largest - 104 * options.temperature, -Float.greatestFiniteMagnitude)
+    let kept = options.topK > 0 ? min(options.topK, logits.count) : logits.count
+    for index in logits.indices where logits[index] >= floor {
+      candidates.append((Int32(index), logits[index]))
+      // Sorting a few at a time leaves most of a vocabulary below the floor.
+      if candidates.count - kept > kept + 256 { floor = keepLargest(kept) }
     }
+    if candidates.count > kept || options.topP < 1 { _ = keepLargest(kept) }
     for index in candidates.indices {
       candidates[index].logit = Real.exponential((candidates[index].logit - largest) * inverse)
     }
@@ -107,6 +108,13 @@ package struct Sampler {
       candidates.removeLast(candidates.count - max(kept, 1))
     }
     if options.minP > 0 { candidates.removeAll { $0.logit < options.minP } }
+  }
+
+  /// Sorts the candidates and drops those after the first `count`; the smallest logit that stays.
+  private mutating func keepLargest(_ count: Int) -> Float {
+    candidates.sort { $0.logit > $1.logit || ($0.logit == $1.logit && $0.id < $1.id) }
+    candidates.removeLast(max(candidates.count - count, 0))
+    return candidates.last?.logit ?? -.infinity
   }
 
   /// The candidate in whose share `draw`, of [0, 1), falls.

@@ -67,7 +67,8 @@ public final class TextGenerator: Sendable {
     self.endOfText = model.configuration.endOfText + endOfText
   }
 
-  /// Continues `prompt`, a piece at a time. Cancelling the task, or leaving the loop, ends the work within a layer's time.
+  /// Continues `prompt`, a piece at a time. Cancelling the task that loops over it, or letting go of
+  /// the stream, ends the work within a layer's time.
   ///
   /// - Parameter addSpecialTokens: whether the tokenizer puts its special tokens around the prompt; false for a prompt that a chat
   ///   template made.
@@ -103,9 +104,9 @@ public final class TextGenerator: Sendable {
   public func generate(
     _ prompt: [Int32], options: Options = Options(), proceed: () throws -> Void = {}, _ body: (Piece) throws -> Void
   ) throws {
-    let positions = model.configuration.maxPositionEmbeddings
-    let wanted = prompt.count.addingReportingOverflow(options.generation.maximumTokens)
-    let capacity = options.capacity ?? min(wanted.overflow ? positions : wanted.partialValue, positions)
+    let capacity =
+      options.capacity
+      ?? model.configuration.capacity(prompt: prompt.count, maximumTokens: options.generation.maximumTokens)
     let generator = try BatchGenerator(model: model, capacity: capacity, cacheType: options.cacheType)
     var generation = options.generation
     generation.stopIDs = generation.stopIDs ?? endOfText

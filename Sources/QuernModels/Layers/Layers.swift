@@ -11,7 +11,7 @@ struct LinearLayer: Sendable, Equatable {
 
   var parts: [Part]
   var inputs: Int
-  /// The tensors are `[inputs, outputs]`, as GPT-2's are.
+  /// The tensor, a single one, is `[inputs, outputs]`, as GPT-2's are.
   var isTransposed = false
 
   var outputs: Int { parts.reduce(0) { $0 + $1.outputs } }

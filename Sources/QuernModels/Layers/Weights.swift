@@ -77,16 +77,13 @@ struct Weights {
   /// The matrices of a linear layer, packed: quantised ones as they are, others stored as `type`, or where that is nil as the
   /// first of them is.
   func packed(_ layer: LinearLayer, as type: DataType?, context: Context) throws -> PackedMatrix {
-    let formats = try layer.parts.map { (part) throws(ModelError) in
-      try source.info(full(part.weight)).quantization?.format
+    let first = layer.parts[0]
+    if let format = try source.info(full(first.weight)).quantization?.format {
+      return try context.pack(quantized(layer, format))
     }
-    if let format = formats.first ?? nil { return try context.pack(quantized(layer, format)) }
     if layer.isTransposed {
-      let parts = try layer.parts.map { try tensor($0.weight, layer.shape($0), as: type).view }
-      guard parts.count > 1 else { return try context.pack(parts[0].transposed()) }
-      let whole = try MutableTensor(zeros: Shape(layer.inputs, layer.outputs), dataType: parts[0].dataType)
-      try context.concat(parts, axis: 1, into: whole)
-      return try context.pack(whole.view.transposed())
+      precondition(layer.parts.count == 1, "transposed tensors are not stacked")
+      return try context.pack(tensor(first.weight, layer.shape(first), as: type).view.transposed())
     }
     return try context.pack(matrix(layer, as: type).view)
   }
