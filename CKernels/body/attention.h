@@ -20,7 +20,7 @@ typedef struct attention_ {
   char *o;             // [rows, head_dim]
   float *sum;          // [rows, head_dim], sum_rs apart: o as f32
   size_t sum_rs;
-  const float *slope;  // [rows] or NULL
+  const float *slope, *sink;  // [rows] or NULL
   const char *mask;    // [rows, kv_rows] or NULL
   float *lse;          // [rows] or NULL
   float *top, *total;  // [rows]: m and l
@@ -153,7 +153,7 @@ CK_INLINE float attention_softmax_(float scale, float *s, const float *mask, siz
 // Row i of S, keys [from, to) of the block that begins at k0.
 CK_INLINE float attention_weigh_(const attention_ *t, size_t i, size_t k0, float *s, size_t from, size_t to) {
   const ck_attention_block *g = t->call;
-  const float slope = t->slope ? t->slope[i * g->slope_rs] : 0;
+  const float slope = t->slope ? t->slope[i * g->head_rs] : 0;
   const size_t start = from / VL * VL;
   float scale = g->scale, *top = t->top + i, *total = t->total + i;
   if (slope != 0 || g->cap != 0) {
@@ -191,15 +191,15 @@ CK_INLINE void attention_row_(const attention_ *t, const float *weight, size_t f
     }
 }
 
-// A row has seen its last key.
+// A row has seen its last key; `product` NULL: it has seen none.
 CK_INLINE void attention_finish_(const attention_ *t, size_t i, const float *sum, const float *product, float factor) {
   const ck_attention_block *g = t->call;
   const float total = t->total[i];
   char *o = t->o + i * g->o_rs * ck_dtype_size(g->o_type);
   if (t->lse) t->lse[i * g->lse_rs] = t->top[i] + logf(total);
-  if (total != 0)
+  if (product && total != 0)
     CK_WITH_DTYPE(g->o_type, attention_output_, o, sum, product, factor, 1 / total, g->head_dim);
-  else  // every key masked: zeros, whatever the values are
+  else  // no key, or every one masked: zeros, whatever the values are
     memset(o, 0, g->head_dim * ck_dtype_size(g->o_type));
 }
 
@@ -214,15 +214,21 @@ CK_INLINE const float *attention_queries_(const attention_ *t, size_t i, size_t 
   return t->query;
 }
 
+// Whether o holds nothing yet of row i, which sees keys from `first` on, when the block at hand gives it those from `at` on:
+// the first, or nothing but masked ones so far.
+CK_INLINE int attention_fresh_(const attention_ *t, size_t i, size_t at, size_t first) {
+  return at == first || t->top[i] == -INFINITY;
+}
+
 // Rows [i, i + m) against keys [k0, k0 + keys).
 CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, size_t k0, size_t keys) {
   const ck_attention_block *g = t->call;
-  size_t from[GEMM_MR], to[GEMM_MR], last[GEMM_MR];  // keys a row sees of this block, and the end of all
+  size_t from[GEMM_MR], to[GEMM_MR];  // keys a row sees of this block
+  attention_range_ seen[GEMM_MR];     // and of all
   for (size_t r = 0; r < m; r++) {
-    const attention_range_ seen = attention_seen_(g, i + r);
-    from[r] = attention_clamp_((ptrdiff_t)seen.first - (ptrdiff_t)k0, keys);
-    to[r] = attention_clamp_((ptrdiff_t)seen.last - (ptrdiff_t)k0, keys);
-    last[r] = seen.last;
+    seen[r] = attention_seen_(g, i + r);
+    from[r] = attention_clamp_((ptrdiff_t)seen[r].first - (ptrdiff_t)k0, keys);
+    to[r] = attention_clamp_((ptrdiff_t)seen[r].last - (ptrdiff_t)k0, keys);
   }
   if (from[0] == keys || !to[m - 1]) return;
   size_t q_rs;
@@ -235,7 +241,7 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, size_t 
   int fresh[GEMM_MR];
   for (size_t r = 0; r < m; r++) {
     if (from[r] == to[r]) continue;
-    fresh[r] = t->top[i + r] == -INFINITY;  // nothing but masked keys so far: o holds nothing yet
+    fresh[r] = attention_fresh_(t, i + r, k0 + from[r], seen[r].first);
     factor[r] = attention_weigh_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from[r], to[r]);
   }
   // Keys every row sees, as tiles; before and after them row by row, so that no value a row may not see is touched.
@@ -250,7 +256,7 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, size_t 
     if (from[r] == to[r]) continue;
     float *product = t->product + r * t->width, *sum = t->sum + (i + r) * t->sum_rs;
     attention_row_(t, t->score + r * ATTENTION_KEYS, high, to[r], product);
-    if (k0 + to[r] < last[r])
+    if (k0 + to[r] < seen[r].last)
       attention_output_(CK_F32, sum, fresh[r] ? 0 : sum, product, factor[r], 1, g->head_dim);
     else
       attention_finish_(t, i + r, fresh[r] ? 0 : sum, product, factor[r]);
@@ -326,7 +332,8 @@ CK_INLINE void attention_values_(const ck_dtype type, const size_t m, size_t key
 }
 
 // Rows [i, i + m) of a single query against keys [k0 + from, k0 + to), where they lie.
-CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, size_t k0, size_t from, size_t to, size_t last) {
+CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, size_t k0, size_t from, size_t to,
+                                attention_range_ seen) {
   const ck_attention_block *g = t->call;
   size_t q_rs;
   const float *q = attention_queries_(t, i, m, &q_rs);
@@ -337,13 +344,13 @@ CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, s
   float factor[GEMM_MR];
   int fresh[GEMM_MR];
   for (size_t r = 0; r < m; r++) {
-    fresh[r] = t->top[i + r] == -INFINITY;
+    fresh[r] = attention_fresh_(t, i + r, k0 + from, seen.first);
     factor[r] = attention_weigh_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from, to);
   }
   CK_WITH_DTYPE(g->v_type, attention_values_, m, to - from, g->head_dim, t->width, t->score + from, v, g->v_rs, t->product);
   for (size_t r = 0; r < m; r++) {
     float *product = t->product + r * t->width, *sum = t->sum + (i + r) * t->sum_rs;
-    if (k0 + to < last)
+    if (k0 + to < seen.last)
       attention_output_(CK_F32, sum, fresh[r] ? 0 : sum, product, factor[r], 1, g->head_dim);
     else
       attention_finish_(t, i + r, fresh[r] ? 0 : sum, product, factor[r]);
@@ -356,9 +363,9 @@ static __attribute__((noinline)) void attention_single_(const attention_ *t, att
   for (size_t k0 = seen.first / ATTENTION_KEYS * ATTENTION_KEYS; k0 < seen.last; k0 += ATTENTION_KEYS) {
     const size_t from = seen.first > k0 ? seen.first - k0 : 0, to = CK_MIN(seen.last - k0, (size_t)ATTENTION_KEYS);
     size_t i = 0;
-    for (; i + 4 <= rows; i += 4) attention_query_(t, i, 4, k0, from, to, seen.last);
-    if (i + 2 <= rows) attention_query_(t, i, 2, k0, from, to, seen.last), i += 2;
-    if (i < rows) attention_query_(t, i, 1, k0, from, to, seen.last);
+    for (; i + 4 <= rows; i += 4) attention_query_(t, i, 4, k0, from, to, seen);
+    if (i + 2 <= rows) attention_query_(t, i, 2, k0, from, to, seen), i += 2;
+    if (i < rows) attention_query_(t, i, 1, k0, from, to, seen);
   }
 }
 
@@ -367,8 +374,8 @@ CK_INLINE void attention_start_(const attention_ *t) {
   const ck_attention_block *g = t->call;
   for (size_t i = 0; i < g->rows; i++) {
     const attention_range_ seen = attention_seen_(g, i);
-    t->top[i] = -INFINITY;
-    t->total[i] = 0;
+    t->top[i] = t->sink ? t->sink[i * g->head_rs] : -INFINITY;
+    t->total[i] = t->sink != 0;
     if (seen.first == seen.last) attention_finish_(t, i, 0, 0, 0);
   }
 }
@@ -379,7 +386,8 @@ CK_INLINE void attention_head_(attention_ *t, float *sums, float *state, size_t 
   t->o = (char *)g->o + h * g->o_hs * ck_dtype_size(g->o_type);
   t->sum = g->o_type == CK_F32 ? (float *)t->o : sums + h * g->rows * t->width;
   t->sum_rs = g->o_type == CK_F32 ? g->o_rs : t->width;
-  t->slope = g->slope ? g->slope + h * g->slope_hs : 0;
+  t->slope = g->slope ? g->slope + h * g->head_hs : 0;
+  t->sink = g->sink ? g->sink + h * g->head_hs : 0;
   t->mask = g->mask ? (const char *)g->mask + h * g->mask_hs * ck_dtype_size(g->mask_type) : 0;
   t->lse = g->lse ? g->lse + h * g->lse_hs : 0;
   t->top = state + 2 * h * g->rows;

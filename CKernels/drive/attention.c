@@ -75,7 +75,8 @@ static ck_attention_block block_of(const ck_attention *a, size_t s, size_t h, si
       .before = a->before,
       .after = a->after,
       .slope = a->slopes ? a->slopes + h : NULL,
-      .slope_hs = 1,
+      .sink = a->sinks ? a->sinks + h : NULL,
+      .head_hs = 1,
       .mask = a->mask ? element(a->mask, a->mask_type, s * a->mask_ss + h * a->mask_hs + i * a->mask_rs) : NULL,
       .mask_rs = a->mask_rs,
       .mask_hs = a->mask_hs,
@@ -85,7 +86,7 @@ static ck_attention_block block_of(const ck_attention *a, size_t s, size_t h, si
   };
   if (q_rows == 1) {  // the heads of a single query become the rows
     block.rows = heads, block.heads = 1, block.step = 0;
-    block.q_rs = block.q_hs, block.o_rs = block.o_hs, block.slope_rs = block.slope_hs;
+    block.q_rs = block.q_hs, block.o_rs = block.o_hs, block.head_rs = block.head_hs;
     block.mask_rs = block.mask_hs, block.lse_rs = block.lse_hs;
   }
   return block;

@@ -1,6 +1,7 @@
 // Scaled dot-product attention: o = softmax(s) v with
 //   s = cap tanh(scale q k^T / cap) - slope |key - position| + mask
-// over the keys a query sees: those from position - before up to position + after.
+// over the keys a query sees: those from position - before up to position + after. A sink is one more score, of a key whose
+// value is zero.
 #ifndef CK_ATTENTION_H
 #define CK_ATTENTION_H
 
@@ -25,8 +26,8 @@ typedef struct ck_attention_block {
   float scale, cap;                         // cap 0: none
   ptrdiff_t position;                       // of row 0, counted in keys; row i stands at position + i * step
   size_t step, before, after;
-  const float *slope;                       // [heads, rows] by strides, or NULL
-  size_t slope_rs, slope_hs;
+  const float *slope, *sink;                // [heads, rows] by strides, or NULL
+  size_t head_rs, head_hs;                  // of both
   const float *mask;                        // [heads, rows, kv_rows] added to the scores, or NULL; strides may be 0
   size_t mask_rs, mask_hs;
   float *lse;                               // [heads, rows] log of the sum of exp(s), or NULL; -inf for a row that sees no key
@@ -51,7 +52,7 @@ typedef struct ck_attention {
   ck_dtype q_type, k_type, v_type, o_type, mask_type;  // pointers are to elements of these types; strides count elements
   float scale, cap;                         // cap 0: none
   size_t before, after;                     // CK_EVERY_KEY and 0: causal
-  const float *slopes;                      // [q_heads] or NULL
+  const float *slopes, *sinks;              // [q_heads] or NULL
   const float *mask;  // added to the scores: sequence s, head h, query i, key j at s * mask_ss + h * mask_hs + i * mask_rs + j
   size_t mask_ss, mask_hs, mask_rs;
   float *lse;  // row t, head h at lse[t * lse_rs + h * lse_hs]; NULL: not wanted

@@ -12,8 +12,8 @@ typedef struct head {
   size_t before, after;
   const operand *mask;
   size_t mask0, mask_step;  // row of the mask for row 0, and rows of it from row to row
-  const operand *slopes;    // [1, ...]
-  size_t slope0, slope_step;
+  const operand *slopes, *sinks;  // [1, ...]
+  size_t head0, head_step;        // of both: column of row 0, and columns from row to row
   const operand *lse;
   size_t lse_at;  // column; rows are those of q
 } head;
@@ -31,7 +31,7 @@ static double score(const head *h, size_t i, size_t j, double *error) {
     const double product = element(h->q, h->q0 + i, h->q_at + c) * element(h->k, h->k0 + j, h->k_at + c);
     sum += h->scale * product, magnitude += fabs(h->scale * product);
   }
-  const double slope = h->slopes ? element(h->slopes, 0, h->slope0 + i * h->slope_step) : 0;
+  const double slope = h->slopes ? element(h->slopes, 0, h->head0 + i * h->head_step) : 0;
   const double away = slope * fabs((double)((ptrdiff_t)j - h->position - (ptrdiff_t)i * h->step));
   const double mask = h->mask ? element(h->mask, h->mask0 + i * h->mask_step, j) : 0;
   *error = (gamma_of((double)h->d + 3) + (h->cap != 0 ? 10 : 2) * U) * magnitude + 2 * U * fabs(away);
@@ -41,7 +41,8 @@ static double score(const head *h, size_t i, size_t j, double *error) {
 
 // e (1 + e) sum p |v| / sum p, e twice the error of a score and the roundings of the sums: the bounds of docs/accuracy.md.
 static void compare_row(test *t, const head *h, size_t i, double *p) {
-  double top = -INFINITY, total = 0, score_error = 0, keys = 0;
+  const double sink = h->sinks ? element(h->sinks, 0, h->head0 + i * h->head_step) : -INFINITY;
+  double top = sink, total = 0, score_error = 0, keys = h->sinks != 0;
   for (size_t j = 0; j < h->kv_rows; j++) {
     if (!sees(h, i, j)) continue;
     double error;
@@ -52,6 +53,8 @@ static void compare_row(test *t, const head *h, size_t i, double *p) {
     p[j] = top == -INFINITY || !sees(h, i, j) ? 0 : exp(p[j] - top);
     total += p[j];
   }
+  const int weighs = total > 0;
+  total += h->sinks ? exp(sink - top) : 0;
   const double e = 2 * score_error + gamma_of(2 * keys + 3 * (keys / 32 + 1) + 12), by = total > 0 ? 1 / total : 0;
   for (size_t c = 0; c < h->d; c++) {
     double sum = 0, magnitude = 0;
@@ -60,7 +63,7 @@ static void compare_row(test *t, const head *h, size_t i, double *p) {
       const double product = p[j] * element(h->v, h->k0 + j, h->k_at + c);
       sum += product, magnitude += fabs(product);
     }
-    check_element(t, h->o, h->q0 + i, h->q_at + c, sum * by, e * (1 + e) * magnitude * by + (total > 0 ? 0x1p-125 : 0));
+    check_element(t, h->o, h->q0 + i, h->q_at + c, sum * by, e * (1 + e) * magnitude * by + (weighs ? 0x1p-125 : 0));
   }
   const double lse = total > 0 ? top + log(total) : -INFINITY;
   if (h->lse) check_element(t, h->lse, h->q0 + i, h->lse_at, lse, e + 2 * U * (log(MAX(keys, 1)) + fabs(lse)));
@@ -84,7 +87,7 @@ static operand *mask_of(test *t, ck_dtype type, size_t rows, size_t keys) {
 }
 
 // What a case uses, bit by bit.
-enum { MASK = 1, WINDOW = 2, CAP = 4, SLOPES = 8, LSE = 16, TYPED = 32, STYLES = 64 };
+enum { MASK = 1, WINDOW = 2, CAP = 4, SLOPES = 8, LSE = 16, TYPED = 32, SINKS = 64, STYLES = 128 };
 
 static ck_dtype type_of(test *t, size_t style) { return style & TYPED ? any_type(t) : CK_F32; }
 
@@ -100,7 +103,7 @@ static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_
   operand *v = rows_of(t, type_of(t, style), kv_rows, d), *o = rows_of(t, type_of(t, style), all, d);
   const size_t mask_rows = one_in(t, 3) ? 1 : one_in(t, 2) ? rows : all;  // one for all, for every head, for each head
   operand *mask = style & MASK ? mask_of(t, type_of(t, style), mask_rows, kv_rows) : 0;
-  operand *slopes = style & SLOPES ? vector(t, all, 0.25) : 0;
+  operand *slopes = style & SLOPES ? vector(t, all, 0.25) : 0, *sinks = style & SINKS ? vector(t, all, 2) : 0;
   operand *lse = style & LSE ? rows_of(t, CK_F32, all, 1) : 0;
   o->written = 1;
   if (lse) lse->written = 1;
@@ -109,7 +112,7 @@ static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_
   h.step = heads == 1 ? (ptrdiff_t)random_below(t, 2) : 1;
   h.position = (ptrdiff_t)kv_rows - (ptrdiff_t)rows + (ptrdiff_t)random_below(t, 5) - 2;
   h.before = reach(t, style, kv_rows), h.after = reach(t, style, kv_rows);
-  h.slopes = slopes, h.slope_step = 1, h.lse = lse;
+  h.slopes = slopes, h.sinks = sinks, h.head_step = 1, h.lse = lse;
   if (kv_rows && one_in(t, 3))
     for (size_t c = 0; c < d; c++) set_element(v, random_below(t, kv_rows), c, NAN);
   ck_attention_block block = {.rows = rows, .heads = heads, .kv_rows = kv_rows, .head_dim = d, .scale = (float)h.scale};
@@ -119,7 +122,7 @@ static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_
   block.o = floats(o), block.o_rs = o->rs, block.o_hs = rows * o->rs, block.o_type = o->type;
   block.cap = (float)h.cap, block.position = h.position, block.step = (size_t)h.step;
   block.before = h.before, block.after = h.after;
-  block.slope = floats(slopes), block.slope_rs = 1, block.slope_hs = rows;
+  block.slope = floats(slopes), block.sink = floats(sinks), block.head_rs = 1, block.head_hs = rows;
   block.mask = floats(mask), block.mask_type = mask ? mask->type : CK_F32;
   if (mask) block.mask_rs = mask_rows > 1 ? mask->rs : 0, block.mask_hs = mask_rows == all ? rows * mask->rs : 0;
   block.lse = floats(lse);
@@ -134,7 +137,7 @@ static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_
   t->table->f32_attention_block(&block);
   check_untouched(t);
   for (size_t head = 0; head < heads; head++) {
-    h.q0 = head * rows, h.slope0 = head * rows, h.mask0 = mask_rows == all ? head * rows : 0;
+    h.q0 = head * rows, h.head0 = head * rows, h.mask0 = mask_rows == all ? head * rows : 0;
     compare(t, &h);
   }
 }
@@ -175,7 +178,7 @@ static void ragged_case(test *t, const void *shape, size_t threads) {
   operand *v = rows_of(t, type_of(t, style), keys, r.kv_heads * d), *o = rows_of(t, type_of(t, style), queries, r.q_heads * d);
   const size_t mask_heads = one_in(t, 2) ? 1 : r.q_heads, mask_rows = mask_heads * most_q;  // of a sequence
   operand *mask = style & MASK ? mask_of(t, type_of(t, style), SEQUENCES * mask_rows, most_keys) : 0;
-  operand *slopes = style & SLOPES ? vector(t, r.q_heads, 0.25) : 0;
+  operand *slopes = style & SLOPES ? vector(t, r.q_heads, 0.25) : 0, *sinks = style & SINKS ? vector(t, r.q_heads, 2) : 0;
   operand *lse = style & LSE ? rows_of(t, CK_F32, queries, r.q_heads) : 0;
   o->written = 1;
   if (lse) lse->written = 1;
@@ -190,7 +193,7 @@ static void ragged_case(test *t, const void *shape, size_t threads) {
   call.k = floats(k), call.k_rs = k->rs, call.k_hs = d, call.k_type = k->type;
   call.v = floats(v), call.v_rs = v->rs, call.v_hs = d, call.v_type = v->type;
   call.o = floats(o), call.o_rs = o->rs, call.o_hs = d, call.o_type = o->type;
-  call.slopes = floats(slopes), call.mask = floats(mask), call.lse = floats(lse);
+  call.slopes = floats(slopes), call.sinks = floats(sinks), call.mask = floats(mask), call.lse = floats(lse);
   if (mask) call.mask_ss = mask_rows * mask->rs, call.mask_rs = mask->rs, call.mask_type = mask->type;
   if (mask && mask_heads > 1) call.mask_hs = most_q * mask->rs;
   if (lse) call.lse_rs = lse->rs, call.lse_hs = 1;
@@ -198,10 +201,10 @@ static void ragged_case(test *t, const void *shape, size_t threads) {
   if (ck_f32_attention(t->table, &call, threads)) fail(t, "no scratch");
   check_untouched(t);
   head h = {.q = q, .k = k, .v = v, .o = o, .d = d, .scale = scale, .cap = call.cap, .step = 1, .before = call.before};
-  h.after = call.after, h.mask = mask, h.mask_step = 1, h.slopes = slopes, h.lse = lse;
+  h.after = call.after, h.mask = mask, h.mask_step = 1, h.slopes = slopes, h.sinks = sinks, h.lse = lse;
   for (size_t item = 0; threads == 1 && item < SEQUENCES * r.q_heads; item++) {
     const size_t s = item / r.q_heads, at = item % r.q_heads;
-    h.q0 = (size_t)q_offsets[s], h.rows = (size_t)q_offsets[s + 1] - h.q0, h.q_at = at * d, h.slope0 = h.lse_at = at;
+    h.q0 = (size_t)q_offsets[s], h.rows = (size_t)q_offsets[s + 1] - h.q0, h.q_at = at * d, h.head0 = h.lse_at = at;
     h.k0 = (size_t)kv_offsets[s], h.kv_rows = (size_t)counts[s], h.k_at = at / group * d;
     h.position = (ptrdiff_t)h.kv_rows - (ptrdiff_t)h.rows, h.mask0 = s * mask_rows + (mask_heads > 1 ? at * most_q : 0);
     compare(t, &h);

@@ -21,6 +21,7 @@ extension MultithreadedBackend {
       (call.mask_rs, call.mask_type) = (additive.row, additive.base.dataType.code)
     }
     if let slopes = mask.slopes { call.slopes = slopes.view.pointer }
+    if let sinks = mask.sinks { call.sinks = sinks.view.pointer }
     if let logSumExp {
       (call.lse, call.lse_rs, call.lse_hs) = (logSumExp.pointer, logSumExp.strides[0], logSumExp.strides[1])
     }

@@ -5,7 +5,7 @@ public protocol AttentionOperations {
   ///
   /// - Parameters:
   ///   - softCap: scores become `softCap tanh(scale q kᵀ / softCap)` before the mask is added; 0 leaves them alone.
-  ///   - logSumExp: `[tokens, heads]`, f32: `log Σ exp(s)`, and `-infinity` for a query that sees no key.
+  ///   - logSumExp: `[tokens, heads]`, f32: `log Σ exp(s)`, and `-infinity` for a query that sees no key and has no sink.
   func attention(
     queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout, mask: AttentionMask,
     scale: Float, softCap: Float, logSumExp: MutableTensor?, into o: MutableTensor)
@@ -35,12 +35,13 @@ extension Context {
   ///     `h / (heads / kvHeads)`: multi-head, grouped-query and multi-query attention.
   ///   - values: the shape of the keys.
   ///   - layout: which rows form a sequence, and how many keys of a cache are in use.
-  ///   - mask: causal, a window, ALiBi, additive, or several of them.
+  ///   - mask: causal, a window, ALiBi, sinks, additive, or several of them.
   ///   - scale: `1/√size` where none is given.
   ///   - softCap: keeps scores within it, `softCap tanh(scale q kᵀ / softCap)`, before the mask is added (Gemma 2,
   ///     arXiv 2408.00118); 0 for none.
-  ///   - logSumExp: `[tokens, heads]`, f32: becomes the logarithm of each query's sum of exponentials, by which parts of an
-  ///     attention over different keys can be put together; `-infinity` for a query that sees no key.
+  ///   - logSumExp: `[tokens, heads]`, f32: becomes the logarithm of each query's sum of exponentials, its sink's among them, by
+  ///     which parts of an
+  ///     attention over different keys can be put together; `-infinity` for a query that sees no key and has no sink.
   ///   - o: `[tokens, heads, size]`; overlaps no input. A query that sees no key becomes zeros.
   public func attention(
     queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout,
@@ -73,6 +74,7 @@ extension Context {
       mask.before ?? 0 >= 0 && mask.after ?? 0 >= 0 && max(mask.before ?? 0, mask.after ?? 0) <= Int(Int32.max),
       "the window reaches \(mask.before ?? 0) keys back and \(mask.after ?? 0) ahead; neither is negative")
     try check.vector(mask.slopes, "slopes", count: heads)
+    try check.vector(mask.sinks, "sinks", count: heads)
     if let logSumExp {
       try check.same(logSumExp.shape, "logSumExp", Shape(queries.shape[0], heads), "tokens and heads")
       try check.require(logSumExp.dataType == .f32, "logSumExp is \(logSumExp.dataType.rawValue); it is f32")
@@ -177,15 +179,19 @@ public struct AttentionMask {
   /// ALiBi (Press et al., arXiv 2108.12409): `slopes[head] |key - position|` is subtracted from the scores. f32, `[heads]`;
   /// ``Tensor/alibiSlopes(heads:)`` makes those of the paper.
   public var slopes: Tensor?
+  /// One more score for each head, of a key whose value is zero, so that the weights of the keys add up to less than 1: the
+  /// attention sinks of gpt-oss (arXiv 2508.10925). f32, `[heads]`.
+  public var sinks: Tensor?
   /// Added to the scores: `[queries, keys]`, `[sequences, queries, keys]` or `[sequences, heads, queries, keys]`, where an
   /// extent of 1 serves all. Rows and columns count from the start of each sequence. Use `-infinity` to hide a key.
   public var additive: TensorView?
 
   public init(
-    isCausal: Bool = false, before: Int? = nil, after: Int? = nil, slopes: Tensor? = nil, additive: TensorView? = nil
+    isCausal: Bool = false, before: Int? = nil, after: Int? = nil, slopes: Tensor? = nil, sinks: Tensor? = nil,
+    additive: TensorView? = nil
   ) {
     (self.isCausal, self.before, self.after) = (isCausal, before, after)
-    (self.slopes, self.additive) = (slopes, additive)
+    (self.slopes, self.sinks, self.additive) = (slopes, sinks, additive)
   }
 
   public static var none: AttentionMask { AttentionMask() }
@@ -208,7 +214,7 @@ extension AttentionMask {
   }
 
   /// Whether causal and additive masks are all there is.
-  var isPlain: Bool { before == nil && slopes == nil && (isCausal || after == nil) }
+  var isPlain: Bool { before == nil && slopes == nil && sinks == nil && (isCausal || after == nil) }
 
   /// The first element for a sequence and head, and the row stride, of a mask that ``Context`` has checked.
   func addressing() -> (base: TensorView, sequence: Int, head: Int, row: Int)? {

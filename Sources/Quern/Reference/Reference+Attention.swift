@@ -35,11 +35,12 @@ extension ReferenceBackend {
           }
 
           // Two passes over the keys: the largest score, then the exponentials with the values they weigh.
-          var largest = -Double.infinity
+          let sink = mask.sinks.map { Double($0.view[head]) } ?? -Double.infinity
+          var largest = sink
           for j in visible { largest = max(score(j), largest) }
           withUnsafeTemporaryAllocation(of: Double.self, capacity: size) { sums in
             sums.initialize(repeating: 0)
-            var total = 0.0
+            var total = weight(sink, largest)
             for j in visible {
               let weight = weight(score(j), largest)
               let v = values.line((keyRows.lowerBound + j) * values.strides[0] + keyHead * values.strides[1])

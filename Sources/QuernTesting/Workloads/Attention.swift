@@ -15,6 +15,7 @@ public struct AttentionShape: Sendable, CustomStringConvertible {
   public var before, after: Int?
   /// With the slopes of ALiBi.
   public var alibi = false
+  public var sinks = false
   public var softCap: Float = 0
   /// Rows that each sequence's cache has beyond the keys in use.
   public var spare = 0
@@ -45,6 +46,7 @@ public struct AttentionShape: Sendable, CustomStringConvertible {
     return "q=\(lengths(queries)) kv=\(lengths(keys)) heads=\(heads)"
       + (kvHeads == heads ? "" : "/\(kvHeads)") + " d=\(size)" + (mask == .none ? "" : " \(mask.rawValue)")
       + (before.map { " before=\($0)" } ?? "") + (after.map { " after=\($0)" } ?? "") + (alibi ? " alibi" : "")
+      + (sinks ? " sinks" : "")
       + (softCap == 0 ? "" : " cap=\(softCap)") + (spare == 0 ? "" : " spare=\(spare)")
       + (cacheType.map { " cache=\($0)" } ?? "") + (logSumExp ? " lse" : "")
   }
@@ -72,7 +74,8 @@ extension Workload {
     let additive = try additiveMask(shape, layout, operands)
     let mask = AttentionMask(
       isCausal: shape.isCausal, before: shape.before, after: shape.after,
-      slopes: shape.alibi ? try Tensor.alibiSlopes(heads: shape.heads) : nil, additive: additive?.view)
+      slopes: shape.alibi ? try Tensor.alibiSlopes(heads: shape.heads) : nil,
+      sinks: shape.sinks ? try operands.vector(shape.heads) : nil, additive: additive?.view)
     let scale = 1 / Float(max(shape.size, 1)).squareRoot()
     let unused = shape.logSumExp ? try MutableTensor(zeros: q.shape) : output
     func run(_ context: Context, _ values: TensorView, _ o: MutableTensor) throws {
@@ -110,7 +113,7 @@ extension Workload {
         let relative = 2 * score + sums
         return weighted.view.values.map { relative * Double($0) * (1 + relative) }
       })
-    guard additive == nil, q.shape[0] > 0, !shape.alibi, shape.spare == 0 else { return workload }
+    guard additive == nil, q.shape[0] > 0, !shape.alibi, !shape.sinks, shape.spare == 0 else { return workload }
     let row = pairs / Double(q.shape[0]) * Double(shape.heads * (3 * shape.size + 30))
     workload.sampling = Sampling(rows: q.shape[0], work: row) { rows in
       // Each query becomes a sequence of its own, with the keys it sees.
@@ -188,6 +191,7 @@ extension Suite {
       mutant("a window one key too long", { $0.before = 6 }, wrong: { $0.before = 7 }),
       mutant("ignores the keys after", { $0.after = 3 }, wrong: { $0.after = 2 }),
       mutant("ignores the slopes", { $0.alibi = true }, wrong: { $0.alibi = false }),
+      mutant("ignores the sinks", { $0.sinks = true }, wrong: { $0.sinks = false }),
       mutant("ignores the soft cap", { $0.softCap = 2 }, wrong: { $0.softCap = 0 }),
       mutant(
         "log-sum-exp of all keys", { ($0.logSumExp, $0.mask) = (true, .causal) },
@@ -232,6 +236,9 @@ extension Suite {
         shape.with { $0.after = 2 },
         shape.with { ($0.alibi, $0.mask) = (true, .causal) },
         shape.with { ($0.alibi, $0.before, $0.after) = (true, 20, 20) },
+        shape.with { ($0.sinks, $0.mask) = (true, .causal) },
+        shape.with { ($0.sinks, $0.before, $0.after, $0.logSumExp) = (true, 5, 5, true) },
+        shape.with { ($0.sinks, $0.mask, $0.cacheType) = (true, .padding, .bf16) },
         shape.with { ($0.softCap, $0.mask) = (1.5, .padding) },
         shape.with { ($0.softCap, $0.alibi) = (30, true) },
         shape.with { ($0.spare, $0.mask) = (9, .causal) },
