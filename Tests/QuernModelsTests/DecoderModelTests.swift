@@ -6,7 +6,7 @@ import Testing
 /// Every family of decoders against `transformers`, and what it says to files that do not fit.
 @Suite struct DecoderModelTests {
   static let families = [
-    "gemma2", "gemma3", "gpt2", "llama-linear", "llama-yarn", "llama3", "mistral", "mixtral", "phi3", "qwen2", "qwen3",
+    "deepseek-v2", "deepseek-v2-greedy", "deepseek-v3", "gemma2", "gemma3", "gpt2", "llama-linear", "llama-yarn", "llama3", "mistral", "mixtral", "phi3", "qwen2", "qwen3",
     "qwen3-moe",
   ]
 

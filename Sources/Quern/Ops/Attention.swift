@@ -149,15 +149,15 @@ public struct AttentionLayout: Sendable {
   ///   - cache: the rows that belong to each sequence, those not in use included.
   ///   - counts: rows in use, those of the queries' own keys included.
   /// - Throws: ``QuernError/invalidShape(_:)`` where a count is negative or more than the sequence's rows.
-  public init(queries: Segments, cache: Segments, counts: [Int]) throws(QuernError) {
+  public init(queries: Segments, cache: Segments, counts: [Int32]) throws(QuernError) {
     guard counts.count == cache.count else {
       throw .invalidShape("\(counts.count) counts of keys for a cache of \(cache.count) sequences")
     }
-    for (sequence, count) in counts.enumerated() where count < 0 || count > cache[sequence].count {
+    for (sequence, count) in counts.enumerated() where count < 0 || Int(count) > cache[sequence].count {
       throw .invalidShape("\(count) keys in use of sequence \(sequence), whose cache has \(cache[sequence].count) rows")
     }
-    (self.queries, keys, keyCounts) = (queries, cache, counts.map(Int32.init))
-    longestKeys = counts.max() ?? 0
+    (self.queries, keys, keyCounts) = (queries, cache, counts)
+    longestKeys = Int(counts.max() ?? 0)
   }
 
   /// The rows of the keys that sequence s reads.

@@ -9,8 +9,10 @@ extension DecoderConfiguration: ModelFamily {
   var linearLayers: [LinearLayer] {
     var all: [LinearLayer] = []
     for (index, layer) in layers.enumerated() {
-      all += [queriesKeysValues(index), attentionOutput(index)]
+      all += latent == nil ? [queriesKeysValues(index)] : [latentDown(index)] + (latentQueries(index).map { [$0] } ?? [])
+      all.append(attentionOutput(index))
       if layer.isSparse {
+        if let shared = sharedExperts(index) { all += [shared.gateUp, shared.down] }
         for expert in 0..<(experts?.count ?? 0) { all += [gateUp(index, expert: expert), down(index, expert: expert)] }
       } else {
         all += [gateUp(index), down(index)]
@@ -27,14 +29,37 @@ extension DecoderConfiguration: ModelFamily {
   func layerName(_ index: Int) -> String { "\(names.layers).\(index)" }
 
   var queryWidth: Int { numAttentionHeads * headDim }
+  /// Of the heads' values end to end.
+  var mixedWidth: Int { numAttentionHeads * (latent?.vHeadDim ?? headDim) }
   var keyWidth: Int { numKeyValueHeads * headDim }
 
   func queriesKeysValues(_ index: Int) -> LinearLayer {
     layer("\(layerName(index)).", names.queriesKeysValues, [queryWidth, keyWidth, keyWidth], hiddenSize)
   }
 
+  /// What queries are made of, or queries themselves, and the row of the cache.
+  func latentDown(_ index: Int) -> LinearLayer {
+    guard let latent else { return queriesKeysValues(index) }
+    let first = latent.qLoraRank == nil ? names.queriesKeysValues[0] : names.latentQueries[0]
+    return layer(
+      "\(layerName(index)).", [first, names.latent[0]], [latent.qLoraRank ?? queryWidth, latent.cacheWidth], hiddenSize)
+  }
+
+  /// Queries from the vector that they are made of.
+  func latentQueries(_ index: Int) -> LinearLayer? {
+    latent?.qLoraRank.map { layer("\(layerName(index)).", [names.latentQueries[2]], [queryWidth], $0) }
+  }
+
+  /// Elements that a layer's cache holds of a token.
+  var cacheWidth: Int { latent?.cacheWidth ?? 2 * keyWidth }
+
+  /// Elements of a token's product that attention begins with.
+  var attentionWidth: Int {
+    latent.map { ($0.qLoraRank ?? queryWidth) + $0.cacheWidth } ?? queryWidth + 2 * keyWidth
+  }
+
   func attentionOutput(_ index: Int) -> LinearLayer {
-    layer("\(layerName(index)).", [names.attentionOutput], [hiddenSize], queryWidth)
+    layer("\(layerName(index)).", [names.attentionOutput], [hiddenSize], mixedWidth)
   }
 
   func gateUp(_ index: Int) -> LinearLayer {
@@ -44,6 +69,15 @@ extension DecoderConfiguration: ModelFamily {
 
   func down(_ index: Int) -> LinearLayer {
     layer("\(layerName(index)).", [names.down], [hiddenSize], intermediateSize)
+  }
+
+  /// The part of a mixture that every token takes.
+  func sharedExperts(_ index: Int) -> (gateUp: LinearLayer, down: LinearLayer)? {
+    guard let width = experts?.sharedIntermediateSize, width > 0 else { return nil }
+    let place = "\(layerName(index)).\(names.sharedExperts)."
+    return (
+      layer(place, names.expertGateUp, [width, width], hiddenSize), layer(place, [names.expertDown], [hiddenSize], width)
+    )
   }
 
   func router(_ index: Int) -> LinearLayer {

@@ -29,6 +29,8 @@ public struct DecoderConfiguration: Sendable, Equatable {
   /// `down(act(gate x) up x)`; else `down(act(up x))`.
   public var isGated = true
   public var experts: Experts?
+  /// Keys and values as products of one small vector a token.
+  public var latent: Latent?
 
   /// Rotary positions of layers without a window; `nil` where positions are learned.
   public var rotary: Rotary?
@@ -88,6 +90,40 @@ public struct DecoderConfiguration: Sendable, Equatable {
     public var intermediateSize: Int
     /// Whether the shares of the chosen experts add up to 1.
     public var normalizes: Bool
+    public var scoring = Scoring.softmax
+    /// Experts are chosen within the best groups of them.
+    public var groups: Groups?
+    /// What the shares are multiplied by: `routed_scaling_factor`.
+    public var scale: Float = 1
+    /// The width of a part that every token takes; 0 for none.
+    public var sharedIntermediateSize = 0
+
+    /// How the router's logits become scores.
+    public enum Scoring: Sendable { case softmax, sigmoid }
+
+    /// Groups of neighbouring experts, of which each token keeps some.
+    public struct Groups: Sendable, Equatable {
+      public var count: Int
+      public var kept: Int
+      /// A group's score is the sum of its two largest, else the largest.
+      public var sumsTwo: Bool
+    }
+  }
+
+  /// Latent attention, with the names that `config.json` has for its sizes.
+  public struct Latent: Sendable, Equatable {
+    /// Of the vector that queries are made of; `nil` where they are made of the hidden state.
+    public var qLoraRank: Int?
+    /// Of the vector that keys and values are made of.
+    public var kvLoraRank: Int
+    public var qkNopeHeadDim: Int
+    public var qkRopeHeadDim: Int
+    public var vHeadDim: Int
+
+    /// Elements of a head's query.
+    var queryHeadDim: Int { qkNopeHeadDim + qkRopeHeadDim }
+    /// What a cache holds of a token: the vector and the key that all heads share.
+    var cacheWidth: Int { kvLoraRank + qkRopeHeadDim }
   }
 }
 
@@ -117,6 +153,11 @@ struct DecoderNames: Sendable, Equatable {
   var experts = "mlp.experts"
   var expertGateUp = ["gate_proj", "up_proj"]
   var expertDown = "down_proj"
+  /// A tensor of its own, without `.weight`.
+  var correction = ""
+  var sharedExperts = "mlp.shared_experts"
+  var latentQueries = ["self_attn.q_a_proj", "self_attn.q_a_layernorm", "self_attn.q_b_proj"]
+  var latent = ["self_attn.kv_a_proj_with_mqa", "self_attn.kv_a_layernorm", "self_attn.kv_b_proj"]
   /// Matrices are `[inputs, outputs]`.
   var isTransposed = false
 }
@@ -127,6 +168,7 @@ extension DecoderConfiguration {
     [
       ("llama", llama), ("mistral", mistral), ("mixtral", mixtral), ("qwen2", qwen2), ("qwen3", qwen3),
       ("qwen3_moe", qwen3Moe), ("gemma2", gemma2), ("gemma3_text", gemma3), ("phi3", phi3), ("gpt2", gpt2),
+      ("deepseek_v2", deepseekV2), ("deepseek_v3", deepseekV3),
     ]
 
   static var modelTypes: [String] { readers.map(\.type) }
@@ -142,14 +184,18 @@ extension DecoderConfiguration {
   }
 
   /// The fields that most families share.
-  init(common config: HubConfig) throws(ModelError) {
+  ///
+  /// - Parameter headDim: that of a family which does not say it in `head_dim`.
+  init(common config: HubConfig, headDim given: Int? = nil) throws(ModelError) {
     modelType = try config.string("model_type")
     vocabSize = try config.int("vocab_size", in: 1...(1 << 24))
     hiddenSize = try config.int("hidden_size", in: 1...(1 << 16))
     intermediateSize = try config.int("intermediate_size", in: 1...(1 << 18))
     numAttentionHeads = try config.int("num_attention_heads", in: 1...(1 << 12))
     numKeyValueHeads = try config.int("num_key_value_heads", in: 1...(1 << 12), default: numAttentionHeads)
-    if let size = try config.root.optional("head_dim") {
+    if let given {
+      headDim = given
+    } else if let size = try config.root.optional("head_dim") {
       headDim = try size.int(in: 1...1024)
     } else {
       guard hiddenSize % numAttentionHeads == 0 else {

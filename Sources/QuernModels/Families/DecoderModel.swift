@@ -1,6 +1,6 @@
 import Quern
 
-/// A decoder-only language model: Llama, Mistral, Mixtral, Qwen, Gemma, Phi-3, GPT-2; see ``DecoderConfiguration``.
+/// A decoder-only language model: Llama, Mistral, Mixtral, Qwen, Gemma, Phi-3, GPT-2, DeepSeek; see ``DecoderConfiguration``.
 ///
 /// Immutable and `Sendable`: one model serves any number of tasks, each with a ``KeyValueCache`` and a ``Workspace`` of its own.
 /// Hidden states are f32 whatever the storage of the matrices.
@@ -26,27 +26,33 @@ public final class DecoderModel: Sendable {
     fileprivate var hidden, normed, qkv, mixed, up: MutableTensor
     fileprivate var last, logits: MutableTensor
     fileprivate let experts: MixtureOfExperts.Workspace
+    fileprivate let latent: LatentAttention.Workspace
+    fileprivate var positions, held, counts: [Int32]
 
     public init() throws {
       let empty = try MutableTensor(zeros: Shape(0, 0))
       (hidden, normed, qkv, mixed, up, last, logits) = (empty, empty, empty, empty, empty, empty, empty)
-      experts = try MixtureOfExperts.Workspace()
+      (experts, latent) = (try MixtureOfExperts.Workspace(), try LatentAttention.Workspace())
+      (positions, held, counts) = ([], [], [])
     }
 
     fileprivate func reserve(_ tokens: Int, _ configuration: DecoderConfiguration) throws(QuernError) {
       if let mixture = configuration.experts {
         try experts.reserve(tokens, hiddenSize: configuration.hiddenSize, mixture)
       }
-      let innerWidth = configuration.intermediateSize * (configuration.isGated ? 2 : 1)
-      let qkvWidth = configuration.queryWidth + 2 * configuration.keyWidth
+      if let sizes = configuration.latent {
+        try latent.reserve(tokens, heads: configuration.numAttentionHeads, sizes)
+      }
+      let widest = max(configuration.intermediateSize, configuration.experts?.sharedIntermediateSize ?? 0)
+      let (innerWidth, qkvWidth) = (widest * (configuration.isGated ? 2 : 1), configuration.attentionWidth)
       guard
         tokens > capacity || hidden.shape[1] != configuration.hiddenSize || up.shape[1] != innerWidth
-          || qkv.shape[1] != qkvWidth || mixed.shape[1] != configuration.queryWidth
+          || qkv.shape[1] != qkvWidth || mixed.shape[1] != configuration.mixedWidth
       else { return }
       hidden = try MutableTensor(zeros: Shape(tokens, configuration.hiddenSize))
       normed = try MutableTensor(zeros: Shape(tokens, configuration.hiddenSize))
       qkv = try MutableTensor(zeros: Shape(tokens, qkvWidth))
-      mixed = try MutableTensor(zeros: Shape(tokens, configuration.queryWidth))
+      mixed = try MutableTensor(zeros: Shape(tokens, configuration.mixedWidth))
       up = try MutableTensor(zeros: Shape(tokens, innerWidth))
       capacity = tokens
     }
@@ -137,26 +143,27 @@ public final class DecoderModel: Sendable {
         "\(ids.count) tokens in \(segments.count) segments of \(segments.total) for a cache of \(cache.sequences) sequences"
       )
     }
-    var tokenPositions: [Int32] = []
-    tokenPositions.reserveCapacity(ids.count)
-    var counts: [Int] = []
-    for (sequence, held) in cache.lengths.enumerated() {
+    workspace.positions.removeAll(keepingCapacity: true)
+    workspace.counts.removeAll(keepingCapacity: true)
+    workspace.held.removeAll(keepingCapacity: true)
+    workspace.held += cache.lengths
+    for (sequence, held) in workspace.held.enumerated() {
       let new = segments[sequence].count
       guard Int(held) + new <= cache.capacity else {
         throw QuernError.cacheFull(sequence: sequence, held: Int(held), new: new, capacity: cache.capacity)
       }
-      for offset in 0..<Int32(new) { tokenPositions.append(held + offset) }
-      counts.append(Int(held) + new)
+      for offset in 0..<Int32(new) { workspace.positions.append(held + offset) }
+      workspace.counts.append(held + Int32(new))
     }
     try workspace.reserve(ids.count, configuration)
     let rows = 0..<ids.count
     let step = DecoderStep(
       context: context, hidden: workspace.hidden.rows(rows), normed: workspace.normed.rows(rows),
       qkv: workspace.qkv.rows(rows), mixed: workspace.mixed.rows(rows), up: workspace.up.rows(rows),
-      gate: configuration.isGated ? configuration.hiddenAct : nil, experts: workspace.experts, segments: segments,
-      positions: tokenPositions, held: cache.lengths,
-      layout: try AttentionLayout(queries: segments, cache: cache.segments, counts: counts), cache: cache)
-    try embed(ids, tokenPositions, into: step.hidden)
+      experts: workspace.experts, latent: workspace.latent, segments: segments, positions: workspace.positions,
+      held: workspace.held,
+      layout: try AttentionLayout(queries: segments, cache: cache.segments, counts: workspace.counts), cache: cache)
+    try embed(ids, step.positions, into: step.hidden)
     for (index, layer) in layers.enumerated() {
       try proceed()
       try layer(step, layer: index)
@@ -208,41 +215,71 @@ private struct DecoderLoader {
     func postNorm(_ name: String) throws -> Norm? {
       configuration.hasPostNorms ? try norm("\(place).\(name)", width) : nil
     }
+    return DecoderLayer(
+      attentionNorm: try norm("\(place).\(names.attentionNorm)", width),
+      feedForwardNorm: try norm("\(place).\(names.feedForwardNorm)", width),
+      postAttentionNorm: try postNorm(names.postAttentionNorm),
+      postFeedForwardNorm: try postNorm(names.postFeedForwardNorm),
+      attention: try configuration.latent.map { .latent(try latent(index, $0)) } ?? .heads(attention(index)),
+      part: try part(index))
+  }
+
+  private func attention(_ index: Int) throws -> DecoderAttention {
+    let (names, place) = (configuration.names, configuration.layerName(index))
     func headNorm(_ name: String) throws -> Norm? {
       configuration.hasHeadNorms ? try norm("\(place).\(name)", configuration.headDim) : nil
     }
-    let attention = DecoderAttention(
+    return DecoderAttention(
       queriesKeysValues: try linear(configuration.queriesKeysValues(index), hasBias: configuration.hasAttentionBias),
       output: try linear(configuration.attentionOutput(index), hasBias: configuration.hasAttentionOutputBias),
       queryNorm: try headNorm(names.queryNorm), keyNorm: try headNorm(names.keyNorm),
       heads: configuration.numAttentionHeads, keyHeads: configuration.numKeyValueHeads, headDim: configuration.headDim,
       scale: configuration.attentionScale, softCap: configuration.attentionSoftCap,
       window: configuration.layers[index].window, pairing: configuration.rotary?.pairing ?? .split)
-    return DecoderLayer(
-      attentionNorm: try norm("\(place).\(names.attentionNorm)", width),
-      feedForwardNorm: try norm("\(place).\(names.feedForwardNorm)", width),
-      postAttentionNorm: try postNorm(names.postAttentionNorm),
-      postFeedForwardNorm: try postNorm(names.postFeedForwardNorm),
-      attention: attention, feedForward: try feedForward(index))
   }
 
-  private func feedForward(_ index: Int) throws -> DecoderLayer.FeedForward {
+  private func latent(_ index: Int, _ sizes: DecoderConfiguration.Latent) throws -> LatentAttention {
+    let (names, place) = (configuration.names, configuration.layerName(index))
+    let heads = configuration.numAttentionHeads
+    let products = "\(place).\(names.latent[2]).weight"
+    let expanded = heads * (sizes.qkNopeHeadDim + sizes.vHeadDim)
+    let matrices = try LatentAttention.matrices(
+      weights.tensor(products, Shape(expanded, sizes.kvLoraRank)), heads: heads, sizes,
+      as: precision ?? weights.stored(products), context: context)
+    return LatentAttention(
+      down: try linear(configuration.latentDown(index), hasBias: configuration.hasAttentionBias),
+      queryNorm: try sizes.qLoraRank.map { try norm("\(place).\(names.latentQueries[1])", $0) },
+      queries: try configuration.latentQueries(index).map { try linear($0, hasBias: false) },
+      latentNorm: try norm("\(place).\(names.latent[1])", sizes.kvLoraRank),
+      absorbed: matrices.absorbed, values: matrices.values,
+      output: try linear(configuration.attentionOutput(index), hasBias: configuration.hasAttentionOutputBias),
+      sizes: sizes, scale: configuration.attentionScale, pairing: configuration.rotary?.pairing ?? .interleaved)
+  }
+
+  private func part(_ index: Int) throws -> DecoderLayer.Part {
     if configuration.layers[index].isSparse, let experts = configuration.experts {
       func matrices(_ layer: (Int) -> LinearLayer) throws -> [PackedMatrix] {
         try (0..<experts.count).map { try weights.packed(layer($0), as: precision, context: context) }
       }
+      let correction = configuration.names.correction
       return .sparse(
         MixtureOfExperts(
           router: try linear(configuration.router(index), hasBias: false),
+          correction: correction.isEmpty
+            ? nil : try weights.tensor("\(configuration.layerName(index)).\(correction)", Shape(experts.count)),
           gateUp: try matrices { configuration.gateUp(index, expert: $0) },
-          down: try matrices { configuration.down(index, expert: $0) }, perToken: experts.perToken,
-          normalizes: experts.normalizes, activation: configuration.hiddenAct))
+          down: try matrices { configuration.down(index, expert: $0) }, gateUpBias: nil, downBias: nil,
+          gate: Gate(activation: configuration.hiddenAct),
+          shared: try configuration.sharedExperts(index).map { try feedForward($0.gateUp, $0.down) }, options: experts))
     }
-    let hasBias = configuration.hasFeedForwardBias
-    let activation = configuration.isGated ? Activation.identity : configuration.hiddenAct
-    return .dense(
-      gateUp: try linear(configuration.gateUp(index), hasBias: hasBias, activation),
-      down: try linear(configuration.down(index), hasBias: hasBias))
+    return .dense(try feedForward(configuration.gateUp(index), configuration.down(index)))
+  }
+
+  private func feedForward(_ gateUp: LinearLayer, _ down: LinearLayer) throws -> FeedForward {
+    let (hasBias, isGated) = (configuration.hasFeedForwardBias, configuration.isGated)
+    return FeedForward(
+      gateUp: try linear(gateUp, hasBias: hasBias, isGated ? .identity : configuration.hiddenAct),
+      down: try linear(down, hasBias: hasBias), gate: isGated ? Gate(activation: configuration.hiddenAct) : nil)
   }
 
   func norm(_ name: String, _ width: Int) throws -> Norm {

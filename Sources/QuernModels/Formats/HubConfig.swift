@@ -59,6 +59,10 @@ public struct HubConfig: Sendable {
 
   public func string(_ key: String) throws(ModelError) -> String { try root.required(key).string() }
 
+  func string(_ key: String, oneOf allowed: [String], default value: String) throws(ModelError) -> String {
+    try root.optional(key) == nil ? value : string(key, oneOf: allowed)
+  }
+
   public func string(_ key: String, default value: String) throws(ModelError) -> String {
     try root.optional(key)?.string() ?? value
   }

@@ -12,7 +12,8 @@ public final class KeyValueCache {
   /// Positions in use, by sequence.
   public private(set) var lengths: [Int32]
 
-  /// Of each layer, `[sequences, capacity, kvHeads, headDim]`; in memory the positions of a head lie one after the other, so that
+  /// Of each layer, `[sequences, capacity, kvHeads, headDim]`, or `[sequences, capacity, 1, cacheWidth]` and no values where attention is
+  /// latent; in memory the positions of a head lie one after the other, so that
   /// a decoding step reads each as one stream.
   let keys, values: [MutableTensor]
   let segments: Segments
@@ -24,7 +25,7 @@ public final class KeyValueCache {
   ) -> Int {
     let (rows, overflows) = sequences.multipliedReportingOverflow(by: capacity)
     let (elements, overflow) = rows.multipliedReportingOverflow(
-      by: 2 * configuration.numHiddenLayers * configuration.keyWidth * dataType.size)
+      by: configuration.numHiddenLayers * configuration.cacheWidth * dataType.size)
     return overflows || overflow ? Int.max : elements
   }
 
@@ -40,7 +41,9 @@ public final class KeyValueCache {
         "a cache of \(sequences) sequences and \(capacity) positions; the model has "
           + "\(configuration.maxPositionEmbeddings) positions")
     }
-    let shape = try Shape(checking: [configuration.numKeyValueHeads, sequences, capacity, configuration.headDim])
+    let (heads, size) =
+      configuration.latent.map { (1, $0.cacheWidth) } ?? (configuration.numKeyValueHeads, configuration.headDim)
+    let shape = try Shape(checking: [heads, sequences, capacity, size])
     func tensors() throws -> [MutableTensor] {
       try configuration.layers.map { _ in
         try MutableTensor(zeros: shape, dataType: dataType).permuted(Shape(1, 2, 0, 3))
@@ -52,7 +55,7 @@ public final class KeyValueCache {
       }
     }
     (self.sequences, self.capacity, self.dataType) = (sequences, capacity, dataType)
-    (keys, values) = (try tensors(), try tensors())
+    (keys, values) = (try tensors(), configuration.latent == nil ? try tensors() : [])
     segments = try Segments(lengths: [Int](repeating: capacity, count: sequences))
     lengths = [Int32](repeating: 0, count: sequences)
     rotary = try table(configuration.rotary)

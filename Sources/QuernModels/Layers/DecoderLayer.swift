@@ -4,11 +4,16 @@ import Quern
 struct DecoderLayer: Sendable {
   let attentionNorm, feedForwardNorm: Norm
   let postAttentionNorm, postFeedForwardNorm: Norm?
-  let attention: DecoderAttention
-  let feedForward: FeedForward
+  let attention: Attention
+  let part: Part
 
-  enum FeedForward: Sendable {
-    case dense(gateUp: Linear, down: Linear)
+  enum Attention: Sendable {
+    case heads(DecoderAttention)
+    case latent(LatentAttention)
+  }
+
+  enum Part: Sendable {
+    case dense(FeedForward)
     case sparse(MixtureOfExperts)
   }
 
@@ -16,22 +21,22 @@ struct DecoderLayer: Sendable {
   func callAsFunction(_ step: DecoderStep, layer: Int) throws(QuernError) {
     let (hidden, normed, context) = (step.hidden, step.normed, step.context)
     try attentionNorm(hidden.view, into: normed, context)
-    try attention(step, layer: layer)
-    try add(attention.output, step.mixed.view, postAttentionNorm, step)
+    switch attention {
+    case .heads(let attention):
+      try attention(step, layer: layer)
+      try add(attention.output, step.mixed.view, postAttentionNorm, step)
+    case .latent(let attention):
+      try attention(step, layer: layer)
+      try add(attention.output, step.mixed.view, postAttentionNorm, step)
+    }
 
     try feedForwardNorm(hidden.view, into: normed, context)
-    switch feedForward {
-    case .dense(let gateUp, let down):
-      try gateUp(normed.view, into: step.up, context)
-      var inner = step.up
-      if let gate = step.gate {
-        let width = inner.shape[1] / 2
-        inner = inner.columns(0..<width)
-        try context.gated(gate, gate: inner.view, value: step.up.columns(width..<2 * width).view, into: inner)
-      }
-      try add(down, inner.view, postFeedForwardNorm, step)
+    switch part {
+    case .dense(let feedForward):
+      let inner = try feedForward.inner(normed.view, in: step.up, context)
+      try add(feedForward.down, inner.view, postFeedForwardNorm, step)
     case .sparse(let experts):
-      try experts(normed.view, addingTo: hidden, step.experts, context)
+      try experts(normed.view, addingTo: hidden, step.experts, up: step.up, context)
     }
   }
 
@@ -49,9 +54,8 @@ struct DecoderStep {
   let context: Context
   /// `[tokens, width]` each, f32.
   let hidden, normed, qkv, mixed, up: MutableTensor
-  /// The activation of a gated feed-forward part.
-  let gate: Activation?
   let experts: MixtureOfExperts.Workspace
+  let latent: LatentAttention.Workspace
   let segments: Segments
   /// The position of each token.
   let positions: [Int32]

@@ -31,6 +31,8 @@ struct Linear: Sendable {
   /// One, unless the tensors of the layer are stored in different formats.
   let parts: [Part]
 
+  var outputs: Int { parts.reduce(0) { $0 + $1.weights.outputs } }
+
   func callAsFunction(
     _ x: TensorView, residual: TensorView? = nil, into y: MutableTensor, _ context: Context
   ) throws(QuernError) {
