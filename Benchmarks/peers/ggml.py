@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-TYPES = {"f32": 0, "q4_0": 2, "q8_0": 8, "q4_k": 12, "q6_k": 14}
+TYPES = {"f32": 0, "q4_0": 2, "q8_0": 8, "q4_k": 12, "q6_k": 14, "mxfp4": 39}
 
 
 class InitParameters(ctypes.Structure):

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 
 # Largest difference from the product in f64, as a share of its largest value. Integer products round the activations as
 # well, to a step of 1/127 of the largest in a row or a block; bf16 results have 8 bits.
-TOLERANCE = {"f32": 1e-5, "bf16": 1e-2, "int8": 3e-2, "q8_0": 2e-2, "q4_0": 2e-2, "q4_k": 2e-2, "q6_k": 2e-2}
-BLOCK_BITS = {"q8_0": 8.5, "q4_0": 4.5, "q4_k": 4.5, "q6_k": 6.5625}  # a weight, scales included
+TOLERANCE = {"f32": 1e-5, "bf16": 1e-2, "int8": 3e-2, "q8_0": 2e-2, "q4_0": 2e-2, "q4_k": 2e-2, "q6_k": 2e-2, "mxfp4": 2e-2}
+BLOCK_BITS = {"q8_0": 8.5, "q4_0": 4.5, "q4_k": 4.5, "q6_k": 6.5625, "mxfp4": 4.5}  # a weight, scales included
 VALUE_BYTES = {"bf16": 2}  # of activations and results; 4 otherwise
 
 LLAMA = ((2048, 2048), (8192, 2048), (2048, 8192))  # n, k: the layers of a Llama of a billion parameters
-FORMATS = ("q8_0", "q4_0", "q4_k", "q6_k")
+FORMATS = ("q8_0", "q4_0", "q4_k", "q6_k", "mxfp4")
 
 
 @dataclass

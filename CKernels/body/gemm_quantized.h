@@ -55,7 +55,8 @@ CK_INLINE const char *quant_block_at_(const ck_dtype type, size_t row, const cha
   if (!large || row % CK_SUPER_ROWS == 0) {
 #pragma clang loop unroll(full)
     for (size_t v = 0; v < GEMM_NRV; v++) {
-      block->d[v] = vf_load_f16((const uint16_t *)at + v * VL);
+      const uint16_t *d = (const uint16_t *)at + v * VL;
+      block->d[v] = type == CK_MXFP4 ? vf_load_bf16(d) : vf_load_f16(d);
       if (type == CK_Q4_K) block->low[v] = vf_load_f16((const uint16_t *)at + GEMM_NR + v * VL);
     }
     at += (type == CK_Q4_K ? 4 : 2) * GEMM_NR;
@@ -68,7 +69,9 @@ CK_INLINE const char *quant_block_at_(const ck_dtype type, size_t row, const cha
 // Codes of pair p of a block's rows, vector v of its columns, without the offset of their format.
 CK_INLINE vi quant_pair_(const ck_dtype type, const char *codes, size_t p, size_t v) {
   if (type == CK_Q8_0) return vi_load_s8(codes + (p * GEMM_NR + v * VL) * 2);
-  const vi low = vi_bits(vi_load(codes + (p / 4 * GEMM_NR + v * VL) * 4), (int)(p % 4 * 4), 15);
+  const vi word = vi_load(codes + (p / 4 * GEMM_NR + v * VL) * 4);
+  if (type == CK_MXFP4) return vi_e2m1(word, (int)(p % 4 * 4));
+  const vi low = vi_bits(word, (int)(p % 4 * 4), 15);
   if (type != CK_Q6_K) return low;
   const char *crumbs = codes + 16 * GEMM_NR;
   const vi high = vi_bits(vi_load(crumbs + (p / 8 * GEMM_NR + v * VL) * 4), (int)(p % 8 * 2), 3);
@@ -172,6 +175,9 @@ void CK_NAME(f32_gemm_quantized)(const ck_gemm_block *g) {
       break;
     case CK_Q4_K:
       quant_(CK_Q4_K, g);
+      break;
+    case CK_MXFP4:
+      quant_(CK_MXFP4, g);
       break;
     default:
       quant_(CK_Q6_K, g);

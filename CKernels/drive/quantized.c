@@ -7,7 +7,7 @@
 
 // What one block of a file holds: codes of 32 or 256 weights along a row, and scales of its parts.
 typedef struct block {
-  uint8_t d[2], low[2];  // f16
+  uint8_t d[2], low[2];  // f16, or bf16 for MXFP4
   uint8_t scales[16], lows[8];
   uint8_t codes[CK_SUPER_ROWS];
 } block;
@@ -81,7 +81,7 @@ static void write_block(ck_dtype type, const block *b, size_t column, size_t nr,
   to += 2 * nr;
   if (type == CK_Q8_0)
     for (size_t p = 0; p < 16; p++) memcpy(to + (p * nr + column) * 2, b->codes + 2 * p, 2);
-  if (type == CK_Q4_0) write_words(b->codes, 4, 0, nr, to + 4 * column);
+  if (type == CK_Q4_0 || type == CK_MXFP4) write_words(b->codes, 4, 0, nr, to + 4 * column);
   if (type == CK_Q4_K) {
     memcpy(to + 2 * column, b->low, 2);
     to += 2 * nr;

@@ -11,6 +11,7 @@
 //   vf_load_s8(p)    VL int8
 //   vi               2 VL int16, as VL pairs; or VL int32
 //   vi_load_s8(p)    2 VL int8; vi_bits(x, at, mask) bits from `at` on of each int16; vi_up(x, n) n places up
+//   vi_e2m1(x, at)   twice the values of the 4-bit floats from bit `at` on of each int16
 //   vi_dot(s, a, b)  int32 lane i of s, + the products of pair i of a and b
 //   vi_pin(x)        x as it is: what made it is not regrouped with what follows
 //   vi_float(x)      the int32 lanes of x as floats
@@ -109,6 +110,11 @@ CK_INLINE vi vi_load(const void *p) { return _mm256_loadu_si256(p); }
 CK_INLINE vi vi_load_s8(const void *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(p)); }
 CK_INLINE vi vi_bits(vi x, int at, int mask) {
   return _mm256_and_si256(_mm256_srli_epi16(x, at), _mm256_set1_epi16((short)mask));
+}
+CK_INLINE vi vi_e2m1(vi x, int at) {
+  const __m256i high =
+      _mm256_and_si256(at < 8 ? _mm256_slli_epi16(x, 8 - at) : _mm256_srli_epi16(x, at - 8), _mm256_set1_epi16(15 << 8));
+  return _mm256_srai_epi16(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_setr_epi8(CK_E2M1)), high), 8);
 }
 CK_INLINE vi vi_up(vi x, int n) { return _mm256_slli_epi16(x, n); }
 CK_INLINE vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }

@@ -68,6 +68,11 @@ CK_INLINE vi vi_load_s8(const void *p) { return _mm512_cvtepi8_epi16(_mm256_load
 CK_INLINE vi vi_bits(vi x, int at, int mask) {
   return _mm512_and_si512(_mm512_srli_epi16(x, (unsigned)at), _mm512_set1_epi16((short)mask));
 }
+CK_INLINE vi vi_e2m1(vi x, int at) {
+  const __m512i moved = at < 8 ? _mm512_slli_epi16(x, (unsigned)(8 - at)) : _mm512_srli_epi16(x, (unsigned)(at - 8));
+  const __m512i high = _mm512_and_si512(moved, _mm512_set1_epi16(15 << 8));
+  return _mm512_srai_epi16(_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_setr_epi8(CK_E2M1)), high), 8);
+}
 CK_INLINE vi vi_up(vi x, int n) { return _mm512_slli_epi16(x, (unsigned)n); }
 CK_INLINE vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm512_add_epi32(s, _mm512_madd_epi16(a, b)); }

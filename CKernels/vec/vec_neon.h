@@ -89,6 +89,12 @@ CK_INLINE vi vi_bits(vi x, int at, int mask) {
   const uint16x8_t moved = vshlq_u16(vreinterpretq_u16_s32(x), vdupq_n_s16((int16_t)-at));
   return vreinterpretq_s32_u16(vandq_u16(moved, vdupq_n_u16((uint16_t)mask)));
 }
+CK_INLINE vi vi_e2m1(vi x, int at) {
+  static const int8_t values[16] = {CK_E2M1};
+  const int16x8_t moved = vshlq_s16(vi_pairs_(x), vdupq_n_s16((int16_t)(8 - at)));
+  const uint8x16_t high = vreinterpretq_u8_s16(vandq_s16(moved, vdupq_n_s16(15 << 8)));
+  return vreinterpretq_s32_s16(vshrq_n_s16(vreinterpretq_s16_s8(vqtbl1q_s8(vld1q_s8(values), high)), 8));
+}
 CK_INLINE vi vi_up(vi x, int n) { return vreinterpretq_s32_s16(vshlq_s16(vi_pairs_(x), vdupq_n_s16((int16_t)n))); }
 CK_INLINE vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
 CK_INLINE vi vi_dot(vi s, vi a, vi b) {

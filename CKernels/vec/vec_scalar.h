@@ -65,6 +65,10 @@ CK_INLINE vi vi_load(const void *p) {
 }
 CK_INLINE vi vi_load_s8(const void *p) { return (uint16_t)((const int8_t *)p)[0] | (vi)((const int8_t *)p)[1] << 16; }
 CK_INLINE vi vi_bits(vi x, int at, int mask) { return x >> at & (vi)mask * 0x10001; }
+CK_INLINE vi vi_e2m1(vi x, int at) {
+  static const int8_t values[16] = {CK_E2M1};
+  return (uint16_t)values[x >> at & 15] | (vi)values[x >> (16 + at) & 15] << 16;
+}
 CK_INLINE vi vi_up(vi x, int n) { return x << n; }
 CK_INLINE vi vi_or(vi a, vi b) { return a | b; }
 CK_INLINE vi vi_dot(vi s, vi a, vi b) { return s + (vi)(vi_first_(a) * vi_first_(b) + vi_second_(a) * vi_second_(b)); }

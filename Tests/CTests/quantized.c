@@ -5,13 +5,16 @@
 #include "definitions.h"
 #include "products.h"
 
-static const ck_dtype formats[] = {CK_Q8_0, CK_Q4_0, CK_Q4_K, CK_Q6_K};
-static const char *const format_names[] = {"q8_0", "q4_0", "q4_k", "q6_k"};
+static const ck_dtype formats[] = {CK_Q8_0, CK_Q4_0, CK_Q4_K, CK_Q6_K, CK_MXFP4};
+static const char *const format_names[] = {"q8_0", "q4_0", "q4_k", "q6_k", "mxfp4"};
 
 // A weight, and the magnitude of the terms that it is the difference of.
 typedef struct weight {
   double value, reach;
 } weight;
+
+// Twice the values of the 4-bit floats.
+static const double e2m1[] = {0, 1, 2, 3, 4, 6, 8, 12, -0.0, -1, -2, -3, -4, -6, -8, -12};
 
 static unsigned word_at(const unsigned char *p) { return p[0] | (unsigned)p[1] << 8; }
 static double half_at(const unsigned char *p) { return decoded(CK_F16, word_at(p)); }
@@ -21,7 +24,7 @@ static weight weight_at(ck_dtype type, const void *panels, size_t nr, size_t k, 
   const size_t unit = ck_quant_unit(type), block = ck_packed_bytes(type, unit * nr), c = j % nr;
   const unsigned char *at = (const unsigned char *)panels + (j / nr * (k / unit) + p / unit) * block;
   const size_t row = p % 32, pair = row / 2, odd = row % 2, words = ((pair / 4 * nr + c) * 2 + odd) * 2;
-  const double d = half_at(at + 2 * c);
+  const double d = type == CK_MXFP4 ? decoded(CK_BF16, word_at(at + 2 * c)) : half_at(at + 2 * c);
   if (type == CK_Q8_0) {
     const double w = d * (signed char)at[2 * nr + (pair * nr + c) * 2 + odd];
     return (weight){w, fabs(w)};
@@ -29,6 +32,10 @@ static weight weight_at(ck_dtype type, const void *panels, size_t nr, size_t k, 
   if (type == CK_Q4_0) {
     const unsigned q = word_at(at + 2 * nr + words) >> pair % 4 * 4 & 15;
     return (weight){d * ((double)q - 8), fabs(d) * 8};
+  }
+  if (type == CK_MXFP4) {
+    const double w = d * e2m1[word_at(at + 2 * nr + words) >> pair % 4 * 4 & 15];
+    return (weight){w, fabs(w)};
   }
   if (type == CK_Q4_K) {
     const unsigned char *part = at + 4 * nr + p % 256 / 32 * 18 * nr;
@@ -152,6 +159,7 @@ static double file_weight(ck_dtype type, const void *blocks, size_t k, size_t p,
   const unsigned char *at = (const unsigned char *)blocks + (j * (k / unit) + p / unit) * ck_quantized_bytes(type, unit);
   if (type == CK_Q8_0) return half_at(at) * (signed char)at[2 + i];
   if (type == CK_Q4_0) return half_at(at) * ((i < 16 ? at[2 + i] & 15 : at[2 + i - 16] >> 4) - 8.0);
+  if (type == CK_MXFP4) return decoded(CK_BF16, word_at(at)) * e2m1[i < 16 ? at[2 + i] & 15 : at[2 + i - 16] >> 4];
   if (type == CK_Q4_K) {
     const unsigned char *s = at + 4;
     const unsigned scale = part < 4 ? s[part] & 63u : (s[part + 4] & 15u) + (s[part - 4] >> 6) * 16u;
@@ -239,8 +247,8 @@ static void driver_case(test *t, const void *of, size_t threads) {
 }
 
 void check_gemm_quantized_driver(test *t) {
-  const shape shapes[] = {{0, 1, 70, 2304}, {1, 5, 33, 2560}, {2, 3, 90, 2304}, {3, 4, 17, 2560},
-                          {0, 70, 130, 64}, {1, 150, 40, 96}, {2, 33, 65, 256}, {3, 20, 100, 512}};
+  const shape shapes[] = {{0, 1, 70, 2304}, {1, 5, 33, 2560}, {2, 3, 90, 2304},  {3, 4, 17, 2560}, {0, 70, 130, 64},
+                          {1, 150, 40, 96}, {2, 33, 65, 256}, {3, 20, 100, 512}, {4, 1, 70, 2304}, {4, 37, 50, 160}};
   for (size_t i = 0; i < COUNT(shapes); i++)
     for (int round = 0; round < 4; round++) check_threads(t, driver_case, &shapes[i]);
 }

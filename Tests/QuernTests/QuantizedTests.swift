@@ -71,7 +71,10 @@ import Testing
     let size = format.blockSize
     refuses("multiple of \(size)") { try quantize(1, Shape(2, size + 1)) }
     refuses("rank 2") { try quantize(1, Shape(64)) }
-    for value in [Float.nan, .infinity, -.infinity, 1e30] { refuses("finite") { try quantize(value, Shape(1, size)) } }
+    // MXFP4 has the exponents of bf16.
+    for value in [Float.nan, .infinity, -.infinity] + (format == .mxfp4 ? [] : [1e30]) {
+      refuses("finite") { try quantize(value, Shape(1, size)) }
+    }
     let bytes = [UInt8](repeating: 0, count: format.blockBytes - 1)
     refuses("bytes of") {
       _ = try bytes.withUnsafeBytes { try QuantizedMatrix(blocks: $0, outputs: 1, inputs: size, format: format) }

@@ -37,6 +37,9 @@ public final class PackedMatrix: Sendable {
   /// `CKernels/include/ck_types.h` lays out. `nil` for plain elements.
   public let quantization: QuantizedFormat?
 
+  /// The format of the weights, as messages name it.
+  var formatName: String { quantization?.rawValue ?? storage.dataType.rawValue }
+
   /// Wraps packed elements. A backend's `pack` calls this.
   public init(
     outputs: Int, inputs: Int, layout: Layout, storage: Tensor, quantization: QuantizedFormat? = nil

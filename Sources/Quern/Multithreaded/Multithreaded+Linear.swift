@@ -98,6 +98,7 @@ extension QuantizedFormat {
     case .q4: CK_Q4_0
     case .q4K: CK_Q4_K
     case .q6K: CK_Q6_K
+    case .mxfp4: CK_MXFP4
     }
   }
 }

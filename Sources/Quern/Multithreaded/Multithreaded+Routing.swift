@@ -30,6 +30,11 @@ extension MultithreadedBackend {
     _ x: TensorView, segments: Segments, weights: [PackedMatrix], epilogue: Epilogue, residual: TensorView?,
     into y: MutableTensor
   ) {
+    // Quantised rows of x are shared by no two experts, and a product of its own has enough work for every thread.
+    guard weights[0].quantization == nil else {
+      return expertLinearByLinear(
+        x, segments: segments, weights: weights, epilogue: epilogue, residual: residual, into: y)
+    }
     var call = ck_grouped()
     if let bias = epilogue.bias, bias.shape.rank == 2 { call.bias_gs = bias.shape[1] }
     let isDone = segments.offsets.withUnsafeBufferPointer { offsets in

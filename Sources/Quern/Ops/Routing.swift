@@ -129,7 +129,8 @@ extension Context {
   /// - Parameters:
   ///   - x: `[rows, inputs]`, unit stride along the last axis.
   ///   - segments: the rows of each expert; they cover x.
-  ///   - weights: one matrix an expert, all of one shape, from ``pack(_:)-(TensorView)``.
+  ///   - weights: one matrix an expert, all of one shape and format, from ``pack(_:)-(TensorView)`` or
+  ///     ``pack(_:)-(QuantizedMatrix)``.
   ///   - epilogue: its bias is `[outputs]`, shared, or `[experts, outputs]`.
   ///   - residual: `[rows, outputs]`, added last; may be `y` itself.
   ///   - y: `[rows, outputs]`; does not overlap x.

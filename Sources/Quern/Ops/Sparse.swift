@@ -175,17 +175,17 @@ extension Check {
         "weights \(index) are [\(matrix.outputs), \(matrix.inputs)], the first are "
           + "[\(weights[0].outputs), \(weights[0].inputs)]")
       try require(
-        matrix.storage.dataType == weights[0].storage.dataType,
-        "weights \(index) are \(matrix.storage.dataType.rawValue), the first are \(weights[0].storage.dataType.rawValue)"
+        matrix.storage.dataType == weights[0].storage.dataType && matrix.quantization == weights[0].quantization,
+        "weights \(index) are \(matrix.formatName), the first are \(weights[0].formatName)"
       )
     }
   }
 
   /// Weights that no other backend than `runner` packed opaquely.
   func readable(_ weights: PackedMatrix, by runner: any Backend) throws(QuernError) {
-    if let format = weights.quantization, operation != .linear {
+    if let format = weights.quantization, operation != .linear, operation != .expertLinear {
       throw .invalidOperand(
-        operation: operation, reason: "weights in \(format.rawValue); only linear takes quantised ones")
+        operation: operation, reason: "weights in \(format.rawValue); linear and expertLinear take quantised ones")
     }
     if weights.layout == .int8, operation != .linear {
       throw .invalidOperand(operation: operation, reason: "weights in int8; only linear takes quantised ones")

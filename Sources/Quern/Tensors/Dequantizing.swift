@@ -9,6 +9,7 @@ extension QuantizedFormat {
       switch self {
       case .q8: Self.dequantizeQ8(block, into: weights)
       case .q4: Self.dequantizeQ4(block, into: weights)
+      case .mxfp4: Self.dequantizeMXFP4(block, into: weights)
       case .q4K: Self.dequantizeQ4K(block, into: weights)
       case .q6K: Self.dequantizeQ6K(block, into: weights)
       }
@@ -28,6 +29,16 @@ extension QuantizedFormat {
     for i in 0..<16 {
       weights[i] = d * Float(Int32(codes[i] & 15) &- 8)
       weights[i + 16] = d * Float(Int32(codes[i] >> 4) &- 8)
+    }
+  }
+
+  private static func dequantizeMXFP4(_ block: UnsafeRawPointer, into weights: UnsafeMutablePointer<Float>) {
+    let (d, codes) = (DataType.bf16.load(block, 0), (block + 2).assumingMemoryBound(to: UInt8.self))
+    e2m1.withUnsafeBufferPointer { values in
+      for i in 0..<16 {
+        weights[i] = d * Float(values[Int(codes[i] & 15)])
+        weights[i + 16] = d * Float(values[Int(codes[i] >> 4)])
+      }
     }
   }
 

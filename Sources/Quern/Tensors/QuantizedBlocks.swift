@@ -16,12 +16,15 @@ extension QuantizedFormat {
   /// What is taken off a code; `nil` for int8.
   private var offset: Int? {
     switch self {
-    case .q8: nil
+    case .q8, .mxfp4: nil
     case .q4: 8
     case .q4K: 0
     case .q6K: 32
     }
   }
+
+  /// Twice the values of the 4-bit floats.
+  static let e2m1: [Int8] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12]
 
   /// Weight i of a block as a file stores it.
   func weight(_ block: UnsafeRawPointer, _ i: Int) -> QuantizedWeight {
@@ -32,6 +35,9 @@ extension QuantizedFormat {
     switch self {
     case .q8: weight.code = byte(2 + i)
     case .q4: weight.code = nibble(2, 16, i)
+    case .mxfp4:
+      weight.scale = Double(DataType.bf16.load(block, 0))
+      weight.code = UInt8(bitPattern: Self.e2m1[Int(nibble(2, 16, i))])
     case .q4K:
       let (scale, low) = Self.scales(of: i / 32, at: block + 4)
       weight.scale *= Double(scale)
@@ -68,6 +74,9 @@ extension QuantizedFormat {
     switch self {
     case .q8: weight.code = byte(2 * width + (pair * width + column) * 2 + odd)
     case .q4: weight.code = code(2 * width, 4)
+    case .mxfp4:
+      weight.scale = Double(DataType.bf16.load(block, column))
+      weight.code = UInt8(bitPattern: Self.e2m1[Int(code(2 * width, 4))])
     case .q4K:
       let part = 4 * width + i / 32 * 18 * width
       weight.scale *= Double(byte(part + column))

@@ -1,5 +1,5 @@
 /// How weights are stored in blocks along a row: the block layouts of GGUF (ggml's `block_q8_0`, `block_q4_0`, `block_q4_K` and
-/// `block_q6_K`).
+/// `block_q6_K`), and one of the microscaling formats of the Open Compute Project.
 public enum QuantizedFormat: String, Sendable, CaseIterable {
   /// `w = d q` with d in f16 and q in int8: 34 bytes for 32 weights.
   case q8 = "q8_0"
@@ -10,26 +10,30 @@ public enum QuantizedFormat: String, Sendable, CaseIterable {
   case q4K = "q4_K"
   /// `w = d s (q - 32)` with d in f16 for 256 weights, s in int8 for each 16, and q of 6 bits: 210 bytes for 256.
   case q6K = "q6_K"
+  /// MXFP4 (OCP Microscaling Formats 1.0): `w = d e` with d a power of two and e a float of 4 bits (E2M1: 0, 1/2, 1, 3/2, 2, 3, 4, 6 and their
+  /// negatives): 18 bytes for 32 weights, d/2 in bf16, and codes as in ``q4``. ggml's `block_mxfp4` has the exponent of d in one byte.
+  case mxfp4 = "mxfp4"
 
   /// Weights of a block.
-  public var blockSize: Int { self == .q8 || self == .q4 ? 32 : 256 }
+  public var blockSize: Int { self == .q4K || self == .q6K ? 256 : 32 }
   /// Bytes of a block.
   public var blockBytes: Int {
     switch self {
     case .q8: 34
-    case .q4: 18
+    case .q4, .mxfp4: 18
     case .q4K: 144
     case .q6K: 210
     }
   }
   /// The largest error of a weight that ``QuantizedMatrix/init(quantizing:as:)`` rounds, as a share of the largest magnitude in its
-  /// block: half a step for Q8_0; for Q4_0, whose codes reach from -8 to 7 steps, a whole one; for the others half a step of
+  /// block: half a step for Q8_0; for Q4_0, whose codes reach from -8 to 7 steps, a whole one; for MXFP4 that of 5, between 4 and 6; for the others half a step of
   /// their scale and what the rounding of the scales adds. The rounding of d to f16 is part of it.
   public var largestError: Double {
     switch self {
     case .q8: 0.5 / 127 + 0x1p-11
     case .q4: 1.0 / 8 + 0x1p-10
     case .q4K: 1.0 / 15 + 1.0 / 63 + 1.0 / 126 + 0x1p-9
+    case .mxfp4: 1.0 / 5
     case .q6K: 0.5 / 31 + 32.0 / 31 / 254 + 0x1p-9
     }
   }
@@ -57,7 +61,7 @@ public struct QuantizedMatrix: Sendable {
   }
 
   /// Rounds weights `[outputs, inputs]`, any strides, to the nearest codes. The scale of a block is its largest magnitude over
-  /// 127 (Q8_0), or its element of largest magnitude over -8 (Q4_0), in f16; Q4_K takes each 32 weights from the least, or 0, to the
+  /// 127 (Q8_0), or its element of largest magnitude over -8 (Q4_0), in f16, or the least power of two that makes it at most 6 (MXFP4); Q4_K takes each 32 weights from the least, or 0, to the
   /// largest, Q6_K each 16 to the largest magnitude. No weight is further off than ``QuantizedFormat/largestError`` of the
   /// block's largest, plus 2048 f16 denormals where a block is that small.
   ///

@@ -83,7 +83,7 @@ extension QuantizedFormat {
   @inline(__always)
   private func encode(_ values: UnsafePointer<Float>, into block: UnsafeMutableRawPointer) -> Bool {
     switch self {
-    case .q8, .q4: encodeSmall(values, into: block)
+    case .q8, .q4, .mxfp4: encodeSmall(values, into: block)
     case .q4K: Self.encodeQ4K(values, into: block)
     case .q6K: Self.encodeQ6K(values, into: block)
     }
@@ -102,6 +102,16 @@ extension QuantizedFormat {
       for i in 0..<blockSize {
         codes.storeBytes(of: Self.nearest(values[i], scale, -127, 127), toByteOffset: i, as: UInt8.self)
       }
+    } else if self == .mxfp4 {
+      // 6 is 1.5 times a power of two; d/2 is stored, whose least is 2^-127.
+      let exponent = magnitude == 0 ? -127 : max(Int((magnitude / 1.5).exponent) - 3, -127)
+      var half = Float(sign: .plus, exponent: exponent, significand: 1)
+      while magnitude > 12 * half { half *= 2 }
+      DataType.bf16.store(half, to: block, 0)
+      for i in 0..<16 {
+        let code = Self.nearestE2M1(values[i], half) | Self.nearestE2M1(values[i + 16], half) << 4
+        codes.storeBytes(of: code, toByteOffset: i, as: UInt8.self)
+      }
     } else {
       var first = 0
       while values[first].magnitude != magnitude { first += 1 }
@@ -113,6 +123,20 @@ extension QuantizedFormat {
       }
     }
     return true
+  }
+
+  /// The 4-bit float nearest to `value / 2 half`, of two the one with an even code.
+  private static func nearestE2M1(_ value: Float, _ half: Float) -> UInt8 {
+    let steps = value.magnitude / half
+    // Halfway between neighbours, in halves: 0.5, 1.5, 2.5, 3.5, 5, 7, 10.
+    var code: UInt8 = steps > 0.5 ? 1 : 0
+    if steps >= 1.5 { code = 2 }
+    if steps > 2.5 { code = 3 }
+    if steps >= 3.5 { code = 4 }
+    if steps > 5 { code = 5 }
+    if steps >= 7 { code = 6 }
+    if steps > 10 { code = 7 }
+    return value.sign == .minus && code != 0 ? code | 8 : code
   }
 
   /// Stores d in f16; what it became, or `nil` where that is not finite.

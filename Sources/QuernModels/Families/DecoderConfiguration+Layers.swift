@@ -9,7 +9,8 @@ extension DecoderConfiguration: ModelFamily {
   var linearLayers: [LinearLayer] {
     var all: [LinearLayer] = []
     for (index, layer) in layers.enumerated() {
-      all += latent == nil ? [queriesKeysValues(index)] : [latentDown(index)] + (latentQueries(index).map { [$0] } ?? [])
+      all +=
+        latent == nil ? [queriesKeysValues(index)] : [latentDown(index)] + (latentQueries(index).map { [$0] } ?? [])
       all.append(attentionOutput(index))
       if layer.isSparse {
         if let shared = sharedExperts(index) { all += [shared.gateUp, shared.down] }
@@ -76,7 +77,8 @@ extension DecoderConfiguration: ModelFamily {
     guard let width = experts?.sharedIntermediateSize, width > 0 else { return nil }
     let place = "\(layerName(index)).\(names.sharedExperts)."
     return (
-      layer(place, names.expertGateUp, [width, width], hiddenSize), layer(place, [names.expertDown], [hiddenSize], width)
+      layer(place, names.expertGateUp, [width, width], hiddenSize),
+      layer(place, [names.expertDown], [hiddenSize], width)
     )
   }
 

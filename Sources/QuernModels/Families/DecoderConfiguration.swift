@@ -28,6 +28,8 @@ public struct DecoderConfiguration: Sendable, Equatable {
   public var hiddenAct = Activation.silu
   /// `down(act(gate x) up x)`; else `down(act(up x))`.
   public var isGated = true
+  /// The gate is at most this, the value within it and increased by 1: `swiglu_limit`.
+  public var gateLimit: Float?
   public var experts: Experts?
   /// Keys and values as products of one small vector a token.
   public var latent: Latent?
@@ -38,6 +40,8 @@ public struct DecoderConfiguration: Sendable, Equatable {
   public var localRotary: Rotary?
   /// Scores are `attentionScale q kᵀ`.
   public var attentionScale: Float
+  /// One more score for each head, of a key whose value is zero.
+  public var hasSinks = false
   /// `attn_logit_softcapping`; 0 for none.
   public var attentionSoftCap: Float = 0
   /// `final_logit_softcapping`; 0 for none.
@@ -97,6 +101,8 @@ public struct DecoderConfiguration: Sendable, Equatable {
     public var scale: Float = 1
     /// The width of a part that every token takes; 0 for none.
     public var sharedIntermediateSize = 0
+    /// Of the router and of every expert's products.
+    public var hasBias = false
 
     /// How the router's logits become scores.
     public enum Scoring: Sendable { case softmax, sigmoid }
@@ -140,6 +146,8 @@ struct DecoderNames: Sendable, Equatable {
   var attentionNorm = "input_layernorm"
   /// One name where queries, keys and values lie in one tensor.
   var queriesKeysValues = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]
+  /// A tensor of its own, without `.weight`.
+  var sinks = "self_attn.sinks"
   var queryNorm = "self_attn.q_norm"
   var keyNorm = "self_attn.k_norm"
   var attentionOutput = "self_attn.o_proj"
@@ -168,8 +176,14 @@ extension DecoderConfiguration {
     [
       ("llama", llama), ("mistral", mistral), ("mixtral", mixtral), ("qwen2", qwen2), ("qwen3", qwen3),
       ("qwen3_moe", qwen3Moe), ("gemma2", gemma2), ("gemma3_text", gemma3), ("phi3", phi3), ("gpt2", gpt2),
-      ("deepseek_v2", deepseekV2), ("deepseek_v3", deepseekV3),
+      ("deepseek_v2", deepseekV2), ("deepseek_v3", deepseekV3), ("gpt_oss", gptOss),
     ]
+
+  /// The weights of a model directory, under the names that this family's layers have.
+  func source(directory: String) throws(ModelError) -> any TensorSource {
+    let source = try SafetensorsDirectory(path: directory)
+    return modelType == "gpt_oss" ? GptOssExperts(source) : source
+  }
 
   static var modelTypes: [String] { readers.map(\.type) }
 

@@ -1,6 +1,6 @@
 import Quern
 
-/// A decoder-only language model: Llama, Mistral, Mixtral, Qwen, Gemma, Phi-3, GPT-2, DeepSeek; see ``DecoderConfiguration``.
+/// A decoder-only language model: Llama, Mistral, Mixtral, Qwen, Gemma, Phi-3, GPT-2, DeepSeek, gpt-oss; see ``DecoderConfiguration``.
 ///
 /// Immutable and `Sendable`: one model serves any number of tasks, each with a ``KeyValueCache`` and a ``Workspace`` of its own.
 /// Hidden states are f32 whatever the storage of the matrices.
@@ -76,9 +76,10 @@ public final class DecoderModel: Sendable {
     if path.hasSuffix(".gguf") {
       try self.init(gguf: GGUF(path: path), context: context, precision: precision)
     } else {
+      let configuration = try DecoderConfiguration(HubConfig(directory: path))
       try self.init(
-        DecoderConfiguration(HubConfig(directory: path)), source: SafetensorsDirectory(path: path), file: path,
-        context: context, precision: precision)
+        configuration, source: configuration.source(directory: path), file: path, context: context,
+        precision: precision)
     }
   }
 
@@ -235,7 +236,10 @@ private struct DecoderLoader {
       queryNorm: try headNorm(names.queryNorm), keyNorm: try headNorm(names.keyNorm),
       heads: configuration.numAttentionHeads, keyHeads: configuration.numKeyValueHeads, headDim: configuration.headDim,
       scale: configuration.attentionScale, softCap: configuration.attentionSoftCap,
-      window: configuration.layers[index].window, pairing: configuration.rotary?.pairing ?? .split)
+      window: configuration.layers[index].window,
+      sinks: configuration.hasSinks
+        ? try weights.tensor("\(place).\(names.sinks)", Shape(configuration.numAttentionHeads)) : nil,
+      pairing: configuration.rotary?.pairing ?? .split)
   }
 
   private func latent(_ index: Int, _ sizes: DecoderConfiguration.Latent) throws -> LatentAttention {
@@ -261,15 +265,21 @@ private struct DecoderLoader {
       func matrices(_ layer: (Int) -> LinearLayer) throws -> [PackedMatrix] {
         try (0..<experts.count).map { try weights.packed(layer($0), as: precision, context: context) }
       }
-      let correction = configuration.names.correction
+      let (correction, place) = (configuration.names.correction, configuration.layerName(index))
+      func bias(_ name: String, _ outputs: Int) throws -> Tensor? {
+        guard experts.hasBias else { return nil }
+        return try weights.tensor("\(place).\(configuration.names.experts).\(name)_bias", Shape(experts.count, outputs))
+      }
       return .sparse(
         MixtureOfExperts(
-          router: try linear(configuration.router(index), hasBias: false),
+          router: try linear(configuration.router(index), hasBias: experts.hasBias),
           correction: correction.isEmpty
-            ? nil : try weights.tensor("\(configuration.layerName(index)).\(correction)", Shape(experts.count)),
+            ? nil : try weights.tensor("\(place).\(correction)", Shape(experts.count)),
           gateUp: try matrices { configuration.gateUp(index, expert: $0) },
-          down: try matrices { configuration.down(index, expert: $0) }, gateUpBias: nil, downBias: nil,
-          gate: Gate(activation: configuration.hiddenAct),
+          down: try matrices { configuration.down(index, expert: $0) },
+          gateUpBias: try bias(configuration.names.expertGateUp[0], 2 * experts.intermediateSize),
+          downBias: try bias(configuration.names.expertDown, configuration.hiddenSize),
+          gate: Gate(activation: configuration.hiddenAct, limit: configuration.gateLimit),
           shared: try configuration.sharedExperts(index).map { try feedForward($0.gateUp, $0.down) }, options: experts))
     }
     return .dense(try feedForward(configuration.gateUp(index), configuration.down(index)))

@@ -15,10 +15,8 @@ public final class NamedForward {
   /// - Throws: ``ModelError``, also for a `model_type` that is not supported.
   public init(directory: String, context: Context, precision: DataType = .f32) throws {
     switch try ModelFamilies.read(directory: directory) {
-    case let configuration as DecoderConfiguration:
-      let decoder = try DecoderModel(
-        configuration, source: SafetensorsDirectory(path: directory), file: directory, context: context,
-        precision: precision)
+    case is DecoderConfiguration:
+      let decoder = try DecoderModel(path: directory, context: context, precision: precision)
       model = .decoder(decoder, try DecoderModel.Workspace())
     default:
       let encoder = try BertModel(directory: directory, context: context, precision: precision)

@@ -207,20 +207,23 @@ public final class Safetensors: TensorSource {
     return records[place]
   }
 
+  /// What reads parts of tensors.
+  var reader: TensorFile { TensorFile(file) }
+
   public func readFloat32(_ name: String, into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError) {
-    try TensorFile(file).readFloat32(name, try info(name), into: destination)
+    try reader.readFloat32(name, try info(name), into: destination)
   }
 
   public func readInt64(_ name: String) throws(ModelError) -> [Int64] {
-    try TensorFile(file).readInt64(name, try info(name))
+    try reader.readInt64(name, try info(name))
   }
 
   public func readBytes(_ name: String) throws(ModelError) -> FileBytes {
-    try TensorFile(file).readBytes(name, try info(name))
+    try reader.readBytes(name, try info(name))
   }
 
   public func readBytes(_ name: String, into destination: UnsafeMutableRawBufferPointer) throws(ModelError) {
-    try TensorFile(file).readBytes(name, try info(name), into: destination)
+    try reader.readBytes(name, try info(name), into: destination)
   }
 
   /// Reads a tensor of any type in pieces of at most 1 MiB.

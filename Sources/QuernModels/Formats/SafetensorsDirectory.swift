@@ -91,6 +91,9 @@ public final class SafetensorsDirectory: TensorSource {
     return shards[place]
   }
 
+  /// What reads parts of the tensor `name`.
+  func reader(_ name: String) throws(ModelError) -> TensorFile { try shard(name).reader }
+
   public func info(_ name: String) throws(ModelError) -> TensorInfo { try shard(name).info(name) }
 
   public func readFloat32(_ name: String, into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError) {

@@ -73,6 +73,7 @@ struct DecoderAttention: Sendable {
   let heads, keyHeads, headDim: Int
   let scale, softCap: Float
   let window: Int?
+  let sinks: Tensor?
   let pairing: RotaryPairing
 
   /// The heads' values, mixed, to `step.mixed`.
@@ -93,7 +94,8 @@ struct DecoderAttention: Sendable {
     try context.appendToCache(values.view, sequences: step.segments, lengths: step.held, cache: cache.values[layer])
     try context.attention(
       queries: queries.view, keys: cache.rows(cache.keys[layer]), values: cache.rows(cache.values[layer]),
-      layout: step.layout, mask: window.map(AttentionMask.slidingWindow) ?? .causal, scale: scale, softCap: softCap,
+      layout: step.layout, mask: AttentionMask(isCausal: true, before: window.map { $0 - 1 }, sinks: sinks),
+      scale: scale, softCap: softCap,
       into: step.mixed.heads(heads))
   }
 }

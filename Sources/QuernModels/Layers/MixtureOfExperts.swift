@@ -98,7 +98,9 @@ struct MixtureOfExperts: Sendable {
     if correction != nil || options.groups != nil {
       choices = workspace.choices.rows(tokens)
       try context.copy(scores.view, into: choices)
-      if let correction { try context.add(choices.view, correction.view.reshaped(Shape(1, options.count)), into: choices) }
+      if let correction {
+        try context.add(choices.view, correction.view.reshaped(Shape(1, options.count)), into: choices)
+      }
       if let groups = options.groups { for token in tokens { groups.hide(choices, token) } }
     }
     workspace.indices.assign(repeating: 0, count: tokens.count * options.perToken)

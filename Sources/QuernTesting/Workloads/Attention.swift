@@ -70,7 +70,8 @@ extension Workload {
     let layout =
       shape.spare == 0
       ? AttentionLayout(queries: try Segments(lengths: shape.queries), keys: cache)
-      : try AttentionLayout(queries: try Segments(lengths: shape.queries), cache: cache, counts: shape.keys.map(Int32.init))
+      : try AttentionLayout(
+        queries: try Segments(lengths: shape.queries), cache: cache, counts: shape.keys.map(Int32.init))
     let additive = try additiveMask(shape, layout, operands)
     let mask = AttentionMask(
       isCausal: shape.isCausal, before: shape.before, after: shape.after,

@@ -65,7 +65,9 @@ extension DecoderConfiguration {
       let all = try scaling.optional("mscale_all_dim"), let factor = try scaling.optional("factor")
     else { return 1 }
     let (scale, stretch) = (try all.double(), try factor.double())
-    guard scale >= 0, scale.isFinite, stretch.isFinite else { throw all.error("\(scale) is not 0 or a positive number") }
+    guard scale >= 0, scale.isFinite, stretch.isFinite else {
+      throw all.error("\(scale) is not 0 or a positive number")
+    }
     let magnitude = stretch <= 1 ? 1 : 0.1 * scale * log(stretch) + 1
     return Float(magnitude * magnitude)
   }
