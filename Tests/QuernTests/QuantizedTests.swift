@@ -89,7 +89,7 @@ import Testing
     }
   }
 
-  @Test func onlyLinearTakesThem() throws {
+  @Test func groupedLinearDoesNotTakeThem() throws {
     let context = Context(backend: ReferenceBackend())
     let weights = try context.pack(QuantizedMatrix(quantizing: MutableTensor(zeros: Shape(4, 32)).view, as: .q8))
     let (x, y) = (try MutableTensor(zeros: Shape(2, 32)), try MutableTensor(zeros: Shape(2, 4)))

@@ -141,6 +141,9 @@ extension Context {
         + "[\(weights.outputs), \(weights.inputs)]")
     let (x, y, residual) = try check.product(
       x, inputs: weights.inputs, outputs: weights.outputs, bias: epilogue.bias, residual: residual, into: y)
+    try check.require(
+      down.quantization == nil && up.quantization == nil && down.layout != .int8 && up.layout != .int8,
+      "down and up are plain elements; only the weights may be quantised")
     let types = weights.storage.types.union(down.storage.types).union(up.storage.types)
     let runner = runner(.lowRankLinear, x.types, types, y.types, residual.types)
     try check.readable(weights, by: runner)
@@ -183,9 +186,9 @@ extension Check {
 
   /// Weights that no other backend than `runner` packed opaquely.
   func readable(_ weights: PackedMatrix, by runner: any Backend) throws(QuernError) {
-    if let format = weights.quantization, operation != .linear, operation != .expertLinear {
+    if let format = weights.quantization, ![.linear, .expertLinear, .lowRankLinear].contains(operation) {
       throw .invalidOperand(
-        operation: operation, reason: "weights in \(format.rawValue); linear and expertLinear take quantised ones")
+        operation: operation, reason: "weights in \(format.rawValue); linear, expertLinear and the base of lowRankLinear may be quantised")
     }
     if weights.layout == .int8, operation != .linear {
       throw .invalidOperand(operation: operation, reason: "weights in int8; only linear takes quantised ones")

@@ -29,20 +29,26 @@ extension ReferenceBackend {
     _ x: TensorView, weights: PackedMatrix, down: PackedMatrix, up: PackedMatrix, scale: Float, epilogue: Epilogue,
     residual: TensorView?, into y: MutableTensor
   ) {
-    /// x[i] · row j of a matrix.
-    func product(_ x: (Int) -> Double, _ matrix: PackedMatrix, _ j: Int) -> Double {
-      guard let weight = matrix.row(j) else {
+    /// Row j of a matrix.
+    func row(_ matrix: PackedMatrix, _ j: Int) -> [Double] {
+      guard let values = matrix.values(of: j) else {
         preconditionFailure("a backend that packs weights opaquely implements lowRankLinear itself")
       }
-      return (0..<matrix.inputs).reduce(0) { $0 + x($1) * weight[$1] }
+      return values
     }
-    for i in 0..<x.shape[0] {
-      let row = x.row(i)
-      let narrow = (0..<down.outputs).map { product({ row[$0] }, down, $0) }
-      for j in 0..<weights.outputs {
-        let update = Double(scale) * product({ narrow[$0] }, up, j)
-        let sum = product({ row[$0] }, weights, j)
-        y[i, j] = epilogue.applied(to: sum, held: update, column: j) + (residual?[i, j] ?? 0)
+    func dot(_ x: [Double], _ weights: [Double]) -> Double { zip(x, weights).reduce(0) { $0 + $1.0 * $1.1 } }
+    let rows = (0..<x.shape[0]).map { i in
+      let elements = x.row(i)
+      return (0..<x.shape[1]).map { elements[$0] }
+    }
+    let downRows = (0..<down.outputs).map { row(down, $0) }
+    let narrow = rows.map { x in downRows.map { dot(x, $0) } }
+    for j in 0..<weights.outputs {
+      let (base, update) = (row(weights, j), row(up, j))
+      for i in 0..<rows.count {
+        y[i, j] =
+          epilogue.applied(to: dot(rows[i], base), held: Double(scale) * dot(narrow[i], update), column: j)
+          + (residual?[i, j] ?? 0)
       }
     }
   }

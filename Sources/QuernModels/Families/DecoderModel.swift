@@ -71,15 +71,23 @@ public final class DecoderModel: Sendable {
   ///   - path: a Hugging Face model directory, `config.json` and safetensors weights, quantised ones included; or a GGUF file.
   ///   - context: packs the weights and runs the model.
   ///   - precision: the storage of matrices that are not quantised; as the files have them where it is `nil`.
+  ///   - adapters: run beside the linear layers that they change, all at once.
+  ///   - mergingAdapters: add them to the weights instead, which then cost nothing more and cannot be quantised.
   /// - Throws: ``ModelError`` naming file, field and offset; ``QuernError`` for memory that cannot be had.
-  public convenience init(path: String, context: Context, precision: DataType? = nil) throws {
+  public convenience init(
+    path: String, context: Context, precision: DataType? = nil, adapters: [LoRAAdapter] = [],
+    mergingAdapters: Bool = false
+  ) throws {
     if path.hasSuffix(".gguf") {
+      guard adapters.isEmpty else {
+        throw ModelError(file: path, field: "", reason: "adapters name the layers of Hugging Face directories")
+      }
       try self.init(gguf: GGUF(path: path), context: context, precision: precision)
     } else {
       let configuration = try DecoderConfiguration(HubConfig(directory: path))
       try self.init(
         configuration, source: configuration.source(directory: path), file: path, context: context,
-        precision: precision)
+        precision: precision, adapters: adapters, mergingAdapters: mergingAdapters)
     }
   }
 
@@ -92,9 +100,10 @@ public final class DecoderModel: Sendable {
   /// - Parameter source: weights under the names of `configuration`'s family.
   public init(
     _ configuration: DecoderConfiguration, source: any TensorSource, file: String, context: Context,
-    precision: DataType? = nil
+    precision: DataType? = nil, adapters: [LoRAAdapter] = [], mergingAdapters: Bool = false
   ) throws {
-    let weights = try Weights(source, file: file, of: configuration)
+    let updates = AdapterSet(adapters, merging: mergingAdapters, prefixes: configuration.tensorPrefixes)
+    let weights = try Weights(source, file: file, of: configuration, adapters: adapters.isEmpty ? nil : updates)
     let loader = DecoderLoader(configuration: configuration, weights: weights, context: context, precision: precision)
     (self.configuration, self.context) = (configuration, context)
     let names = configuration.names
@@ -119,6 +128,7 @@ public final class DecoderModel: Sendable {
       names.positions.isEmpty
       ? nil : try weights.tensor("\(names.positions).weight", Shape(configuration.maxPositionEmbeddings, width))
     layers = try configuration.layers.indices.map(loader.layer)
+    try updates.requireAllUsed()
     finalNorm = try loader.norm(names.finalNorm, width)
   }
 

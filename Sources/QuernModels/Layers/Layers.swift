@@ -26,6 +26,8 @@ struct Linear: Sendable {
   struct Part: Sendable {
     let weights: PackedMatrix
     let epilogue: Epilogue
+    /// Of adapters: `up (down x)` is added to the product.
+    var update: (down: PackedMatrix, up: PackedMatrix)?
   }
 
   /// One, unless the tensors of the layer are stored in different formats.
@@ -39,9 +41,15 @@ struct Linear: Sendable {
     var first = 0
     for part in parts {
       let columns = first..<first + part.weights.outputs
-      try context.linear(
-        x, weights: part.weights, epilogue: part.epilogue, residual: residual?.columns(columns),
-        into: y.columns(columns))
+      if let (down, up) = part.update {
+        try context.lowRankLinear(
+          x, weights: part.weights, down: down, up: up, epilogue: part.epilogue, residual: residual?.columns(columns),
+          into: y.columns(columns))
+      } else {
+        try context.linear(
+          x, weights: part.weights, epilogue: part.epilogue, residual: residual?.columns(columns),
+          into: y.columns(columns))
+      }
       first = columns.upperBound
     }
   }

@@ -8,14 +8,16 @@ struct Weights {
   let prefix: String
   /// Names that have no prefix.
   private let unprefixed: [String]
+  private let adapters: AdapterSet?
 
   /// - Parameters:
   ///   - prefixes: what checkpoints put before the names, tried in turn against `probe`.
   ///   - unprefixed: names that they put nothing before.
   init(
-    _ source: any TensorSource, file: String, prefixes: [String] = [""], probe: String, unprefixed: [String] = []
+    _ source: any TensorSource, file: String, prefixes: [String] = [""], probe: String, unprefixed: [String] = [],
+    adapters: AdapterSet? = nil
   ) throws(ModelError) {
-    (self.source, self.file, self.unprefixed) = (source, file, unprefixed)
+    (self.source, self.file, self.unprefixed, self.adapters) = (source, file, unprefixed, adapters)
     guard let found = prefixes.first(where: { source.contains($0 + probe) }) else {
       throw ModelError(
         file: file, field: "tensors.\(probe)", reason: "no such tensor; this architecture needs one of that name")
@@ -23,9 +25,12 @@ struct Weights {
     prefix = found
   }
 
-  init(_ source: any TensorSource, file: String, of family: some ModelFamily) throws(ModelError) {
+  init(
+    _ source: any TensorSource, file: String, of family: some ModelFamily, adapters: AdapterSet? = nil
+  ) throws(ModelError) {
     try self.init(
-      source, file: file, prefixes: family.tensorPrefixes, probe: family.probe, unprefixed: family.unprefixed)
+      source, file: file, prefixes: family.tensorPrefixes, probe: family.probe, unprefixed: family.unprefixed,
+      adapters: adapters)
   }
 
   /// The name that the file has for `name`.
@@ -68,9 +73,16 @@ struct Weights {
       parts: try runs.map { parts in
         var run = layer
         run.parts = parts
+        let epilogue = Epilogue(bias: hasBias ? try bias(run) : nil, activation: activation)
+        guard let adapters, let update = try adapters.update(run) else {
+          return Linear.Part(weights: try packed(run, as: type, context: context), epilogue: epilogue)
+        }
+        if adapters.merges {
+          return Linear.Part(weights: try merged(run, update, as: type, context: context), epilogue: epilogue)
+        }
         return Linear.Part(
-          weights: try packed(run, as: type, context: context),
-          epilogue: Epilogue(bias: hasBias ? try bias(run) : nil, activation: activation))
+          weights: try packed(run, as: type, context: context), epilogue: epilogue,
+          update: (try context.pack(update.down.view), try context.pack(update.up.view)))
       })
   }
 
@@ -86,6 +98,27 @@ struct Weights {
       return try context.pack(tensor(first.weight, layer.shape(first), as: type).view.transposed())
     }
     return try context.pack(matrix(layer, as: type).view)
+  }
+
+  /// The matrices of a linear layer with an update added, rounded once.
+  private func merged(
+    _ layer: LinearLayer, _ update: (down: MutableTensor, up: MutableTensor), as type: DataType?, context: Context
+  ) throws -> PackedMatrix {
+    let first = layer.parts[0]
+    guard try source.info(full(first.weight)).quantization == nil else {
+      throw ModelError(
+        file: file, field: "tensors.\(full(first.weight))",
+        reason: "is quantised; an adapter can run beside it, but not be merged into it")
+    }
+    let sum = try MutableTensor(zeros: Shape(layer.outputs, layer.inputs))
+    let base =
+      layer.isTransposed
+      ? try tensor(first.weight, layer.shape(first)).view.transposed() : try matrix(layer, as: .f32).view
+    try context.copy(base, into: sum)
+    try context.matmul(update.up.view, update.down.view, beta: 1, into: sum)
+    let rounded = try MutableTensor(zeros: sum.shape, dataType: type ?? stored(first.weight))
+    try context.copy(sum.view, into: rounded)
+    return try context.pack(rounded.view)
   }
 
   /// The tensors of a linear layer one below the other, `[outputs, inputs]`.
