@@ -44,7 +44,7 @@ import Testing
 
   @Test func configurationsNeverTrap() throws {
     try fuzz("tiny-bert/config.json", as: "config.json") { path in
-      _ = try BertConfiguration(HubConfig(directory: (path as NSString).deletingLastPathComponent))
+      _ = try EncoderConfiguration(HubConfig(directory: (path as NSString).deletingLastPathComponent))
     }
   }
 
@@ -52,7 +52,7 @@ import Testing
     let (model, folder) = (try RandomModel(hidden: 32, inner: 32, layers: 1).folder(), try TemporaryFolder())
     _ = try ModelQuantizer(model: model.path, as: .blocks(.q8)).write(to: folder.path)
     try fuzz("\(folder.path)/model.safetensors", as: "model.safetensors", in: folder) { _ in
-      _ = try BertModel(directory: folder.path, context: Context("reference"))
+      _ = try EncoderModel(directory: folder.path, context: Context("reference"))
     }
   }
 

@@ -11,7 +11,8 @@ public final class DecoderModel: Sendable {
   private let positions: Tensor?
   private let layers: [DecoderLayer]
   private let finalNorm: Norm
-  private let head: PackedMatrix
+  /// `nil` where it was not asked for.
+  private let head: PackedMatrix?
 
   /// Where a token's first hidden state comes from.
   private enum Embedding: Sendable {
@@ -26,6 +27,8 @@ public final class DecoderModel: Sendable {
     fileprivate var hidden, normed, qkv, mixed, up: MutableTensor
     fileprivate var last, logits: MutableTensor
     fileprivate let experts: MixtureOfExperts.Workspace
+    /// Of passes without a cache, which has its own.
+    fileprivate var rotary = RotaryTables()
 
     public init() throws {
       let empty = try MutableTensor(zeros: Shape(0, 0))
@@ -65,14 +68,17 @@ public final class DecoderModel: Sendable {
   ///   - path: a Hugging Face model directory, `config.json` and safetensors weights, quantised ones included; or a GGUF file.
   ///   - context: packs the weights and runs the model.
   ///   - precision: the storage of matrices that are not quantised; as the files have them where it is `nil`.
+  ///   - hasHead: whether logits are wanted; the files of a model that gives embeddings may have no head.
   /// - Throws: ``ModelError`` naming file, field and offset; ``QuernError`` for memory that cannot be had.
-  public convenience init(path: String, context: Context, precision: DataType? = nil) throws {
+  public convenience init(
+    path: String, context: Context, precision: DataType? = nil, hasHead: Bool = true
+  ) throws {
     if path.hasSuffix(".gguf") {
       try self.init(gguf: GGUF(path: path), context: context, precision: precision)
     } else {
       try self.init(
         DecoderConfiguration(HubConfig(directory: path)), source: SafetensorsDirectory(path: path), file: path,
-        context: context, precision: precision)
+        context: context, precision: precision, hasHead: hasHead)
     }
   }
 
@@ -85,7 +91,7 @@ public final class DecoderModel: Sendable {
   /// - Parameter source: weights under the names of `configuration`'s family.
   public init(
     _ configuration: DecoderConfiguration, source: any TensorSource, file: String, context: Context,
-    precision: DataType? = nil
+    precision: DataType? = nil, hasHead: Bool = true
   ) throws {
     let weights = try Weights(source, file: file, of: configuration)
     let loader = DecoderLoader(configuration: configuration, weights: weights, context: context, precision: precision)
@@ -97,10 +103,14 @@ public final class DecoderModel: Sendable {
         LinearLayer(parts: [.init(name: names.embedding, outputs: configuration.vocabSize)], inputs: width),
         as: precision, context: context)
     }
-    head =
-      try configuration.tieWordEmbeddings
-      ? table() : weights.packed(configuration.head, as: precision, context: context)
-    if configuration.tieWordEmbeddings {
+    if hasHead {
+      head =
+        try configuration.tieWordEmbeddings
+        ? table() : weights.packed(configuration.head, as: precision, context: context)
+    } else {
+      head = nil
+    }
+    if configuration.tieWordEmbeddings, let head {
       embedding = .packed(head)
     } else if try source.info(weights.full(configuration.probe)).quantization != nil {
       embedding = .packed(try table())
@@ -148,27 +158,63 @@ public final class DecoderModel: Sendable {
       for offset in 0..<Int32(new) { tokenPositions.append(held + offset) }
       counts.append(Int(held) + new)
     }
+    let layout = try AttentionLayout(queries: segments, cache: cache.segments, counts: counts)
+    let hidden = try forward(
+      ids, segments, positions: tokenPositions, layout, cache.rotary, cache, workspace, proceed: proceed)
+    cache.grow(segments)
+    return hidden
+  }
+
+  /// Runs whole sequences that nothing is to follow: no keys and values are kept.
+  ///
+  /// - Parameters:
+  ///   - ids: the tokens of the sequences, end to end; each sees itself and those before it.
+  ///   - segments: how many each sequence has, at most `max_position_embeddings`.
+  /// - Returns: the last hidden state after the final norm, `[tokens, hidden_size]`, in the workspace: valid until its next use.
+  /// - Throws: ``QuernError``, also for an id outside the vocabulary.
+  public func forward(_ ids: [Int32], segments: Segments, workspace: Workspace) throws -> MutableTensor {
+    guard segments.total == ids.count, segments.maximumLength <= configuration.maxPositionEmbeddings else {
+      throw QuernError.invalidShape(
+        "\(ids.count) tokens in segments of \(segments.total), the longest of \(segments.maximumLength); the model has "
+          + "\(configuration.maxPositionEmbeddings) positions")
+    }
+    var positions: [Int32] = []
+    positions.reserveCapacity(ids.count)
+    for sequence in 0..<segments.count { positions += 0..<Int32(segments[sequence].count) }
+    try workspace.rotary.reserve(
+      segments.maximumLength, global: configuration.rotary, local: configuration.localRotary)
+    return try forward(
+      ids, segments, positions: positions, AttentionLayout(segments), workspace.rotary, nil, workspace, proceed: {})
+  }
+
+  private func forward(
+    _ ids: [Int32], _ segments: Segments, positions: [Int32], _ layout: AttentionLayout, _ rotary: RotaryTables,
+    _ cache: KeyValueCache?, _ workspace: Workspace, proceed: () throws -> Void
+  ) throws -> MutableTensor {
     try workspace.reserve(ids.count, configuration)
     let rows = 0..<ids.count
     let step = DecoderStep(
       context: context, hidden: workspace.hidden.rows(rows), normed: workspace.normed.rows(rows),
       qkv: workspace.qkv.rows(rows), mixed: workspace.mixed.rows(rows), up: workspace.up.rows(rows),
       gate: configuration.isGated ? configuration.hiddenAct : nil, experts: workspace.experts, segments: segments,
-      positions: tokenPositions, held: cache.lengths,
-      layout: try AttentionLayout(queries: segments, cache: cache.segments, counts: counts), cache: cache)
-    try embed(ids, tokenPositions, into: step.hidden)
+      positions: positions, layout: layout, rotary: rotary, cache: cache)
+    try embed(ids, positions, into: step.hidden)
     for (index, layer) in layers.enumerated() {
       try proceed()
       try layer(step, layer: index)
     }
     try finalNorm(step.hidden, context)
-    cache.grow(segments)
     return step.hidden
   }
 
   /// The logits of the next token for chosen rows of ``forward(_:segments:cache:workspace:proceed:)``'s result, `[rows, vocab_size]`,
   /// in the workspace: valid until its next use.
+  ///
+  /// - Throws: ``QuernError/invalidOperand(operation:reason:)`` where the model was loaded without its head.
   public func logits(_ hidden: MutableTensor, rows: [Int32], workspace: Workspace) throws -> MutableTensor {
+    guard let head else {
+      throw QuernError.invalidOperand(operation: .linear, reason: "this model was loaded without its head")
+    }
     try workspace.reserve(rows: rows.count, configuration)
     let (last, logits) = (workspace.last.rows(0..<rows.count), workspace.logits.rows(0..<rows.count))
     try context.embedding(rows, table: hidden.view, into: last)
@@ -249,7 +295,7 @@ private struct DecoderLoader {
     let (kind, stored) = (configuration.norm, try weights.tensor("\(name).weight", Shape(width)))
     let weight = kind.offset == 0 ? stored : try Tensor(stored.elements.map { $0 + kind.offset })
     let bias = kind.isCentred ? try weights.tensor("\(name).bias", Shape(width)) : nil
-    return Norm(weight: weight, bias: bias, epsilon: kind.epsilon)
+    return Norm(isCentred: kind.isCentred, weight: weight, bias: bias, epsilon: kind.epsilon)
   }
 
   private func linear(_ layer: LinearLayer, hasBias: Bool, _ activation: Activation = .identity) throws -> Linear {

@@ -19,7 +19,8 @@ enum ModelFamilies {
   /// The family of a model directory, by the `model_type` of its `config.json`.
   static func read(directory: String) throws(ModelError) -> any ModelFamily {
     let config = try HubConfig(directory: directory)
-    let type = try config.string("model_type", oneOf: ["bert"] + DecoderConfiguration.modelTypes)
-    return type == "bert" ? try BertConfiguration(config) : try DecoderConfiguration(config)
+    let encoders = EncoderConfiguration.modelTypes
+    let type = try config.string("model_type", oneOf: encoders + DecoderConfiguration.modelTypes)
+    return encoders.contains(type) ? try EncoderConfiguration(config) : try DecoderConfiguration(config)
   }
 }

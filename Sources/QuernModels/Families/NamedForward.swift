@@ -5,7 +5,7 @@ public final class NamedForward {
   private let model: Model
 
   private enum Model {
-    case encoder(BertModel, BertModel.Workspace)
+    case encoder(EncoderModel, EncoderModel.Workspace)
     case decoder(DecoderModel, DecoderModel.Workspace)
   }
 
@@ -21,8 +21,8 @@ public final class NamedForward {
         precision: precision)
       model = .decoder(decoder, try DecoderModel.Workspace())
     default:
-      let encoder = try BertModel(directory: directory, context: context, precision: precision)
-      model = .encoder(encoder, try BertModel.Workspace())
+      let encoder = try EncoderModel(directory: directory, context: context, precision: precision)
+      model = .encoder(encoder, try EncoderModel.Workspace())
     }
   }
 
@@ -61,21 +61,26 @@ public final class NamedForward {
   /// The output, `[batch, length, hidden_size]` or `[batch, length, vocab_size]`. Rows that the mask hides are zeros: they are not
   /// computed.
   public func output(_ inputs: Inputs) throws -> MutableTensor {
-    let positions = (0..<inputs.rows).map { row in
+    let columns = (0..<inputs.rows).map { row in
       (0..<inputs.columns).filter { inputs.mask[row * inputs.columns + $0] == 1 }
     }
     func visible(_ values: [Int32]) -> [[Int32]] {
-      positions.enumerated().map { row, columns in columns.map { values[row * inputs.columns + $0] } }
+      columns.enumerated().map { row, columns in columns.map { values[row * inputs.columns + $0] } }
     }
     let computed: MutableTensor
     switch model {
     case .encoder(let model, let workspace):
-      let batch = try EncoderBatch(
-        visible(inputs.ids), typeIDs: visible(inputs.types), positions: positions.map { $0.map(Int32.init) })
+      // Those of hidden tokens count, as transformers has it.
+      var all: [Int32] = []
+      for row in 0..<inputs.rows {
+        let ids = inputs.ids[row * inputs.columns..<(row + 1) * inputs.columns]
+        model.configuration.appendPositions(of: ids, to: &all)
+      }
+      let batch = try EncoderBatch(visible(inputs.ids), typeIDs: visible(inputs.types), positions: visible(all))
       computed = try model.forward(batch, workspace: workspace)
     case .decoder(let model, let workspace):
       let cache = try model.makeCache(sequences: max(inputs.rows, 1), capacity: max(inputs.columns, 1))
-      let segments = try Segments(lengths: inputs.rows == 0 ? [0] : positions.map(\.count))
+      let segments = try Segments(lengths: inputs.rows == 0 ? [0] : columns.map(\.count))
       let hidden = try model.forward(
         visible(inputs.ids).flatMap { $0 }, segments: segments, cache: cache, workspace: workspace)
       computed = try model.logits(hidden, rows: (0..<Int32(segments.total)).map { $0 }, workspace: workspace)
@@ -83,7 +88,7 @@ public final class NamedForward {
     let width = computed.shape[1]
     let output = try MutableTensor(zeros: Shape(inputs.rows * inputs.columns, width))
     var token = 0
-    for (row, columns) in positions.enumerated() {
+    for (row, columns) in columns.enumerated() {
       for column in columns {
         for element in 0..<width { output[row * inputs.columns + column, element] = computed[token, element] }
         token += 1

@@ -28,7 +28,7 @@ public struct HubConfig: Sendable {
   private static func expectation(_ name: String) -> String {
     switch name {
     case "config.json", "tokenizer.json": "a Hugging Face model directory has one"
-    case "modules.json", "sentence_bert_config.json", "1_Pooling/config.json":
+    case "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json":
       "a sentence-transformers model directory has one"
     case "model_index.json", "scheduler/scheduler_config.json": "a diffusers model directory has one"
     default: "the model needs it"

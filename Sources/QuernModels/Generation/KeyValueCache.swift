@@ -14,9 +14,9 @@ public final class KeyValueCache {
 
   /// Of each layer, `[sequences, capacity, kvHeads, headDim]`; in memory the positions of a head lie one after the other, so that
   /// a decoding step reads each as one stream.
-  let keys, values: [MutableTensor]
+  private let keys, values: [MutableTensor]
   let segments: Segments
-  private let rotary, localRotary: RotaryTable?
+  let rotary: RotaryTables
 
   /// Bytes of the keys and values of such a cache.
   public static func byteCount(
@@ -46,17 +46,13 @@ public final class KeyValueCache {
         try MutableTensor(zeros: shape, dataType: dataType).permuted(Shape(1, 2, 0, 3))
       }
     }
-    func table(_ rotary: DecoderConfiguration.Rotary?) throws -> RotaryTable? {
-      try rotary.map {
-        try RotaryTable(positions: capacity, size: $0.size, theta: $0.theta, scaling: $0.scaling)
-      }
-    }
+    var rotary = RotaryTables()
+    try rotary.reserve(capacity, global: configuration.rotary, local: configuration.localRotary)
     (self.sequences, self.capacity, self.dataType) = (sequences, capacity, dataType)
     (keys, values) = (try tensors(), try tensors())
     segments = try Segments(lengths: [Int](repeating: capacity, count: sequences))
     lengths = [Int32](repeating: 0, count: sequences)
-    rotary = try table(configuration.rotary)
-    localRotary = try table(configuration.localRotary) ?? rotary
+    self.rotary = rotary
   }
 
   /// Forgets what lies behind the first `length` positions of a sequence: 0 makes room for another one.
@@ -70,10 +66,18 @@ public final class KeyValueCache {
   /// Counts the new positions of a pass.
   func grow(_ new: Segments) { for sequence in lengths.indices { lengths[sequence] += Int32(new[sequence].count) } }
 
-  func rotary(local: Bool) -> RotaryTable? { local ? localRotary : rotary }
+  /// Writes a layer's new keys and values behind those it holds; all of them as the rows of every sequence.
+  func append(
+    _ keys: TensorView, _ values: TensorView, _ sequences: Segments, layer: Int, _ context: Context
+  ) throws(QuernError) -> (keys: TensorView, values: TensorView) {
+    let held = (keys: self.keys[layer], values: self.values[layer])
+    try context.appendToCache(keys, sequences: sequences, lengths: lengths, cache: held.keys)
+    try context.appendToCache(values, sequences: sequences, lengths: lengths, cache: held.values)
+    return (rows(held.keys), rows(held.values))
+  }
 
   /// A layer's keys or values as the rows of every sequence, `[sequences * capacity, kvHeads, headDim]`.
-  func rows(_ tensor: MutableTensor) -> TensorView {
+  private func rows(_ tensor: MutableTensor) -> TensorView {
     tensor.view.reinterpreted(
       offset: 0, shape: Shape(sequences * capacity, tensor.shape[2], tensor.shape[3]),
       strides: Shape(tensor.strides[1], tensor.strides[2], 1))

@@ -13,6 +13,8 @@ struct LinearLayer: Sendable, Equatable {
   var inputs: Int
   /// The tensor, a single one, is `[inputs, outputs]`, as GPT-2's are.
   var isTransposed = false
+  /// Some checkpoints lack it: a head, where the model is one that gives embeddings.
+  var isOptional = false
 
   var outputs: Int { parts.reduce(0) { $0 + $1.outputs } }
 
@@ -47,13 +49,14 @@ struct Linear: Sendable {
 
 /// LayerNorm or RMSNorm with its parameters.
 struct Norm: Sendable {
+  /// LayerNorm instead of RMSNorm.
+  let isCentred: Bool
   let weight: Tensor
-  /// `nil` for RMSNorm.
   let bias: Tensor?
   let epsilon: Float
 
   func callAsFunction(_ x: TensorView, into y: MutableTensor, _ context: Context) throws(QuernError) {
-    if let bias {
+    if isCentred {
       try context.layerNorm(x, weight: weight, bias: bias, epsilon: epsilon, into: y)
     } else {
       try context.rmsNorm(x, weight: weight, epsilon: epsilon, into: y)
