@@ -74,7 +74,10 @@ struct EncoderNames: Sendable, Equatable {
 extension EncoderConfiguration {
   /// Every `model_type` that is read, with its reader.
   private static let readers: [(type: String, read: @Sendable (HubConfig) throws(ModelError) -> EncoderConfiguration)] =
-    [("bert", bert), ("roberta", roberta), ("xlm-roberta", roberta), ("modernbert", modernBert)]
+    [
+      ("bert", bert), ("roberta", roberta), ("xlm-roberta", roberta), ("modernbert", modernBert),
+      ("clip_text_model", clip),
+    ]
 
   static var modelTypes: [String] { readers.map(\.type) }
 

@@ -59,16 +59,22 @@ public struct EncoderStackConfiguration: Sendable, Equatable {
     attentionScale = 1 / Float(max(headDim, 1)).squareRoot()
   }
 
-  /// The fields that most families share.
-  init(_ config: HubConfig) throws(ModelError) {
-    let width = try config.int("hidden_size", in: 1...(1 << 16))
-    let heads = try config.int("num_attention_heads", in: 1...(1 << 12))
+  /// The fields that most families share; those that are missing are those of `defaults`, where there are any.
+  init(_ config: HubConfig, defaults: EncoderStackConfiguration? = nil) throws(ModelError) {
+    func field(_ key: String, _ limit: Int, least: Int = 1, _ value: Int?) throws(ModelError) -> Int {
+      if let value { return try config.int(key, in: least...limit, default: value) }
+      return try config.int(key, in: least...limit)
+    }
+    let width = try field("hidden_size", 1 << 16, defaults?.hiddenSize)
+    let heads = try field("num_attention_heads", 1 << 12, defaults?.numAttentionHeads)
     guard width % heads == 0 else {
-      throw try config.root.required("num_attention_heads").error("hidden_size \(width) is no multiple of \(heads)")
+      throw try (config.root.optional("num_attention_heads") ?? config.root)
+        .error("hidden_size \(width) is no multiple of num_attention_heads \(heads)")
     }
     self.init(
-      hiddenSize: width, intermediateSize: try config.int("intermediate_size", in: 1...(1 << 18)),
-      numAttentionHeads: heads, numHiddenLayers: try config.int("num_hidden_layers", in: 0...1024))
+      hiddenSize: width, intermediateSize: try field("intermediate_size", 1 << 18, defaults?.intermediateSize),
+      numAttentionHeads: heads,
+      numHiddenLayers: try field("num_hidden_layers", 1024, least: 0, defaults?.numHiddenLayers))
   }
 }
 

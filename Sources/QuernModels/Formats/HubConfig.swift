@@ -35,6 +35,15 @@ public struct HubConfig: Sendable {
     }
   }
 
+  private init(path: String, root: JSONValue) { (self.path, self.root) = (path, root) }
+
+  /// The object at `key` as a configuration of its own: a part of a model of several.
+  public func section(_ key: String) throws(ModelError) -> HubConfig {
+    let part = try root.required(key)
+    guard part.kind == .object else { throw part.error("is not an object") }
+    return HubConfig(path: path, root: part)
+  }
+
   // MARK: Fields
 
   public func int(_ key: String, in range: ClosedRange<Int> = 0...Int.max) throws(ModelError) -> Int {

@@ -16,6 +16,13 @@ struct LinearLayer: Sendable, Equatable {
   /// Some checkpoints lack it: a head, where the model is one that gives embeddings.
   var isOptional = false
 
+  /// The same with this before the names.
+  func prefixed(_ prefix: String) -> LinearLayer {
+    var layer = self
+    for index in parts.indices { layer.parts[index].name = prefix + parts[index].name }
+    return layer
+  }
+
   var outputs: Int { parts.reduce(0) { $0 + $1.outputs } }
 
   /// The shape of a part's tensor.
