@@ -74,7 +74,9 @@ import Testing
     ("1_Pooling/config.json", "\"pooling_mode_lasttoken\": true", "\"pooling_mode_max_tokens\": true", "max_tokens"),
     ("1_Pooling/config.json", "\"include_prompt\": true", "\"include_prompt\": false", "include_prompt"),
     ("config_sentence_transformers.json", "\"document\": \"\"", "\"document\": 7", "prompts.document"),
-    ("config_sentence_transformers.json", "\"default_prompt_name\": null", "\"default_prompt_name\": \"x\"", "default_"),
+    (
+      "config_sentence_transformers.json", "\"default_prompt_name\": null", "\"default_prompt_name\": \"x\"", "default_"
+    ),
     ("modules.json", "models.Normalize", "models.Dense", "Dense"),
     ("config.json", "\"vocab_size\": 904", "\"vocab_size\": 903", "embed_tokens"),
   ])

@@ -42,9 +42,16 @@ import Testing
     }
   }
 
-  @Test func configurationsNeverTrap() throws {
-    try fuzz("tiny-bert/config.json", as: "config.json") { path in
-      _ = try EncoderConfiguration(HubConfig(directory: (path as NSString).deletingLastPathComponent))
+  @Test(arguments: ["tiny-bert", "encoders/roberta", "encoders/modernbert", "images/clip", "images/vit", "t5/t5-gated"])
+  func configurationsNeverTrap(_ model: String) throws {
+    try fuzz("\(model)/config.json", as: "config.json") { path in
+      let config = try HubConfig(directory: (path as NSString).deletingLastPathComponent)
+      switch model {
+      case "images/clip": _ = try CLIPConfiguration(config)
+      case "images/vit": _ = try ImageEncoderConfiguration(config)
+      case "t5/t5-gated": _ = try T5Configuration(config)
+      default: _ = try EncoderConfiguration(config)
+      }
     }
   }
 

@@ -76,7 +76,7 @@ extension EncoderConfiguration {
   private static let readers: [(type: String, read: @Sendable (HubConfig) throws(ModelError) -> EncoderConfiguration)] =
     [
       ("bert", bert), ("roberta", roberta), ("xlm-roberta", roberta), ("modernbert", modernBert),
-      ("clip_text_model", clip),
+      ("clip_text_model", clip), ("t5", t5),
     ]
 
   static var modelTypes: [String] { readers.map(\.type) }

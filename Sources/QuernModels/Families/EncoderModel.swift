@@ -25,7 +25,7 @@ public struct EncoderBatch: Sendable {
   }
 }
 
-/// A text encoder: BERT, RoBERTa, XLM-RoBERTa; see ``EncoderConfiguration``.
+/// A text encoder: BERT, RoBERTa, XLM-RoBERTa, ModernBERT, CLIP's text tower, T5's encoder; see ``EncoderConfiguration``.
 ///
 /// Immutable and `Sendable`: one model serves any number of tasks, each with a ``Workspace`` of its own.
 public final class EncoderModel: Sendable {
@@ -35,7 +35,7 @@ public final class EncoderModel: Sendable {
   public let context: Context
   /// How matrices and hidden states are stored; norms and biases are f32. Quantised matrices stay as their files have them.
   public let precision: DataType
-  private let words: Tensor
+  let words: Tensor
   private let positions, types: Tensor?
   private let embeddingNorm: Norm?
   private let stack: EncoderStack

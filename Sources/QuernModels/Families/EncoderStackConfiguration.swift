@@ -31,6 +31,8 @@ public struct EncoderStackConfiguration: Sendable, Equatable {
   public var rotary: DecoderConfiguration.Rotary?
   /// Of layers with a window, where they have their own.
   public var localRotary: DecoderConfiguration.Rotary?
+  /// A bias of the scores by distance, the same in every layer.
+  public var relativePositions: RelativePositions?
   var names = EncoderLayerNames()
 
   public var numHiddenLayers: Int { layers.count }
@@ -49,6 +51,15 @@ public struct EncoderStackConfiguration: Sendable, Equatable {
     public var isCentred = true
     public var hasBias = true
     public var epsilon: Float = 1e-12
+  }
+
+  /// Distances of key and query in buckets, each with a learned bias for each head.
+  public struct RelativePositions: Sendable, Equatable {
+    public var buckets: Int
+    /// Distances from here on share the last bucket.
+    public var maxDistance: Int
+    /// Keys after the query have buckets of their own.
+    public var isBidirectional: Bool
   }
 
   /// A stack of equal layers, whose heads divide the hidden size among them.
@@ -90,11 +101,27 @@ struct EncoderLayerNames: Sendable, Equatable {
   var down = "output.dense"
   var feedForwardNorm = "output.LayerNorm"
   var finalNorm = ""
+  /// The table of ``EncoderStackConfiguration/RelativePositions``.
+  var relativeBias = ""
+  /// Of a decoder's attention to an encoder's output, between its own and the feed-forward part.
+  var cross: Cross?
+
+  struct Cross: Sendable, Equatable {
+    var norm: String
+    var queries: String
+    var keysValues: [String]
+    var output: String
+  }
 }
 
 extension EncoderStackConfiguration {
   var linearLayers: [LinearLayer] {
-    layers.indices.flatMap { [queriesKeysValues($0), attentionOutput($0), gateUp($0), down($0)] }
+    layers.indices.flatMap { index in
+      let cross = names.cross.map {
+        [crossQueries(index, $0), crossKeysValues(index, $0), crossOutput(index, $0)]
+      }
+      return [queriesKeysValues(index), attentionOutput(index)] + (cross ?? []) + [gateUp(index), down(index)]
+    }
   }
 
   var attentionWidth: Int { numAttentionHeads * headDim }
@@ -106,7 +133,21 @@ extension EncoderStackConfiguration {
     layer(index, names.queriesKeysValues, 3 * attentionWidth, hiddenSize)
   }
 
-  func attentionOutput(_ index: Int) -> LinearLayer { layer(index, [names.attentionOutput], hiddenSize, attentionWidth) }
+  func attentionOutput(_ index: Int) -> LinearLayer {
+    layer(index, [names.attentionOutput], hiddenSize, attentionWidth)
+  }
+
+  func crossQueries(_ index: Int, _ names: EncoderLayerNames.Cross) -> LinearLayer {
+    layer(index, [names.queries], attentionWidth, hiddenSize)
+  }
+
+  func crossKeysValues(_ index: Int, _ names: EncoderLayerNames.Cross) -> LinearLayer {
+    layer(index, names.keysValues, 2 * attentionWidth, hiddenSize)
+  }
+
+  func crossOutput(_ index: Int, _ names: EncoderLayerNames.Cross) -> LinearLayer {
+    layer(index, [names.output], hiddenSize, attentionWidth)
+  }
 
   func gateUp(_ index: Int) -> LinearLayer { layer(index, names.gateUp, gateUpWidth, hiddenSize) }
 

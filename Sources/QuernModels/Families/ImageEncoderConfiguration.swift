@@ -62,7 +62,8 @@ extension ImageEncoderConfiguration {
   }
 
   /// The fields that the families share, with their defaults.
-  init(_ config: HubConfig, modelType: String, stack: EncoderStackConfiguration, patchSize size: Int) throws(ModelError) {
+  init(_ config: HubConfig, modelType: String, stack: EncoderStackConfiguration, patchSize size: Int) throws(ModelError)
+  {
     (self.modelType, self.stack) = (modelType, stack)
     imageSize = try config.int("image_size", in: 1...(1 << 14), default: 224)
     patchSize = try config.int("patch_size", in: 1...(1 << 12), default: size)

@@ -90,7 +90,8 @@ public final class ImageEncoderModel: Sendable {
     let batch = pixels.shape.rank == 4 ? pixels.shape[0] : 0
     let expected = layout.shape(batch: batch, height: size, width: size, channels: channels)
     guard pixels.shape == expected else {
-      throw QuernError.invalidShape("pixels have shape \(pixels.shape); the model takes \(expected) (\(layout.rawValue))")
+      throw QuernError.invalidShape(
+        "pixels have shape \(pixels.shape); the model takes \(expected) (\(layout.rawValue))")
     }
     let segments = try Segments(lengths: [Int](repeating: configuration.tokens, count: batch))
     try workspace.layers.reserve(tokens: segments.total, positions: 0, configuration.stack, precision)

@@ -29,6 +29,7 @@ enum ModelFamilies {
   /// Readers by `model_type`; of those that have one, the first.
   private static let readers: [(types: [String], read: @Sendable (HubConfig) throws(ModelError) -> any ModelFamily)] = [
     (["clip"], { (config) throws(ModelError) in try CLIPConfiguration(config) }),
+    (["t5"], { (config) throws(ModelError) in try T5Configuration(config) }),
     (["clip_text_model"], { (config) throws(ModelError) in try CLIPTextConfiguration(config) }),
     (ImageEncoderConfiguration.modelTypes, { (config) throws(ModelError) in try ImageEncoderConfiguration(config) }),
     (EncoderConfiguration.modelTypes, { (config) throws(ModelError) in try EncoderConfiguration(config) }),

@@ -9,14 +9,15 @@ public final class NamedForward {
     case decoder(DecoderModel, DecoderModel.Workspace)
     case image(ImageEncoderModel, ImageEncoderModel.Workspace)
     case clip(CLIPModel, EncoderModel.Workspace, ImageEncoderModel.Workspace)
+    case t5(T5Model, T5Model.Workspace)
   }
 
-  /// The tensor that ``output(_:)`` computes: `last_hidden_state` of an encoder of texts or images, `logits` of a decoder or a
-  /// classifier, `logits_per_text` of CLIP.
+  /// The tensor that ``output(_:)`` computes: `last_hidden_state` of an encoder of texts or images, `logits` of a decoder, of T5 or
+  /// of a classifier, `logits_per_text` of CLIP.
   public var outputName: String {
     switch model {
     case .encoder: "last_hidden_state"
-    case .decoder: "logits"
+    case .decoder, .t5: "logits"
     case .image(let model, _): model.isClassifier ? "logits" : "last_hidden_state"
     case .clip: "logits_per_text"
     }
@@ -41,6 +42,13 @@ public final class NamedForward {
       let encoder = try ImageEncoderModel(
         configuration, source: source, file: directory, context: context, precision: precision)
       model = .image(encoder, try ImageEncoderModel.Workspace())
+    case let configuration as T5Configuration:
+      guard configuration.hasDecoder(source) else {
+        model = try encoder(configuration.encoder)
+        return
+      }
+      let t5 = try T5Model(configuration, source: source, file: directory, context: context, precision: precision)
+      model = .t5(t5, try T5Model.Workspace())
     case is CLIPConfiguration:
       let clip = try CLIPModel(directory: directory, context: context, precision: precision)
       model = .clip(clip, try EncoderModel.Workspace(), try ImageEncoderModel.Workspace())
@@ -50,7 +58,7 @@ public final class NamedForward {
   }
 
   /// Of a model of texts `input_ids` and, optionally, `attention_mask` and `token_type_ids`, each `[batch, length]`; of a model of
-  /// images `pixel_values`, `[batch, channels, height, width]`.
+  /// images `pixel_values`, `[batch, channels, height, width]`; of T5 `decoder_input_ids` too, of the same batch.
   public struct Inputs {
     struct Tokens {
       let rows, columns: Int
@@ -67,16 +75,25 @@ public final class NamedForward {
       }
     }
 
-    fileprivate let tokens: Tokens?
-    fileprivate let pixels: Tensor?
+    fileprivate var tokens: Tokens?
+    fileprivate var pixels: Tensor?
+    fileprivate var outputs: Tokens?
   }
 
   /// Reads and checks the inputs.
   public func inputs(from source: any TensorSource, file: String) throws -> Inputs {
     switch model {
-    case .encoder, .decoder: Inputs(tokens: try tokens("", source, file), pixels: nil)
-    case .image: Inputs(tokens: nil, pixels: try pixels(source, file))
-    case .clip: Inputs(tokens: try tokens("", source, file), pixels: try pixels(source, file))
+    case .encoder, .decoder: return Inputs(tokens: try tokens("", source, file))
+    case .image: return Inputs(pixels: try pixels(source, file))
+    case .clip: return Inputs(tokens: try tokens("", source, file), pixels: try pixels(source, file))
+    case .t5:
+      let (tokens, outputs) = (try tokens("", source, file), try tokens("decoder_", source, file))
+      guard tokens.rows == outputs.rows else {
+        throw ModelError(
+          file: file, field: "tensors.decoder_input_ids",
+          reason: "a batch of \(outputs.rows), while input_ids have \(tokens.rows)")
+      }
+      return Inputs(tokens: tokens, outputs: outputs)
     }
   }
 
@@ -136,9 +153,19 @@ public final class NamedForward {
       return try model.logits(
         texts: model.text.embed(batch, workspace: texts),
         images: model.image.pooled(model.image.forward(pixels.view, workspace: images)))
-    default: throw QuernError.invalidShape("these inputs were read by another model")
+    case (.t5(let model, let workspace), let tokens?, _):
+      guard let outputs = inputs.outputs else { throw Self.strangers }
+      let batch = try EncoderBatch(tokens.visible(tokens.ids))
+      let state = try model.start(batch, capacity: max(outputs.columns, 1), workspace: workspace)
+      let ids = outputs.visible(outputs.ids)
+      let segments = try Segments(lengths: ids.map(\.count))
+      let hidden = try model.forward(ids.flatMap { $0 }, segments: segments, state: state, workspace: workspace)
+      return try Self.padded(model.logits(hidden, rows: (0..<Int32(segments.total)).map { $0 }), outputs)
+    default: throw Self.strangers
     }
   }
+
+  private static var strangers: QuernError { .invalidShape("these inputs were read by another model") }
 
   private static func batch(
     _ tokens: Inputs.Tokens, _ configuration: EncoderConfiguration

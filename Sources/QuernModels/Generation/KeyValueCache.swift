@@ -32,7 +32,7 @@ public final class KeyValueCache {
   ///   - capacity: positions of each sequence; at most `max_position_embeddings`.
   ///   - dataType: how keys and values are stored.
   /// - Throws: ``QuernError/invalidShape(_:)``, and ``QuernError/outOfMemory(bytes:)``.
-  public init(
+  public convenience init(
     _ configuration: DecoderConfiguration, sequences: Int = 1, capacity: Int, dataType: DataType = .f32
   ) throws {
     guard sequences > 0, capacity > 0, capacity <= configuration.maxPositionEmbeddings else {
@@ -40,14 +40,21 @@ public final class KeyValueCache {
         "a cache of \(sequences) sequences and \(capacity) positions; the model has "
           + "\(configuration.maxPositionEmbeddings) positions")
     }
-    let shape = try Shape(checking: [configuration.numKeyValueHeads, sequences, capacity, configuration.headDim])
-    func tensors() throws -> [MutableTensor] {
-      try configuration.layers.map { _ in
-        try MutableTensor(zeros: shape, dataType: dataType).permuted(Shape(1, 2, 0, 3))
-      }
-    }
     var rotary = RotaryTables()
     try rotary.reserve(capacity, global: configuration.rotary, local: configuration.localRotary)
+    try self.init(
+      layers: configuration.numHiddenLayers, heads: configuration.numKeyValueHeads, headDim: configuration.headDim,
+      sequences: sequences, capacity: capacity, dataType: dataType, rotary: rotary)
+  }
+
+  init(
+    layers: Int, heads: Int, headDim: Int, sequences: Int, capacity: Int, dataType: DataType,
+    rotary: RotaryTables = RotaryTables()
+  ) throws {
+    let shape = try Shape(checking: [heads, sequences, capacity, headDim])
+    func tensors() throws -> [MutableTensor] {
+      try (0..<layers).map { _ in try MutableTensor(zeros: shape, dataType: dataType).permuted(Shape(1, 2, 0, 3)) }
+    }
     (self.sequences, self.capacity, self.dataType) = (sequences, capacity, dataType)
     (keys, values) = (try tensors(), try tensors())
     segments = try Segments(lengths: [Int](repeating: capacity, count: sequences))

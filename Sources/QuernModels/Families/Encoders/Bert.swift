@@ -13,7 +13,8 @@ extension EncoderConfiguration {
       throw decoder.error("a decoder of this family is not supported; set it to false for an encoder")
     }
     return EncoderConfiguration(
-      modelType: try config.string("model_type"), stack: stack, vocabSize: try config.int("vocab_size", in: 1...(1 << 24)),
+      modelType: try config.string("model_type"), stack: stack,
+      vocabSize: try config.int("vocab_size", in: 1...(1 << 24)),
       maxPositionEmbeddings: try config.int("max_position_embeddings", in: 1...(1 << 24)),
       typeVocabSize: try config.int("type_vocab_size", in: 1...(1 << 12), default: 2))
   }

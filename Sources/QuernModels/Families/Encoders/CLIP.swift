@@ -42,7 +42,8 @@ extension EncoderConfiguration {
     try stack.readCLIP(config)
     (stack.isCausal, stack.hasFinalNorm, stack.names.finalNorm) = (true, true, "final_layer_norm")
     var encoder = EncoderConfiguration(
-      modelType: "clip_text_model", stack: stack, vocabSize: try config.int("vocab_size", in: 1...(1 << 24), default: 49408),
+      modelType: "clip_text_model", stack: stack,
+      vocabSize: try config.int("vocab_size", in: 1...(1 << 24), default: 49408),
       maxPositionEmbeddings: try config.int("max_position_embeddings", in: 1...(1 << 24), default: 77))
     encoder.hasEmbeddingNorm = false
     encoder.names = EncoderNames(
