@@ -13,6 +13,7 @@ struct EmbedCommand: ParsableCommand {
   @Option(help: "text: one vector a line. json: one object a line, with the text and the vector.")
   var format = OutputFormat.text
   @Option(help: "How matrices and hidden states are stored; arithmetic is in f32.") var precision = DataType.f32
+  @Option(help: "The name of the model's prompt that is put before each text, such as query.") var prompt: String?
   @OptionGroup var backend: BackendArguments
   @Argument(help: "The texts (default: lines of standard input).") var texts: [String] = []
 
@@ -20,7 +21,7 @@ struct EmbedCommand: ParsableCommand {
     let embedder = try SentenceEmbedder(directory: model, context: backend.context(), precision: precision)
     let texts = texts.isEmpty ? try linesOfStandardInput() : texts
     let progress = Progress(total: texts.count, unit: "texts")
-    let vectors = try embedder.embed(texts) { progress.update($0) }
+    let vectors = try embedder.embed(texts, prompt: prompt) { progress.update($0) }
     progress.finish()
     for (text, vector) in zip(texts, vectors) {
       switch format {

@@ -6,8 +6,10 @@ import QuernModels
 struct ForwardCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "forward", abstract: "Runs a model directory on named tensors.",
-    discussion: "Reads input_ids and, optionally, attention_mask and token_type_ids ([batch, length]); writes "
-      + "last_hidden_state of an encoder or logits of a decoder, zeros where the mask hides a token.")
+    discussion:
+      "Reads input_ids and, optionally, attention_mask and token_type_ids ([batch, length]), decoder_input_ids for T5, "
+      + "and pixel_values of images ([batch, channels, height, width]); writes last_hidden_state of an encoder, logits of a "
+      + "decoder or a classifier, or logits_per_text of CLIP; zeros where the mask hides a token.")
 
   @Option(help: "A Hugging Face model directory.") var model: String
   @Option(help: "A safetensors file with the inputs.") var inputs: String

@@ -34,11 +34,11 @@ struct Probe {
 
   /// A forward pass of a small encoder with random weights.
   func forward() throws -> Int64 {
-    let model = try BertModel(TinyBert.configuration, source: TinyBert.source(), file: "random", context: context)
+    let model = try EncoderModel(TinyBert.configuration, source: TinyBert.source(), file: "random", context: context)
     // Ragged, and enough tokens for products and heads to be shared out over threads.
     let sequences: [[Int32]] = [40, 3, 64, 17].map { count in (0..<count).map { $0 % 90 } }
     let batch = try EncoderBatch(sequences)
-    let workspace = try BertModel.Workspace()
+    let workspace = try EncoderModel.Workspace()
     return try count { _ = try model.forward(batch, workspace: workspace) }
   }
 
@@ -63,7 +63,7 @@ struct Probe {
 
 /// An encoder of two layers.
 enum TinyBert {
-  static let configuration = BertConfiguration(
+  static let configuration = EncoderConfiguration(
     vocabSize: 90, hiddenSize: 96, numHiddenLayers: 2, numAttentionHeads: 4, intermediateSize: 200,
     maxPositionEmbeddings: 64)
 

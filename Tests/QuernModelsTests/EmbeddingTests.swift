@@ -15,7 +15,7 @@ struct EmbeddingTests {
 
   static func rows() throws -> [Row] { try Fixture.decode([Row].self, "embeddings/minilm.json") }
 
-  @Test(arguments: BertModelTests.backends) func agreesWithPyTorch(_ backend: String) throws {
+  @Test(arguments: Parity.backends) func agreesWithPyTorch(_ backend: String) throws {
     let embedder = try SentenceEmbedder(directory: #require(Fixture.miniLM), context: Context(backend))
     #expect(embedder.maximumLength == 256 && embedder.normalizes && embedder.pooling == .mean)
     let rows = try Self.rows()

@@ -42,9 +42,16 @@ import Testing
     }
   }
 
-  @Test func configurationsNeverTrap() throws {
-    try fuzz("tiny-bert/config.json", as: "config.json") { path in
-      _ = try BertConfiguration(HubConfig(directory: (path as NSString).deletingLastPathComponent))
+  @Test(arguments: ["tiny-bert", "encoders/roberta", "encoders/modernbert", "images/clip", "images/vit", "t5/t5-gated"])
+  func configurationsNeverTrap(_ model: String) throws {
+    try fuzz("\(model)/config.json", as: "config.json") { path in
+      let config = try HubConfig(directory: (path as NSString).deletingLastPathComponent)
+      switch model {
+      case "images/clip": _ = try CLIPConfiguration(config)
+      case "images/vit": _ = try ImageEncoderConfiguration(config)
+      case "t5/t5-gated": _ = try T5Configuration(config)
+      default: _ = try EncoderConfiguration(config)
+      }
     }
   }
 
@@ -52,7 +59,7 @@ import Testing
     let (model, folder) = (try RandomModel(hidden: 32, inner: 32, layers: 1).folder(), try TemporaryFolder())
     _ = try ModelQuantizer(model: model.path, as: .blocks(.q8)).write(to: folder.path)
     try fuzz("\(folder.path)/model.safetensors", as: "model.safetensors", in: folder) { _ in
-      _ = try BertModel(directory: folder.path, context: Context("reference"))
+      _ = try EncoderModel(directory: folder.path, context: Context("reference"))
     }
   }
 

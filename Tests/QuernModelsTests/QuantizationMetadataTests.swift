@@ -107,7 +107,7 @@ import Testing
   }
 
   private func failure(_ folder: TemporaryFolder) -> ModelError? {
-    modelError { _ = try BertModel(directory: folder.path, context: Context("reference")) }
+    modelError { _ = try EncoderModel(directory: folder.path, context: Context("reference")) }
   }
 
   @Test func bytesWithoutMetadataAreRefused() throws {
@@ -136,10 +136,10 @@ import Testing
   /// Matrices of one layer that are stored differently are products of their own, near the model they were made from.
   @Test func tensorsOfALayerMayBeStoredDifferently() throws {
     let (plain, q8, q4) = (try RandomModel().folder(), try model(.q8), try model(.q4))
-    let configuration = try BertConfiguration(HubConfig(directory: plain.path))
+    let configuration = try EncoderConfiguration(HubConfig(directory: plain.path))
     func output(_ source: any TensorSource) throws -> [Float] {
-      let model = try BertModel(configuration, source: source, file: "x", context: Context("reference"))
-      return try model.forward(EncoderBatch([[1, 2, 3, 4, 5]]), workspace: BertModel.Workspace()).elements
+      let model = try EncoderModel(configuration, source: source, file: "x", context: Context("reference"))
+      return try model.forward(EncoderBatch([[1, 2, 3, 4, 5]]), workspace: EncoderModel.Workspace()).elements
     }
     let expected = try output(SafetensorsDirectory(path: plain.path))
     let largest = expected.map(abs).max() ?? 0
@@ -154,9 +154,9 @@ import Testing
 
   @Test func blocksInPlaceOfATableAreRefused() throws {
     let (plain, q8) = (try RandomModel().folder(), try model(.q8))
-    let configuration = try BertConfiguration(HubConfig(directory: plain.path))
+    let configuration = try EncoderConfiguration(HubConfig(directory: plain.path))
     func failure(_ source: Mixed) -> ModelError? {
-      modelError { _ = try BertModel(configuration, source: source, file: "x", context: Context("reference")) }
+      modelError { _ = try EncoderModel(configuration, source: source, file: "x", context: Context("reference")) }
     }
     // Query's blocks under the name of an embedding table.
     let error = failure(

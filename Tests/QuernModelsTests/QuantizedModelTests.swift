@@ -7,7 +7,7 @@ import Testing
 /// A model written in fewer bits, and what comes of running it.
 @Suite struct QuantizedModelTests {
   private static let formats = QuantizedFormat.allCases
-  private static let backends = BertModelTests.backends
+  private static let backends = Parity.backends
 
   /// A model, and where it is written in another storage.
   private struct Pair {

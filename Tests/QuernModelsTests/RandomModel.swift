@@ -91,9 +91,9 @@ struct RandomModel {
   static func output(
     _ directory: String, on backend: String = "reference", precision: DataType = .f32
   ) throws -> [Float] {
-    let model = try BertModel(directory: directory, context: Context(backend), precision: precision)
+    let model = try EncoderModel(directory: directory, context: Context(backend), precision: precision)
     let batch = try EncoderBatch([[1, 2, 3, 4, 5], [7], [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 11, 12, 13, 14, 15, 16, 17]])
-    return try model.forward(batch, workspace: BertModel.Workspace()).elements
+    return try model.forward(batch, workspace: EncoderModel.Workspace()).elements
   }
 
   /// A copy of a quantised directory in which every matrix is the f32 that its blocks stand for.

@@ -24,7 +24,7 @@ extension DecoderConfiguration: ModelFamily {
 
   /// The product with every token's output embedding.
   var head: LinearLayer {
-    LinearLayer(parts: [.init(name: names.head, outputs: vocabSize)], inputs: hiddenSize)
+    LinearLayer(parts: [.init(name: names.head, outputs: vocabSize)], inputs: hiddenSize, isOptional: true)
   }
 
   func layerName(_ index: Int) -> String { "\(names.layers).\(index)" }

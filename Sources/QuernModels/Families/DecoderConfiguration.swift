@@ -241,21 +241,8 @@ extension DecoderConfiguration {
   /// `sliding_window` in the layers that `layer_types` names; where it is not there, in those that `isLocal` says.
   mutating func readWindows(_ config: HubConfig, isLocal: (Int) -> Bool) throws(ModelError) {
     let size = try config.root.optional("sliding_window")?.int(in: 1...Int(Int32.max))
-    var local = layers.indices.map(isLocal)
-    if let types = try config.root.optional("layer_types") {
-      guard types.count == layers.count else {
-        throw types.error("has \(types.count) entries for \(layers.count) layers")
-      }
-      local.removeAll()
-      try types.forEachElement { (type) throws(ModelError) in
-        switch try type.string() {
-        case "full_attention": local.append(false)
-        case "sliding_attention": local.append(true)
-        case let other: throw type.error("\(other) is not supported; supported: full_attention, sliding_attention")
-        }
-      }
-    }
-    for (index, isLocal) in local.enumerated() where isLocal {
+    for (index, isLocal) in try config.localLayers(layers.count, else: isLocal).enumerated()
+    where isLocal {
       guard let size else { throw try config.root.required("sliding_window").error("is needed by layer \(index)") }
       layers[index].window = size
     }
@@ -263,6 +250,21 @@ extension DecoderConfiguration {
 }
 
 extension HubConfig {
+  /// Which of `count` layers `layer_types` says have a window; where it is not there, those that `isLocal` says.
+  func localLayers(_ count: Int, else isLocal: (Int) -> Bool) throws(ModelError) -> [Bool] {
+    guard let types = try root.optional("layer_types") else { return (0..<count).map(isLocal) }
+    guard types.count == count else { throw types.error("has \(types.count) entries for \(count) layers") }
+    var local: [Bool] = []
+    try types.forEachElement { (type) throws(ModelError) in
+      switch try type.string() {
+      case "full_attention": local.append(false)
+      case "sliding_attention": local.append(true)
+      case let other: throw type.error("\(other) is not supported; supported: full_attention, sliding_attention")
+      }
+    }
+    return local
+  }
+
   func epsilon(_ key: String, default value: Double) throws(ModelError) -> Float {
     let epsilon = try double(key, default: value)
     guard epsilon >= 0, epsilon < 1 else { throw try root.required(key).error("\(epsilon) is not in 0 ..< 1") }

@@ -11,7 +11,8 @@ public final class DecoderModel: Sendable {
   private let positions: Tensor?
   private let layers: [DecoderLayer]
   private let finalNorm: Norm
-  private let head: PackedMatrix
+  /// `nil` where it was not asked for.
+  private let head: PackedMatrix?
 
   /// Where a token's first hidden state comes from.
   private enum Embedding: Sendable {
@@ -27,13 +28,15 @@ public final class DecoderModel: Sendable {
     fileprivate var last, logits: MutableTensor
     fileprivate let experts: MixtureOfExperts.Workspace
     fileprivate let latent: LatentAttention.Workspace
-    fileprivate var positions, held, counts: [Int32]
+    fileprivate var positions, counts: [Int32]
+    /// Of passes without a cache, which has its own.
+    fileprivate var rotary = RotaryTables()
 
     public init() throws {
       let empty = try MutableTensor(zeros: Shape(0, 0))
       (hidden, normed, qkv, mixed, up, last, logits) = (empty, empty, empty, empty, empty, empty, empty)
       (experts, latent) = (try MixtureOfExperts.Workspace(), try LatentAttention.Workspace())
-      (positions, held, counts) = ([], [], [])
+      (positions, counts) = ([], [])
     }
 
     fileprivate func reserve(_ tokens: Int, _ configuration: DecoderConfiguration) throws(QuernError) {
@@ -71,11 +74,12 @@ public final class DecoderModel: Sendable {
   ///   - path: a Hugging Face model directory, `config.json` and safetensors weights, quantised ones included; or a GGUF file.
   ///   - context: packs the weights and runs the model.
   ///   - precision: the storage of matrices that are not quantised; as the files have them where it is `nil`.
+  ///   - hasHead: whether logits are wanted; the files of a model that gives embeddings may have no head.
   ///   - adapters: run beside the linear layers that they change, all at once.
   ///   - mergingAdapters: add them to the weights instead, which then cost nothing more and cannot be quantised.
   /// - Throws: ``ModelError`` naming file, field and offset; ``QuernError`` for memory that cannot be had.
   public convenience init(
-    path: String, context: Context, precision: DataType? = nil, adapters: [LoRAAdapter] = [],
+    path: String, context: Context, precision: DataType? = nil, hasHead: Bool = true, adapters: [LoRAAdapter] = [],
     mergingAdapters: Bool = false
   ) throws {
     if path.hasSuffix(".gguf") {
@@ -87,7 +91,7 @@ public final class DecoderModel: Sendable {
       let configuration = try DecoderConfiguration(HubConfig(directory: path))
       try self.init(
         configuration, source: configuration.source(directory: path), file: path, context: context,
-        precision: precision, adapters: adapters, mergingAdapters: mergingAdapters)
+        precision: precision, hasHead: hasHead, adapters: adapters, mergingAdapters: mergingAdapters)
     }
   }
 
@@ -100,7 +104,7 @@ public final class DecoderModel: Sendable {
   /// - Parameter source: weights under the names of `configuration`'s family.
   public init(
     _ configuration: DecoderConfiguration, source: any TensorSource, file: String, context: Context,
-    precision: DataType? = nil, adapters: [LoRAAdapter] = [], mergingAdapters: Bool = false
+    precision: DataType? = nil, hasHead: Bool = true, adapters: [LoRAAdapter] = [], mergingAdapters: Bool = false
   ) throws {
     let updates = AdapterSet(adapters, merging: mergingAdapters, prefixes: configuration.tensorPrefixes)
     let weights = try Weights(source, file: file, of: configuration, adapters: adapters.isEmpty ? nil : updates)
@@ -113,10 +117,14 @@ public final class DecoderModel: Sendable {
         LinearLayer(parts: [.init(name: names.embedding, outputs: configuration.vocabSize)], inputs: width),
         as: precision, context: context)
     }
-    head =
-      try configuration.tieWordEmbeddings
-      ? table() : weights.packed(configuration.head, as: precision, context: context)
-    if configuration.tieWordEmbeddings {
+    if hasHead {
+      head =
+        try configuration.tieWordEmbeddings
+        ? table() : weights.packed(configuration.head, as: precision, context: context)
+    } else {
+      head = nil
+    }
+    if configuration.tieWordEmbeddings, let head {
       embedding = .packed(head)
     } else if try source.info(weights.full(configuration.probe)).quantization != nil {
       embedding = .packed(try table())
@@ -156,9 +164,7 @@ public final class DecoderModel: Sendable {
     }
     workspace.positions.removeAll(keepingCapacity: true)
     workspace.counts.removeAll(keepingCapacity: true)
-    workspace.held.removeAll(keepingCapacity: true)
-    workspace.held += cache.lengths
-    for (sequence, held) in workspace.held.enumerated() {
+    for (sequence, held) in cache.lengths.enumerated() {
       let new = segments[sequence].count
       guard Int(held) + new <= cache.capacity else {
         throw QuernError.cacheFull(sequence: sequence, held: Int(held), new: new, capacity: cache.capacity)
@@ -166,27 +172,62 @@ public final class DecoderModel: Sendable {
       for offset in 0..<Int32(new) { workspace.positions.append(held + offset) }
       workspace.counts.append(held + Int32(new))
     }
+    let layout = try AttentionLayout(queries: segments, cache: cache.segments, counts: workspace.counts)
+    let hidden = try forward(
+      ids, segments, positions: workspace.positions, layout, cache.rotary, cache, workspace, proceed: proceed)
+    cache.grow(segments)
+    return hidden
+  }
+
+  /// Runs whole sequences that nothing is to follow: no keys and values are kept.
+  ///
+  /// - Parameters:
+  ///   - ids: the tokens of the sequences, end to end; each sees itself and those before it.
+  ///   - segments: how many each sequence has, at most `max_position_embeddings`.
+  /// - Returns: the last hidden state after the final norm, `[tokens, hidden_size]`, in the workspace: valid until its next use.
+  /// - Throws: ``QuernError``, also for an id outside the vocabulary.
+  public func forward(_ ids: [Int32], segments: Segments, workspace: Workspace) throws -> MutableTensor {
+    guard segments.total == ids.count, segments.maximumLength <= configuration.maxPositionEmbeddings else {
+      throw QuernError.invalidShape(
+        "\(ids.count) tokens in segments of \(segments.total), the longest of \(segments.maximumLength); the model has "
+          + "\(configuration.maxPositionEmbeddings) positions")
+    }
+    workspace.positions.removeAll(keepingCapacity: true)
+    for sequence in 0..<segments.count { workspace.positions += 0..<Int32(segments[sequence].count) }
+    try workspace.rotary.reserve(
+      segments.maximumLength, global: configuration.rotary, local: configuration.localRotary)
+    return try forward(
+      ids, segments, positions: workspace.positions, AttentionLayout(segments), workspace.rotary, nil, workspace, proceed: {})
+  }
+
+  private func forward(
+    _ ids: [Int32], _ segments: Segments, positions: [Int32], _ layout: AttentionLayout, _ rotary: RotaryTables,
+    _ cache: KeyValueCache?, _ workspace: Workspace, proceed: () throws -> Void
+  ) throws -> MutableTensor {
     try workspace.reserve(ids.count, configuration)
     let rows = 0..<ids.count
     let step = DecoderStep(
       context: context, hidden: workspace.hidden.rows(rows), normed: workspace.normed.rows(rows),
       qkv: workspace.qkv.rows(rows), mixed: workspace.mixed.rows(rows), up: workspace.up.rows(rows),
-      experts: workspace.experts, latent: workspace.latent, segments: segments, positions: workspace.positions,
-      held: workspace.held,
-      layout: try AttentionLayout(queries: segments, cache: cache.segments, counts: workspace.counts), cache: cache)
-    try embed(ids, step.positions, into: step.hidden)
+      experts: workspace.experts, latent: workspace.latent, segments: segments, positions: positions, layout: layout,
+      rotary: rotary, cache: cache)
+    try embed(ids, positions, into: step.hidden)
     for (index, layer) in layers.enumerated() {
       try proceed()
       try layer(step, layer: index)
     }
     try finalNorm(step.hidden, context)
-    cache.grow(segments)
     return step.hidden
   }
 
   /// The logits of the next token for chosen rows of ``forward(_:segments:cache:workspace:proceed:)``'s result, `[rows, vocab_size]`,
   /// in the workspace: valid until its next use.
+  ///
+  /// - Throws: ``QuernError/invalidOperand(operation:reason:)`` where the model was loaded without its head.
   public func logits(_ hidden: MutableTensor, rows: [Int32], workspace: Workspace) throws -> MutableTensor {
+    guard let head else {
+      throw QuernError.invalidOperand(operation: .linear, reason: "this model was loaded without its head")
+    }
     try workspace.reserve(rows: rows.count, configuration)
     let (last, logits) = (workspace.last.rows(0..<rows.count), workspace.logits.rows(0..<rows.count))
     try context.embedding(rows, table: hidden.view, into: last)
@@ -306,7 +347,7 @@ private struct DecoderLoader {
     let (kind, stored) = (configuration.norm, try weights.tensor("\(name).weight", Shape(width)))
     let weight = kind.offset == 0 ? stored : try Tensor(stored.elements.map { $0 + kind.offset })
     let bias = kind.isCentred ? try weights.tensor("\(name).bias", Shape(width)) : nil
-    return Norm(weight: weight, bias: bias, epsilon: kind.epsilon)
+    return Norm(isCentred: kind.isCentred, weight: weight, bias: bias, epsilon: kind.epsilon)
   }
 
   private func linear(_ layer: LinearLayer, hasBias: Bool, _ activation: Activation = .identity) throws -> Linear {

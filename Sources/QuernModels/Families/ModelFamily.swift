@@ -19,7 +19,20 @@ enum ModelFamilies {
   /// The family of a model directory, by the `model_type` of its `config.json`.
   static func read(directory: String) throws(ModelError) -> any ModelFamily {
     let config = try HubConfig(directory: directory)
-    let type = try config.string("model_type", oneOf: ["bert"] + DecoderConfiguration.modelTypes)
-    return type == "bert" ? try BertConfiguration(config) : try DecoderConfiguration(config)
+    let type = try config.string("model_type", oneOf: readers.flatMap(\.types))
+    guard let reader = readers.first(where: { $0.types.contains(type) }) else {
+      throw try config.root.required("model_type").error("\(type) is not supported")
+    }
+    return try reader.read(config)
   }
+
+  /// Readers by `model_type`; of those that have one, the first.
+  private static let readers: [(types: [String], read: @Sendable (HubConfig) throws(ModelError) -> any ModelFamily)] = [
+    (["clip"], { (config) throws(ModelError) in try CLIPConfiguration(config) }),
+    (["t5"], { (config) throws(ModelError) in try T5Configuration(config) }),
+    (["clip_text_model"], { (config) throws(ModelError) in try CLIPTextConfiguration(config) }),
+    (ImageEncoderConfiguration.modelTypes, { (config) throws(ModelError) in try ImageEncoderConfiguration(config) }),
+    (EncoderConfiguration.modelTypes, { (config) throws(ModelError) in try EncoderConfiguration(config) }),
+    (DecoderConfiguration.modelTypes, { (config) throws(ModelError) in try DecoderConfiguration(config) }),
+  ]
 }

@@ -5,44 +5,109 @@ public final class NamedForward {
   private let model: Model
 
   private enum Model {
-    case encoder(BertModel, BertModel.Workspace)
+    case encoder(EncoderModel, EncoderModel.Workspace)
     case decoder(DecoderModel, DecoderModel.Workspace)
+    case image(ImageEncoderModel, ImageEncoderModel.Workspace)
+    case clip(CLIPModel, EncoderModel.Workspace, ImageEncoderModel.Workspace)
+    case t5(T5Model, T5Model.Workspace)
   }
 
-  /// The tensor that ``output(_:)`` computes: `last_hidden_state` of an encoder, `logits` of a decoder.
-  public var outputName: String { if case .encoder = model { "last_hidden_state" } else { "logits" } }
-
-  /// - Throws: ``ModelError``, also for a `model_type` that is not supported.
-  public init(directory: String, context: Context, precision: DataType = .f32) throws {
-    switch try ModelFamilies.read(directory: directory) {
-    case is DecoderConfiguration:
-      let decoder = try DecoderModel(path: directory, context: context, precision: precision)
-      model = .decoder(decoder, try DecoderModel.Workspace())
-    default:
-      let encoder = try BertModel(directory: directory, context: context, precision: precision)
-      model = .encoder(encoder, try BertModel.Workspace())
+  /// The tensor that ``output(_:)`` computes: `last_hidden_state` of an encoder of texts or images, `logits` of a decoder, of T5 or
+  /// of a classifier, `logits_per_text` of CLIP.
+  public var outputName: String {
+    switch model {
+    case .encoder: "last_hidden_state"
+    case .decoder, .t5: "logits"
+    case .image(let model, _): model.isClassifier ? "logits" : "last_hidden_state"
+    case .clip: "logits_per_text"
     }
   }
 
-  /// `input_ids` and, optionally, `attention_mask` and `token_type_ids`, each `[batch, length]`.
+  /// - Throws: ``ModelError``, also for a `model_type` that is not supported.
+  public init(directory: String, context: Context, precision: DataType = .f32) throws {
+    let source = try SafetensorsDirectory(path: directory)
+    func encoder(_ configuration: EncoderConfiguration) throws -> Model {
+      .encoder(
+        try EncoderModel(configuration, source: source, file: directory, context: context, precision: precision),
+        try EncoderModel.Workspace())
+    }
+    switch try ModelFamilies.read(directory: directory) {
+    case let configuration as EncoderConfiguration: model = try encoder(configuration)
+    case let configuration as CLIPTextConfiguration: model = try encoder(configuration.encoder)
+    case is DecoderConfiguration:
+      let decoder = try DecoderModel(path: directory, context: context, precision: precision)
+      model = .decoder(decoder, try DecoderModel.Workspace())
+    case let configuration as ImageEncoderConfiguration:
+      let encoder = try ImageEncoderModel(
+        configuration, source: source, file: directory, context: context, precision: precision)
+      model = .image(encoder, try ImageEncoderModel.Workspace())
+    case let configuration as T5Configuration:
+      guard configuration.hasDecoder(source) else {
+        model = try encoder(configuration.encoder)
+        return
+      }
+      let t5 = try T5Model(configuration, source: source, file: directory, context: context, precision: precision)
+      model = .t5(t5, try T5Model.Workspace())
+    case is CLIPConfiguration:
+      let clip = try CLIPModel(directory: directory, context: context, precision: precision)
+      model = .clip(clip, try EncoderModel.Workspace(), try ImageEncoderModel.Workspace())
+    default:
+      throw try HubConfig(directory: directory).root.required("model_type").error("models of this type are not run")
+    }
+  }
+
+  /// Of a model of texts `input_ids` and, optionally, `attention_mask` and `token_type_ids`, each `[batch, length]`; of a model of
+  /// images `pixel_values`, `[batch, channels, height, width]`; of T5 `decoder_input_ids` too, of the same batch.
   public struct Inputs {
-    let rows, columns: Int
-    let ids, mask, types: [Int32]
+    struct Tokens {
+      let rows, columns: Int
+      let ids, mask, types: [Int32]
+
+      /// The columns of each row that the mask does not hide.
+      var visibleColumns: [[Int]] {
+        (0..<rows).map { row in (0..<columns).filter { mask[row * columns + $0] == 1 } }
+      }
+
+      /// Those elements of a `[batch, length]` tensor.
+      func visible(_ values: [Int32]) -> [[Int32]] {
+        visibleColumns.enumerated().map { row, visible in visible.map { values[row * columns + $0] } }
+      }
+    }
+
+    fileprivate var tokens: Tokens?
+    fileprivate var pixels: Tensor?
+    fileprivate var outputs: Tokens?
   }
 
   /// Reads and checks the inputs.
   public func inputs(from source: any TensorSource, file: String) throws -> Inputs {
-    let shape = try source.info("input_ids").shape
+    switch model {
+    case .encoder, .decoder: return Inputs(tokens: try tokens("", source, file))
+    case .image: return Inputs(pixels: try pixels(source, file))
+    case .clip: return Inputs(tokens: try tokens("", source, file), pixels: try pixels(source, file))
+    case .t5:
+      let (tokens, outputs) = (try tokens("", source, file), try tokens("decoder_", source, file))
+      guard tokens.rows == outputs.rows else {
+        throw ModelError(
+          file: file, field: "tensors.decoder_input_ids",
+          reason: "a batch of \(outputs.rows), while input_ids have \(tokens.rows)")
+      }
+      return Inputs(tokens: tokens, outputs: outputs)
+    }
+  }
+
+  private func tokens(_ prefix: String, _ source: any TensorSource, _ file: String) throws -> Inputs.Tokens {
+    let shape = try source.info("\(prefix)input_ids").shape
     func fail(_ name: String, _ reason: String) -> ModelError {
-      ModelError(file: file, field: "tensors.\(name)", reason: reason)
+      ModelError(file: file, field: "tensors.\(prefix)\(name)", reason: reason)
     }
     guard shape.count == 2 else { throw fail("input_ids", "shape \(shape); expected [batch, length]") }
     func integers(_ name: String, default value: Int32) throws -> [Int32] {
-      guard source.contains(name) else { return [Int32](repeating: value, count: shape[0] * shape[1]) }
-      guard try source.info(name).shape == shape else {
-        throw fail(name, "shape \(try source.info(name).shape); input_ids have \(shape)")
+      guard source.contains(prefix + name) else { return [Int32](repeating: value, count: shape[0] * shape[1]) }
+      guard try source.info(prefix + name).shape == shape else {
+        throw fail(name, "shape \(try source.info(prefix + name).shape); input_ids have \(shape)")
       }
-      return try source.readInt64(name).enumerated().map { position, number in
+      return try source.readInt64(prefix + name).enumerated().map { position, number in
         guard let narrow = Int32(exactly: number) else {
           throw fail(name, "\(number) at position \(position) is out of range")
         }
@@ -52,41 +117,79 @@ public final class NamedForward {
     let ids = try integers("input_ids", default: 0)
     let mask = try integers("attention_mask", default: 1)
     guard mask.allSatisfy({ $0 == 0 || $0 == 1 }) else { throw fail("attention_mask", "values other than 0 and 1") }
-    return Inputs(
+    return Inputs.Tokens(
       rows: shape[0], columns: shape[1], ids: ids, mask: mask, types: try integers("token_type_ids", default: 0))
   }
 
-  /// The output, `[batch, length, hidden_size]` or `[batch, length, vocab_size]`. Rows that the mask hides are zeros: they are not
-  /// computed.
+  private func pixels(_ source: any TensorSource, _ file: String) throws -> Tensor {
+    let shape = try source.info("pixel_values").shape
+    guard shape.count == 4 else {
+      throw ModelError(
+        file: file, field: "tensors.pixel_values", reason: "shape \(shape); expected [batch, channels, height, width]")
+    }
+    return try Tensor(shape: Shape(checking: shape)) { try source.readFloat32("pixel_values", into: $0) }
+  }
+
+  /// The output. Of a model of texts it is `[batch, length, hidden_size]` or `[batch, length, vocab_size]`, and rows that the mask
+  /// hides are zeros: they are not computed.
   public func output(_ inputs: Inputs) throws -> MutableTensor {
-    let positions = (0..<inputs.rows).map { row in
-      (0..<inputs.columns).filter { inputs.mask[row * inputs.columns + $0] == 1 }
+    switch (model, inputs.tokens, inputs.pixels) {
+    case (.encoder(let model, let workspace), let tokens?, _):
+      let batch = try Self.batch(tokens, model.configuration)
+      return try Self.padded(try model.forward(batch, workspace: workspace), tokens)
+    case (.decoder(let model, let workspace), let tokens?, _):
+      let ids = tokens.visible(tokens.ids)
+      let segments = try Segments(lengths: ids.map(\.count))
+      let hidden = try model.forward(ids.flatMap { $0 }, segments: segments, workspace: workspace)
+      let rows = (0..<Int32(segments.total)).map { $0 }
+      return try Self.padded(try model.logits(hidden, rows: rows, workspace: workspace), tokens)
+    case (.image(let model, let workspace), _, let pixels?):
+      let hidden = try model.forward(pixels.view, workspace: workspace)
+      if model.isClassifier { return try model.pooled(hidden) }
+      return hidden.reshaped(Shape(pixels.shape[0], model.configuration.tokens, hidden.shape[1]))
+    case (.clip(let model, let texts, let images), let tokens?, let pixels?):
+      let batch = try Self.batch(tokens, model.configuration.text.encoder)
+      return try model.logits(
+        texts: model.text.embed(batch, workspace: texts),
+        images: model.image.pooled(model.image.forward(pixels.view, workspace: images)))
+    case (.t5(let model, let workspace), let tokens?, _):
+      guard let outputs = inputs.outputs else { throw Self.strangers }
+      let batch = try EncoderBatch(tokens.visible(tokens.ids))
+      let state = try model.start(batch, capacity: max(outputs.columns, 1), workspace: workspace)
+      let ids = outputs.visible(outputs.ids)
+      let segments = try Segments(lengths: ids.map(\.count))
+      let hidden = try model.forward(ids.flatMap { $0 }, segments: segments, state: state, workspace: workspace)
+      return try Self.padded(model.logits(hidden, rows: (0..<Int32(segments.total)).map { $0 }), outputs)
+    default: throw Self.strangers
     }
-    func visible(_ values: [Int32]) -> [[Int32]] {
-      positions.enumerated().map { row, columns in columns.map { values[row * inputs.columns + $0] } }
+  }
+
+  private static var strangers: QuernError { .invalidShape("these inputs were read by another model") }
+
+  private static func batch(
+    _ tokens: Inputs.Tokens, _ configuration: EncoderConfiguration
+  ) throws(QuernError) -> EncoderBatch {
+    // Those of hidden tokens count, as transformers has it.
+    var positions: [Int32] = []
+    for row in 0..<tokens.rows {
+      let ids = tokens.ids[row * tokens.columns..<(row + 1) * tokens.columns]
+      configuration.appendPositions(of: ids, to: &positions)
     }
-    let computed: MutableTensor
-    switch model {
-    case .encoder(let model, let workspace):
-      let batch = try EncoderBatch(
-        visible(inputs.ids), typeIDs: visible(inputs.types), positions: positions.map { $0.map(Int32.init) })
-      computed = try model.forward(batch, workspace: workspace)
-    case .decoder(let model, let workspace):
-      let cache = try model.makeCache(sequences: max(inputs.rows, 1), capacity: max(inputs.columns, 1))
-      let segments = try Segments(lengths: inputs.rows == 0 ? [0] : positions.map(\.count))
-      let hidden = try model.forward(
-        visible(inputs.ids).flatMap { $0 }, segments: segments, cache: cache, workspace: workspace)
-      computed = try model.logits(hidden, rows: (0..<Int32(segments.total)).map { $0 }, workspace: workspace)
-    }
+    return try EncoderBatch(
+      tokens.visible(tokens.ids), typeIDs: tokens.visible(tokens.types), positions: tokens.visible(positions))
+  }
+
+  /// The rows of visible tokens, with zeros between them.
+  private static func padded(_ computed: MutableTensor, _ tokens: Inputs.Tokens) throws -> MutableTensor {
     let width = computed.shape[1]
-    let output = try MutableTensor(zeros: Shape(inputs.rows * inputs.columns, width))
+    let output = try MutableTensor(zeros: Shape(tokens.rows * tokens.columns, width))
     var token = 0
-    for (row, columns) in positions.enumerated() {
+    for (row, columns) in tokens.visibleColumns.enumerated() {
       for column in columns {
-        for element in 0..<width { output[row * inputs.columns + column, element] = computed[token, element] }
+        for element in 0..<width { output[row * tokens.columns + column, element] = computed[token, element] }
         token += 1
       }
     }
-    return output.reshaped(Shape(inputs.rows, inputs.columns, width))
+    return output.reshaped(Shape(tokens.rows, tokens.columns, width))
   }
 }

@@ -28,11 +28,20 @@ public struct HubConfig: Sendable {
   private static func expectation(_ name: String) -> String {
     switch name {
     case "config.json", "tokenizer.json": "a Hugging Face model directory has one"
-    case "modules.json", "sentence_bert_config.json", "1_Pooling/config.json":
+    case "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json":
       "a sentence-transformers model directory has one"
     case "model_index.json", "scheduler/scheduler_config.json": "a diffusers model directory has one"
     default: "the model needs it"
     }
+  }
+
+  private init(path: String, root: JSONValue) { (self.path, self.root) = (path, root) }
+
+  /// The object at `key` as a configuration of its own: a part of a model of several.
+  public func section(_ key: String) throws(ModelError) -> HubConfig {
+    let part = try root.required(key)
+    guard part.kind == .object else { throw part.error("is not an object") }
+    return HubConfig(path: path, root: part)
   }
 
   // MARK: Fields

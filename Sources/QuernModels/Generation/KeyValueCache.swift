@@ -15,9 +15,9 @@ public final class KeyValueCache {
   /// Of each layer, `[sequences, capacity, kvHeads, headDim]`, or `[sequences, capacity, 1, cacheWidth]` and no values where attention is
   /// latent; in memory the positions of a head lie one after the other, so that
   /// a decoding step reads each as one stream.
-  let keys, values: [MutableTensor]
+  private let keys, values: [MutableTensor]
   let segments: Segments
-  private let rotary, localRotary: RotaryTable?
+  let rotary: RotaryTables
 
   /// Bytes of the keys and values of such a cache.
   public static func byteCount(
@@ -33,7 +33,7 @@ public final class KeyValueCache {
   ///   - capacity: positions of each sequence; at most `max_position_embeddings`.
   ///   - dataType: how keys and values are stored.
   /// - Throws: ``QuernError/invalidShape(_:)``, and ``QuernError/outOfMemory(bytes:)``.
-  public init(
+  public convenience init(
     _ configuration: DecoderConfiguration, sequences: Int = 1, capacity: Int, dataType: DataType = .f32
   ) throws {
     guard sequences > 0, capacity > 0, capacity <= configuration.maxPositionEmbeddings else {
@@ -41,25 +41,29 @@ public final class KeyValueCache {
         "a cache of \(sequences) sequences and \(capacity) positions; the model has "
           + "\(configuration.maxPositionEmbeddings) positions")
     }
-    let (heads, size) =
-      configuration.latent.map { (1, $0.cacheWidth) } ?? (configuration.numKeyValueHeads, configuration.headDim)
-    let shape = try Shape(checking: [heads, sequences, capacity, size])
+    var rotary = RotaryTables()
+    try rotary.reserve(capacity, global: configuration.rotary, local: configuration.localRotary)
+    let latent = configuration.latent
+    try self.init(
+      layers: configuration.numHiddenLayers, heads: latent == nil ? configuration.numKeyValueHeads : 1,
+      headDim: latent?.cacheWidth ?? configuration.headDim, sequences: sequences, capacity: capacity,
+      dataType: dataType, rotary: rotary, hasValues: latent == nil)
+  }
+
+  /// - Parameter hasValues: false where keys are values too.
+  init(
+    layers: Int, heads: Int, headDim: Int, sequences: Int, capacity: Int, dataType: DataType,
+    rotary: RotaryTables = RotaryTables(), hasValues: Bool = true
+  ) throws {
+    let shape = try Shape(checking: [heads, sequences, capacity, headDim])
     func tensors() throws -> [MutableTensor] {
-      try configuration.layers.map { _ in
-        try MutableTensor(zeros: shape, dataType: dataType).permuted(Shape(1, 2, 0, 3))
-      }
-    }
-    func table(_ rotary: DecoderConfiguration.Rotary?) throws -> RotaryTable? {
-      try rotary.map {
-        try RotaryTable(positions: capacity, size: $0.size, theta: $0.theta, scaling: $0.scaling)
-      }
+      try (0..<layers).map { _ in try MutableTensor(zeros: shape, dataType: dataType).permuted(Shape(1, 2, 0, 3)) }
     }
     (self.sequences, self.capacity, self.dataType) = (sequences, capacity, dataType)
-    (keys, values) = (try tensors(), configuration.latent == nil ? try tensors() : [])
+    (keys, values) = (try tensors(), hasValues ? try tensors() : [])
     segments = try Segments(lengths: [Int](repeating: capacity, count: sequences))
     lengths = [Int32](repeating: 0, count: sequences)
-    rotary = try table(configuration.rotary)
-    localRotary = try table(configuration.localRotary) ?? rotary
+    self.rotary = rotary
   }
 
   /// Forgets what lies behind the first `length` positions of a sequence: 0 makes room for another one.
@@ -73,10 +77,19 @@ public final class KeyValueCache {
   /// Counts the new positions of a pass.
   func grow(_ new: Segments) { for sequence in lengths.indices { lengths[sequence] += Int32(new[sequence].count) } }
 
-  func rotary(local: Bool) -> RotaryTable? { local ? localRotary : rotary }
+  /// Writes a layer's new keys and values behind those it holds; all of them as the rows of every sequence. Keys are values too
+  /// where there are none.
+  func append(
+    _ keys: TensorView, _ values: TensorView?, _ sequences: Segments, layer: Int, _ context: Context
+  ) throws(QuernError) -> (keys: TensorView, values: TensorView) {
+    try context.appendToCache(keys, sequences: sequences, lengths: lengths, cache: self.keys[layer])
+    guard let values else { return (rows(self.keys[layer]), rows(self.keys[layer])) }
+    try context.appendToCache(values, sequences: sequences, lengths: lengths, cache: self.values[layer])
+    return (rows(self.keys[layer]), rows(self.values[layer]))
+  }
 
   /// A layer's keys or values as the rows of every sequence, `[sequences * capacity, kvHeads, headDim]`.
-  func rows(_ tensor: MutableTensor) -> TensorView {
+  private func rows(_ tensor: MutableTensor) -> TensorView {
     tensor.view.reinterpreted(
       offset: 0, shape: Shape(sequences * capacity, tensor.shape[2], tensor.shape[3]),
       strides: Shape(tensor.strides[1], tensor.strides[2], 1))

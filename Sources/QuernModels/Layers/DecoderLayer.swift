@@ -59,13 +59,14 @@ struct DecoderStep {
   let segments: Segments
   /// The position of each token.
   let positions: [Int32]
-  /// Rows that the cache holds of each sequence before this pass, and the layout of attention after it.
-  let held: [Int32]
+  /// The layout of attention once the cache holds this pass.
   let layout: AttentionLayout
-  let cache: KeyValueCache
+  let rotary: RotaryTables
+  /// `nil` where the tokens of each sequence see each other alone.
+  let cache: KeyValueCache?
 }
 
-/// Causal attention of new tokens over everything a cache holds (Vaswani et al., arXiv 1706.03762; grouped queries:
+/// Causal attention of new tokens over everything a cache holds, or over each other (Vaswani et al., arXiv 1706.03762; grouped queries:
 /// Ainslie et al., arXiv 2305.13245).
 struct DecoderAttention: Sendable {
   let queriesKeysValues, output: Linear
@@ -78,7 +79,7 @@ struct DecoderAttention: Sendable {
 
   /// The heads' values, mixed, to `step.mixed`.
   func callAsFunction(_ step: DecoderStep, layer: Int) throws(QuernError) {
-    let (context, cache) = (step.context, step.cache)
+    let context = step.context
     try queriesKeysValues(step.normed.view, into: step.qkv, context)
     let (width, keyWidth) = (heads * headDim, keyHeads * headDim)
     let queries = step.qkv.columns(0..<width).heads(heads)
@@ -86,16 +87,15 @@ struct DecoderAttention: Sendable {
     let values = step.qkv.columns(width + keyWidth..<width + 2 * keyWidth).heads(keyHeads)
     try queryNorm?.ofHeads(queries, context)
     try keyNorm?.ofHeads(keys, context)
-    if let table = cache.rotary(local: window != nil) {
+    if let table = step.rotary[isLocal: window != nil] {
       try context.rope(queries.view, table: table, positions: step.positions, pairing: pairing, into: queries)
       try context.rope(keys.view, table: table, positions: step.positions, pairing: pairing, into: keys)
     }
-    try context.appendToCache(keys.view, sequences: step.segments, lengths: step.held, cache: cache.keys[layer])
-    try context.appendToCache(values.view, sequences: step.segments, lengths: step.held, cache: cache.values[layer])
+    var seen = (keys: keys.view, values: values.view)
+    if let cache = step.cache { seen = try cache.append(keys.view, values.view, step.segments, layer: layer, context) }
     try context.attention(
-      queries: queries.view, keys: cache.rows(cache.keys[layer]), values: cache.rows(cache.values[layer]),
-      layout: step.layout, mask: AttentionMask(isCausal: true, before: window.map { $0 - 1 }, sinks: sinks),
-      scale: scale, softCap: softCap,
+      queries: queries.view, keys: seen.keys, values: seen.values, layout: step.layout,
+      mask: AttentionMask(isCausal: true, before: window.map { $0 - 1 }, sinks: sinks), scale: scale, softCap: softCap,
       into: step.mixed.heads(heads))
   }
 }

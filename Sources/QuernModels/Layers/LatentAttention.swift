@@ -38,7 +38,7 @@ struct LatentAttention: Sendable {
 
   /// The heads' values, mixed, to `step.mixed`.
   func callAsFunction(_ step: DecoderStep, layer: Int) throws(QuernError) {
-    let (context, cache, heads) = (step.context, step.cache, absorbed.count)
+    let (context, heads) = (step.context, absorbed.count)
     let rows = 0..<step.normed.shape[0]
     try down(step.normed.view, into: step.qkv, context)
     let first = step.qkv.shape[1] - sizes.cacheWidth
@@ -51,18 +51,17 @@ struct LatentAttention: Sendable {
     }
     let row = step.qkv.columns(first..<first + sizes.cacheWidth)
     try latentNorm(row.columns(0..<sizes.kvLoraRank), context)
-    if let table = cache.rotary(local: false) {
+    if let table = step.rotary[isLocal: false] {
       let turned = query.heads(heads).slice(axis: 2, sizes.qkNopeHeadDim..<sizes.queryHeadDim)
       try context.rope(turned.view, table: table, positions: step.positions, pairing: pairing, into: turned)
       let key = row.columns(sizes.kvLoraRank..<sizes.cacheWidth).heads(1)
       try context.rope(key.view, table: table, positions: step.positions, pairing: pairing, into: key)
     }
-    try context.appendToCache(row.heads(1).view, sequences: step.segments, lengths: step.held, cache: cache.keys[layer])
+    let seen = try step.cache?.append(row.heads(1).view, nil, step.segments, layer: layer, context).keys ?? row.heads(1).view
     let (absorbed, mixed) = (step.latent.absorbed.rows(rows), step.latent.mixed.rows(rows))
     try context.groupedLinear(query.view, weights: self.absorbed, into: absorbed)
-    let held = cache.rows(cache.keys[layer])
     try context.attention(
-      queries: absorbed.heads(heads).view, keys: held, values: held, layout: step.layout, mask: .causal, scale: scale,
+      queries: absorbed.heads(heads).view, keys: seen, values: seen, layout: step.layout, mask: .causal, scale: scale,
       into: mixed.heads(heads))
     try context.groupedLinear(mixed.view, weights: values, into: step.mixed)
   }

@@ -13,6 +13,15 @@ struct LinearLayer: Sendable, Equatable {
   var inputs: Int
   /// The tensor, a single one, is `[inputs, outputs]`, as GPT-2's are.
   var isTransposed = false
+  /// Some checkpoints lack it: a head, where the model is one that gives embeddings.
+  var isOptional = false
+
+  /// The same with this before the names.
+  func prefixed(_ prefix: String) -> LinearLayer {
+    var layer = self
+    for index in parts.indices { layer.parts[index].name = prefix + parts[index].name }
+    return layer
+  }
 
   var outputs: Int { parts.reduce(0) { $0 + $1.outputs } }
 
@@ -57,13 +66,14 @@ struct Linear: Sendable {
 
 /// LayerNorm or RMSNorm with its parameters.
 struct Norm: Sendable {
+  /// LayerNorm instead of RMSNorm.
+  let isCentred: Bool
   let weight: Tensor
-  /// `nil` for RMSNorm.
   let bias: Tensor?
   let epsilon: Float
 
   func callAsFunction(_ x: TensorView, into y: MutableTensor, _ context: Context) throws(QuernError) {
-    if let bias {
+    if isCentred {
       try context.layerNorm(x, weight: weight, bias: bias, epsilon: epsilon, into: y)
     } else {
       try context.rmsNorm(x, weight: weight, epsilon: epsilon, into: y)

@@ -43,6 +43,13 @@ struct Weights {
     return try Tensor(shape: shape, dataType: type) { try read(name, as: type, into: $0) }
   }
 
+  /// The norm `NAME` of rows of `width`.
+  func norm(_ name: String, _ width: Int, _ kind: EncoderStackConfiguration.Norm) throws -> Norm {
+    Norm(
+      isCentred: kind.isCentred, weight: try tensor("\(name).weight", Shape(width)),
+      bias: kind.hasBias ? try tensor("\(name).bias", Shape(width)) : nil, epsilon: kind.epsilon)
+  }
+
   /// The biases `NAME.bias` of a linear layer, end to end.
   func bias(_ layer: LinearLayer) throws -> Tensor {
     for part in layer.parts { try require("\(part.name).bias", Shape(part.outputs)) }

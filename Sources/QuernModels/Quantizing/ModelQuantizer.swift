@@ -40,6 +40,7 @@ public final class ModelQuantizer: Sendable {
     for layer in family.linearLayers {
       for part in layer.parts {
         let name = weights.full(part.weight)
+        if layer.isOptional, !source.contains(name) { continue }
         let info = try source.info(name)
         func error(_ field: String, _ reason: String) -> ModelError {
           ModelError(
@@ -228,6 +229,7 @@ enum CompanionFiles {
   /// Those that loaders read, under fixed names.
   static let read = [
     "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "modules.json", "sentence_bert_config.json",
+    "config_sentence_transformers.json",
   ]
   private static let endings = [".json", ".txt", ".model", ".jinja", ".md"]
 

@@ -4,29 +4,25 @@ import QuernModels
 import Testing
 
 /// The encoder against PyTorch, and what it says to files that do not fit.
-@Suite struct BertModelTests {
+@Suite struct EncoderModelTests {
   private static let directory = Fixture.path("tiny-bert")
 
-  static let backends = Backends.names.filter { Backends.unavailability(of: $0) == nil }
-
-  @Test(arguments: backends) func agreesWithPyTorch(_ backend: String) throws {
+  @Test(arguments: Parity.backends) func agreesWithPyTorch(_ backend: String) throws {
     let forward = try NamedForward(directory: Self.directory, context: Context(backend))
     let inputs = "\(Self.directory)/inputs.safetensors"
     let hidden = try forward.output(forward.inputs(from: Safetensors(path: inputs), file: inputs)).elements
     let expected = try Safetensors(path: "\(Self.directory)/expected.safetensors").readFloat32("last_hidden_state")
-    #expect(hidden.count == expected.count)
-    let largest = expected.map(abs).max() ?? 0
-    let difference = zip(hidden, expected).map { abs($0 - $1) }.max() ?? .infinity
-    #expect(difference <= 2e-6 * largest, "largest difference \(difference) of \(largest)")
+    let difference = try Parity.difference(hidden, expected)
+    #expect(difference <= 2e-6, "largest difference \(difference) of the largest value")
   }
 
   @Test func aSequenceGivesTheSameBitsAloneAndInABatch() throws {
-    let model = try BertModel(directory: Self.directory, context: Context())
+    let model = try EncoderModel(directory: Self.directory, context: Context())
     let sequences: [[Int32]] = [[1, 2, 3, 4, 5], [7], [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 11], []]
-    let together = try model.forward(EncoderBatch(sequences), workspace: BertModel.Workspace()).elements
+    let together = try model.forward(EncoderBatch(sequences), workspace: EncoderModel.Workspace()).elements
     var row = 0
     for sequence in sequences {
-      let alone = try model.forward(EncoderBatch([sequence]), workspace: BertModel.Workspace()).elements
+      let alone = try model.forward(EncoderBatch([sequence]), workspace: EncoderModel.Workspace()).elements
       let width = model.configuration.hiddenSize
       let part = together[row * width..<(row + sequence.count) * width]
       #expect(alone.map(\.bitPattern) == part.map(\.bitPattern))
@@ -35,8 +31,8 @@ import Testing
   }
 
   @Test func badIDsAreRefused() throws {
-    let model = try BertModel(directory: Self.directory, context: Context())
-    let workspace = try BertModel.Workspace()
+    let model = try EncoderModel(directory: Self.directory, context: Context())
+    let workspace = try EncoderModel.Workspace()
     #expect(throws: QuernError.self) { try model.forward(EncoderBatch([[1, 60]]), workspace: workspace) }
     #expect(throws: QuernError.self) { try model.forward(EncoderBatch([[-1]]), workspace: workspace) }
     #expect(throws: QuernError.self) {
@@ -60,10 +56,8 @@ import Testing
   ])
   func aConfigurationThatDoesNotFitIsNamed(_ old: String, _ new: String, _ field: String) throws {
     let folder = try copy()
-    let config = try String(contentsOfFile: "\(folder.path)/config.json", encoding: .utf8)
-    #expect(config.contains(old))
-    try folder.write("config.json", Array(config.replacingOccurrences(of: old, with: new).utf8))
-    let error = modelError { _ = try BertModel(directory: folder.path, context: Context()) }
+    try folder.replace(old, with: new, in: "config.json")
+    let error = modelError { _ = try EncoderModel(directory: folder.path, context: Context()) }
     let found = try #require(error)
     #expect(found.field.contains(field) || found.reason.contains(field), "\(found)")
     #expect(found.file.hasPrefix(folder.path))
@@ -73,15 +67,11 @@ import Testing
   @Test(arguments: ["config.json", "model.safetensors"]) func aMissingFileIsNamed(_ name: String) throws {
     let folder = try copy()
     try FileManager.default.removeItem(atPath: "\(folder.path)/\(name)")
-    let error = try #require(modelError { _ = try BertModel(directory: folder.path, context: Context()) })
+    let error = try #require(modelError { _ = try EncoderModel(directory: folder.path, context: Context()) })
     #expect(error.description.contains(name) && error.file.hasPrefix(folder.path), "\(error)")
   }
 
   private func copy() throws -> TemporaryFolder {
-    let folder = try TemporaryFolder()
-    for name in ["config.json", "model.safetensors"] {
-      try folder.write(name, Data(contentsOf: URL(fileURLWithPath: "\(Self.directory)/\(name)")))
-    }
-    return folder
+    try TemporaryFolder(copying: ["config.json", "model.safetensors"], of: Self.directory)
   }
 }
