@@ -9,7 +9,7 @@ struct ForwardCommand: ParsableCommand {
     discussion: "Reads input_ids and, optionally, attention_mask and token_type_ids ([batch, length]); writes "
       + "last_hidden_state of an encoder or logits of a decoder, zeros where the mask hides a token.")
 
-  @Option(help: "A Hugging Face model directory.") var model: String
+  @Option(help: "A Hugging Face model directory, or a GGUF file.") var model: String
   @Option(help: "A safetensors file with the inputs.") var inputs: String
   @Option(help: "The safetensors file to write.") var outputs: String
   @Option(help: "How matrices and hidden states are stored; arithmetic is in f32.") var precision = DataType.f32

@@ -12,8 +12,14 @@ public final class NamedForward {
   /// The tensor that ``output(_:)`` computes: `last_hidden_state` of an encoder, `logits` of a decoder.
   public var outputName: String { if case .encoder = model { "last_hidden_state" } else { "logits" } }
 
+  /// - Parameter directory: a Hugging Face model directory, or a GGUF file.
   /// - Throws: ``ModelError``, also for a `model_type` that is not supported.
   public init(directory: String, context: Context, precision: DataType = .f32) throws {
+    if directory.hasSuffix(".gguf") {
+      let decoder = try DecoderModel(path: directory, context: context, precision: precision)
+      model = .decoder(decoder, try DecoderModel.Workspace())
+      return
+    }
     switch try ModelFamilies.read(directory: directory) {
     case let configuration as DecoderConfiguration:
       let decoder = try DecoderModel(
