@@ -11,7 +11,7 @@ struct ForwardCommand: ParsableCommand {
       + "and pixel_values of images ([batch, channels, height, width]); writes last_hidden_state of an encoder, logits of a "
       + "decoder or a classifier, or logits_per_text of CLIP; zeros where the mask hides a token.")
 
-  @Option(help: "A Hugging Face model directory.") var model: String
+  @Option(help: "A Hugging Face model directory, or a GGUF file.") var model: String
   @Option(help: "A safetensors file with the inputs.") var inputs: String
   @Option(help: "The safetensors file to write.") var outputs: String
   @Option(help: "How matrices and hidden states are stored; arithmetic is in f32.") var precision = DataType.f32

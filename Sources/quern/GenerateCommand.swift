@@ -6,9 +6,11 @@ import QuernModels
 struct GenerateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "generate", abstract: "Continues a text.",
-    discussion: "Prints the text as it comes, and the rates of prompt and new tokens on standard error.")
+    discussion:
+      "Prints the text as it comes, or with --beams when it is done, and the rates of prompt and new tokens on standard error."
+  )
 
-  @Option(help: "A Hugging Face model directory; with --ids also a GGUF file.") var model: String
+  @Option(help: "A Hugging Face model directory, or a GGUF file.") var model: String
   @Option(help: "Token ids in place of a text, separated by spaces; prints ids, and needs no tokenizer.")
   var ids: String?
   @Option(name: .customLong("max-tokens"), help: "Tokens to generate at most.") var maximumTokens = 256
@@ -19,6 +21,9 @@ struct GenerateCommand: ParsableCommand {
   @Option(help: "How matrices are stored, unless they are quantised (default: as the files have them).")
   var precision: DataType?
   @Option(name: .customLong("cache-type"), help: "How keys and values are stored.") var cacheType = DataType.f32
+  @OptionGroup var search: SearchArguments
+  @Flag(name: .customLong("ignore-memory"), help: "Begin even where the model needs more memory than there is.")
+  var ignoresMemory = false
   @Flag(name: .customLong("ignore-end"), help: "Go on after the token that ends a text.") var ignoresEnd = false
   @OptionGroup var sampling: SamplingArguments
   @OptionGroup var backend: BackendArguments
@@ -29,45 +34,105 @@ struct GenerateCommand: ParsableCommand {
     if ids != nil, prompt != nil || chat { throw ValidationError("give a text or --ids, not both") }
     if system != nil, !chat { throw ValidationError("--system goes with --chat") }
     if maximumTokens < 1 { throw ValidationError("--max-tokens takes a number of tokens, at least 1") }
+    if search.beams != nil, sampling.isUsed || search.draft != nil || !stop.isEmpty {
+      throw ValidationError("--beams goes with neither a draft nor options that draw tokens nor --stop")
+    }
   }
 
   func run() throws {
-    let options = TextGenerator.Options(
+    let tokenizer = ids == nil ? try TextGenerator.tokenizer(path: model) : nil
+    let given =
+      try tokenizer.map {
+        try $0.encode(
+          conversation(), options: EncodingOptions(addSpecialTokens: !chat, length: .unlimited))
+      } ?? ids(ids ?? "")
+    var report = GenerationReport(prompt: given, memory: try memoryNeed(given.count))
+    let decoder = try DecoderModel(path: model, context: backend.context(), precision: precision)
+    if let id = given.first(where: { Int($0) >= decoder.configuration.vocabSize }) {
+      throw ValidationError("--ids: \(id) is not a token id below \(decoder.configuration.vocabSize)")
+    }
+    var options = TextGenerator.Options(
       generation: GenerationOptions(
         maximumTokens: maximumTokens, sampling: sampling.options, stopIDs: ignoresEnd ? [] : nil),
       stopStrings: stop, capacity: context, cacheType: cacheType)
-    var report: GenerationReport
-    if let ids {
-      let decoder = try DecoderModel(path: model, context: backend.context(), precision: precision)
-      report = GenerationReport(prompt: try tokens(ids, decoder))
-      try continueIDs(decoder, options, &report)
-      if format == .text { print(report.tokens.map { "\($0)" }.joined(separator: " ")) }
+    options.draft = try draft(tokenizer, decoder.context)
+    report.begin()
+    if let beams = search.beams {
+      let generator = try tokenizer.map { try TextGenerator(path: model, model: decoder, tokenizer: $0) }
+      try searchBeams(decoder, beams, ends: generator?.endOfText, tokenizer, &report)
+    } else if let tokenizer {
+      try continueText(TextGenerator(path: model, model: decoder, tokenizer: tokenizer), options, &report)
     } else {
-      let generator = try TextGenerator(path: model, context: backend.context(), precision: precision)
-      report = GenerationReport(prompt: try generator.encode(conversation(), addSpecialTokens: !chat))
-      report.text = ""
-      try generator.generate(report.prompt, options: options) { piece in
-        report.note(piece.token, piece.finish)
-        report.text? += piece.text
-        guard format == .text else { return }
-        FileHandle.standardOutput.write(Data(piece.text.utf8))
-      }
-      if format == .text { print() }
+      try continueIDs(decoder, options, &report)
     }
     if format == .json { print(try report.json()) }
     StandardError.write("\(report.summary)\n")
   }
 
+  private func continueText(
+    _ generator: TextGenerator, _ options: TextGenerator.Options, _ report: inout GenerationReport
+  ) throws {
+    report.text = ""
+    report.acceptance = try generator.generate(report.prompt, options: options) { piece in
+      report.note(piece.token, piece.finish)
+      report.text? += piece.text
+      guard format == .text else { return }
+      FileHandle.standardOutput.write(Data(piece.text.utf8))
+    }
+    if format == .text { print() }
+  }
+
   private func continueIDs(
     _ decoder: DecoderModel, _ options: TextGenerator.Options, _ report: inout GenerationReport
   ) throws {
-    let capacity =
-      context ?? decoder.configuration.capacity(prompt: report.prompt.count, maximumTokens: maximumTokens)
-    let generator = try BatchGenerator(model: decoder, capacity: capacity, cacheType: cacheType)
+    let generator = try options.tokenGenerator(decoder, prompt: report.prompt.count)
     _ = try generator.add(report.prompt, options: options.generation)
     while !generator.isIdle {
-      for event in try generator.step() { report.note(event.token, event.finish) }
+      for event in try generator.step(proceed: {}) { report.note(event.token, event.finish) }
     }
+    report.acceptance = (generator as? SpeculativeGenerator)?.acceptance
+    if format == .text { print(report.tokens.map { "\($0)" }.joined(separator: " ")) }
+  }
+
+  private func searchBeams(
+    _ decoder: DecoderModel, _ beams: Int, ends: [Int32]?, _ tokenizer: HubTokenizer?,
+    _ report: inout GenerationReport
+  ) throws {
+    let options = BeamSearch.Options(
+      beams: beams, maximumTokens: maximumTokens, lengthPenalty: search.lengthPenalty,
+      stopIDs: ignoresEnd ? [] : ends, cacheType: cacheType)
+    guard let best = try BeamSearch(model: decoder, options: options).search(report.prompt).first else { return }
+    for token in best.tokens { report.note(token, nil) }
+    report.note(nil, best.finish)
+    report.score = best.score
+    report.text = try tokenizer.map { (tokenizer) throws(TokenizerError) in try tokenizer.decode(best.tokens) }
+    if format == .text { print(report.text ?? best.tokens.map { "\($0)" }.joined(separator: " ")) }
+  }
+
+  /// Refuses a model that does not fit into memory before any of it is read.
+  private func memoryNeed(_ prompt: Int) throws -> MemoryNeed {
+    let (wanted, overflows) = prompt.addingReportingOverflow(maximumTokens)
+    let positions = try DecoderModel.positions(path: model)
+    let capacity = min(context ?? (overflows ? positions : wanted), positions)
+    let need = try DecoderModel.memoryNeed(
+      path: model, precision: precision, sequences: search.beams ?? 1, capacity: capacity, cacheType: cacheType)
+    guard !ignoresMemory, let available = MemoryNeed.available(), need.total > available else { return need }
+    func gigabytes(_ bytes: Int) -> String { String(format: "%.2f GB", Double(bytes) / 1e9) }
+    throw ModelError(
+      file: model, field: "",
+      reason:
+        "needs \(gigabytes(need.total)) of memory (\(gigabytes(need.weights)) of weights, \(gigabytes(need.cache)) of "
+        + "cache for \(capacity) tokens), but \(gigabytes(available)) are available; take --precision bf16, a smaller "
+        + "--context or a quantised model, or --ignore-memory")
+  }
+
+  private func draft(_ tokenizer: HubTokenizer?, _ context: Context) throws -> TextGenerator.Draft? {
+    guard let path = search.draft else { return nil }
+    if let tokenizer {
+      try TextGenerator.Draft.check(TextGenerator.tokenizer(path: path), against: tokenizer, file: path)
+    }
+    let model = try DecoderModel(path: path, context: context, precision: precision)
+    return TextGenerator.Draft(model: model, tokens: search.draftTokens)
   }
 
   /// The text, or what the chat template makes of it.
@@ -75,7 +140,9 @@ struct GenerateCommand: ParsableCommand {
     guard chat else { return try text() }
     var messages = [ChatMessage(role: "user", content: try text())]
     if let system { messages.insert(ChatMessage(role: "system", content: system), at: 0) }
-    return try ChatTemplate.load(directory: model).render(messages: messages, addGenerationPrompt: true)
+    let template =
+      try model.hasSuffix(".gguf") ? ChatTemplate.load(GGUF(path: model)) : ChatTemplate.load(directory: model)
+    return try template.render(messages: messages, addGenerationPrompt: true)
   }
 
   private func text() throws -> String {
@@ -86,11 +153,9 @@ struct GenerateCommand: ParsableCommand {
     return text
   }
 
-  private func tokens(_ ids: String, _ decoder: DecoderModel) throws -> [Int32] {
-    try ids.split(separator: " ").map { field in
-      guard let id = Int32(field), id >= 0, Int(id) < decoder.configuration.vocabSize else {
-        throw ValidationError("--ids: \(field) is not a token id below \(decoder.configuration.vocabSize)")
-      }
+  private func ids(_ text: String) throws -> [Int32] {
+    try text.split(separator: " ").map { field in
+      guard let id = Int32(field), id >= 0 else { throw ValidationError("--ids: \(field) is not a token id") }
       return id
     }
   }
@@ -101,12 +166,22 @@ private struct GenerationReport {
   let prompt: [Int32]
   private(set) var tokens: [Int32] = []
   var text: String?
+  private let memory: MemoryNeed
+  var acceptance: SpeculativeGenerator.Acceptance?
+  /// Of a beam search.
+  var score: Double?
   private var finish = FinishReason.length
-  private let start = ContinuousClock.now
-  private var first, last: ContinuousClock.Instant
+  private var start, first, last: ContinuousClock.Instant
 
-  init(prompt: [Int32]) {
-    self.prompt = prompt
+  init(prompt: [Int32], memory: MemoryNeed) {
+    (self.prompt, self.memory) = (prompt, memory)
+    start = .now
+    (first, last) = (start, start)
+  }
+
+  /// The prompt is to be read now.
+  mutating func begin() {
+    start = .now
     (first, last) = (start, start)
   }
 
@@ -127,7 +202,9 @@ private struct GenerationReport {
 
   var summary: String {
     let decode = rates.decode.map { String(format: ", then %d at %.1f tokens/s", tokens.count, $0) } ?? ""
-    return String(format: "%d tokens of prompt at %.1f tokens/s", prompt.count, rates.prefill) + decode
+    let drafted = acceptance.map { "; \($0.accepted) of \($0.drafted) drafted tokens accepted" } ?? ""
+    if let score { return String(format: "%d tokens, score %.4f", tokens.count, score) }
+    return String(format: "%d tokens of prompt at %.1f tokens/s", prompt.count, rates.prefill) + decode + drafted
   }
 
   private struct Row: Encodable {
@@ -135,8 +212,15 @@ private struct GenerationReport {
     let text: String?
     let finish: String
     let promptTokens: Int
-    let prefillTokensPerSecond: Double
+    let prefillTokensPerSecond: Double?
     let decodeTokensPerSecond: Double?
+    let memoryBytes: Memory
+    let draftedTokens, acceptedTokens: Int?
+    let score: Double?
+  }
+
+  private struct Memory: Encodable {
+    let weights, loading, cache, workspace, total: Int
   }
 
   func json() throws -> String {
@@ -144,7 +228,12 @@ private struct GenerationReport {
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     let row = Row(
       tokens: tokens, text: text, finish: finish.rawValue, promptTokens: prompt.count,
-      prefillTokensPerSecond: rates.prefill, decodeTokensPerSecond: rates.decode)
+      prefillTokensPerSecond: score == nil ? rates.prefill : nil,
+      decodeTokensPerSecond: score == nil ? rates.decode : nil,
+      memoryBytes: Memory(
+        weights: memory.weights, loading: memory.loading, cache: memory.cache, workspace: memory.workspace,
+        total: memory.total),
+      draftedTokens: acceptance?.drafted, acceptedTokens: acceptance?.accepted, score: score)
     return String(decoding: try encoder.encode(row), as: UTF8.self)
   }
 }
@@ -161,8 +250,21 @@ struct SamplingArguments: ParsableArguments {
   var repetitionPenalty: Float = 1
   @Option(help: "The same seed draws the same tokens.") var seed: UInt64 = 0
 
+  /// Whether any of them asks for other than the most likely token.
+  var isUsed: Bool { options != SamplingOptions(seed: seed) }
+
   var options: SamplingOptions {
     SamplingOptions(
       temperature: temperature, topK: topK, topP: topP, minP: minP, repetitionPenalty: repetitionPenalty, seed: seed)
   }
+}
+
+/// How continuations are looked for, beside one token after another.
+struct SearchArguments: ParsableArguments {
+  @Option(help: "A smaller model of the same vocabulary, whose tokens the model checks several at a time.")
+  var draft: String?
+  @Option(name: .customLong("draft-tokens"), help: "With --draft, tokens at a time.") var draftTokens = 4
+  @Option(help: "Keep this many beginnings, and print the likeliest whole text.") var beams: Int?
+  @Option(name: .customLong("length-penalty"), help: "With --beams, above 0 favours long texts, below 0 short ones.")
+  var lengthPenalty = 1.0
 }

@@ -29,21 +29,39 @@ import Testing
     #expect(difference <= bound, "largest difference \(difference) of \(largest)")
   }
 
-  /// The same weights in llama.cpp's names and order, and other metadata.
-  @Test(arguments: ["llama3", "qwen2", "qwen3", "gemma2"]) func ggufFilesGiveTheSameLogits(_ family: String) throws {
-    let (context, directory) = (try Context(), Self.directory(family))
+  private static func ggufLogits(_ file: String, of family: String) throws -> (logits: [Float], expected: [Float]) {
+    let directory = directory(family)
     let ids = try Safetensors(path: "\(directory)/inputs.safetensors").readInt64("input_ids").prefix(13).map {
       Int32($0)
     }
     let expected = try Safetensors(path: "\(directory)/expected.safetensors").readFloat32("logits").prefix(13 * 96)
-    let model = try DecoderModel(path: "\(directory).gguf", context: context)
+    let model = try DecoderModel(path: "\(self.directory(file)).gguf", context: Context(), precision: .f32)
     #expect(model.configuration.endOfText == [2])
     let (cache, workspace) = (try model.makeCache(capacity: 13), try DecoderModel.Workspace())
     let hidden = try model.forward(ids, segments: Segments(single: 13), cache: cache, workspace: workspace)
-    let logits = try model.logits(hidden, rows: (0..<13).map { Int32($0) }, workspace: workspace).elements
+    return (
+      try model.logits(hidden, rows: (0..<13).map { Int32($0) }, workspace: workspace).elements, Array(expected)
+    )
+  }
+
+  /// The same weights in llama.cpp's names and order, and other metadata; one of them in three files, two with experts.
+  @Test(arguments: [
+    ("llama3", "llama3"), ("qwen2", "qwen2"), ("qwen3", "qwen3"), ("gemma2", "gemma2"), ("mixtral", "mixtral"),
+    ("qwen3-moe-00001-of-00003", "qwen3-moe"),
+  ])
+  func ggufFilesGiveTheSameLogits(_ file: String, _ family: String) throws {
+    let (logits, expected) = try Self.ggufLogits(file, of: family)
     let largest = expected.map(abs).max() ?? 0
     let difference = zip(logits, expected).map { abs($0 - $1) }.max() ?? .infinity
     #expect(difference <= 1e-5 * largest, "largest difference \(difference) of \(largest)")
+  }
+
+  /// Experts in blocks of 8 bits: near to what they were made of, by what 8 bits leave out.
+  @Test func quantizedExpertsAreWidened() throws {
+    let (logits, expected) = try Self.ggufLogits("mixtral-q8", of: "mixtral")
+    let largest = expected.map(abs).max() ?? 0
+    let difference = zip(logits, expected).map { abs($0 - $1) }.max() ?? .infinity
+    #expect(difference <= 0.02 * largest && difference > 1e-5 * largest, "difference \(difference) of \(largest)")
   }
 
   /// A prompt in two pieces, then a token at a time, beside another sequence that stands still or runs ahead.

@@ -182,6 +182,8 @@ struct GGUFBuilder {
     key(name, 9, Self.number(type) + Self.number(count) + value)
   }
 
+  mutating func string(_ name: String, _ value: String) { key(name, 8, Self.string(value.utf8)) }
+
   mutating func strings(_ name: String, _ values: [String]) {
     array(name, of: 8, count: UInt64(values.count), values.flatMap { Self.string($0.utf8) })
   }

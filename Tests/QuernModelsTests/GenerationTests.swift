@@ -116,6 +116,30 @@ import Testing
     #expect(drawn.count >= min(k, 100))
   }
 
+  /// Against a plain sort: the fewest tokens that reach the share, alone and of the k largest; equal logits included.
+  @Test(arguments: [(0.01, 0), (0.3, 0), (0.9, 0), (0.999, 0), (0.5, 40), (0.95, 2000)] as [(Float, Int)])
+  func topPTakesTheFewest(_ topP: Float, _ topK: Int) {
+    var random = SeededRandom()
+    for size in [1, 2, 3, 100, 5000] {
+      let logits = (0..<size).map { _ in (random.normal() * 20).rounded() / 10 }
+      var order = logits.indices.sorted { logits[$0] > logits[$1] || (logits[$0] == logits[$1] && $0 < $1) }
+      if topK > 0 { order = Array(order.prefix(topK)) }
+      let shares = order.map { Double(Foundation.exp(logits[$0] - logits[order[0]])) }
+      let target = Double(topP) * shares.reduce(0, +)
+      var (sum, expected) = (0.0, Set<Int32>())
+      for (id, share) in zip(order, shares) where sum < target {
+        sum += share
+        expected.insert(Int32(id))
+      }
+      var (sampler, copy) = (Sampler(SamplingOptions(temperature: 1, topK: topK, topP: topP)), logits)
+      copy.withUnsafeMutableBufferPointer { sampler.prepare($0) }
+      #expect(Set(sampler.candidates.map(\.id)) == expected)
+      #expect(sampler.candidates.count == expected.count)
+      let probability = sampler.candidates.reduce(0) { $0 + sampler.probability(of: $1.id) }
+      #expect(abs(probability - 1) < 1e-4)
+    }
+  }
+
   @Test func repetitionsAreMadeLessLikely() {
     var sampler = Sampler(SamplingOptions(repetitionPenalty: 2))
     func best(_ values: [Float]) -> Int32 {
@@ -128,6 +152,12 @@ import Testing
     #expect(best([-1, -1.5]) == 1)
     #expect(best([5, 2]) == 0)
     #expect(best([.nan, 1]) == 1)
+    sampler.see(0)
+    sampler.forget(0)
+    #expect(best([3, 2]) == 1)
+    sampler.forget(0)
+    sampler.forget(0)
+    #expect(best([3, 2]) == 0)
   }
 
   @Test func stopStringsAreFoundAcrossPieces() {

@@ -7,7 +7,7 @@ import Testing
 /// Text in, text out, from a directory with a tokenizer and random weights.
 @Suite struct TextGeneratorTests {
   /// A Llama of one layer with the vocabulary of a tokenizer fixture.
-  private static func folder(_ tokenizer: String = "llama3", positions: Int = 256) throws -> TemporaryFolder {
+  static func folder(_ tokenizer: String = "llama3", positions: Int = 256) throws -> TemporaryFolder {
     let folder = try TemporaryFolder()
     let path = Fixture.path("tokenizers/\(tokenizer).json")
     let rows = Int(try HubTokenizer(path: path).largestID) + 1

@@ -8,15 +8,17 @@
 
 private func _log(_ x: Double) -> Double { log(x) }
 private func _log(_ x: Float) -> Float { logf(x) }
+private func _exp(_ x: Double) -> Double { exp(x) }
 
 /// The C library's functions, by names that no method of a tensor hides.
 package enum Real {
   static func cosine(_ x: Double) -> Double { cos(x) }
   static func sine(_ x: Double) -> Double { sin(x) }
   package static func exponential(_ x: Float) -> Float { expf(x) }
+  package static func exp(_ x: Double) -> Double { _exp(x) }
   package static func log(_ x: Double) -> Double { _log(x) }
   package static func log(_ x: Float) -> Float { _log(x) }
-  static func power(_ x: Double, _ y: Double) -> Double { pow(x, y) }
+  package static func power(_ x: Double, _ y: Double) -> Double { pow(x, y) }
 }
 
 extension Tensor {

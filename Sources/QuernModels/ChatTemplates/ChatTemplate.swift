@@ -119,6 +119,28 @@ public struct ChatTemplate: Sendable {
     return template
   }
 
+  /// The template of a GGUF file, `tokenizer.chat_template`, or one of several by its name. Its special tokens become variables.
+  public static func load(_ file: GGUF, named name: String = "default") throws(ModelError) -> ChatTemplate {
+    let (metadata, key) = (file.metadata, "tokenizer.chat_template" + (name == "default" ? "" : ".\(name)"))
+    guard metadata.contains(key) else {
+      throw ModelError(
+        file: file.path, field: "metadata.\(key)", offset: GGUFHeader.fixedSize,
+        reason: "is missing: this model has no such chat template")
+    }
+    let place = try metadata.error(key, "")
+    var template = try ChatTemplate(
+      source: metadata.string(key), file: file.path, origin: .value(field: place.field, offset: place.offset ?? 0))
+    let tokens = try metadata.strings("tokenizer.ggml.tokens")
+    for (variable, key) in [
+      ("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("sep", "seperator"), ("pad", "padding"), ("cls", "cls"),
+      ("mask", "mask"),
+    ].map({ ("\($0)_token", "tokenizer.ggml.\($1)_token_id") }) where metadata.contains(key) {
+      guard !tokens.isEmpty else { throw try metadata.error(key, "is a token of an empty vocabulary") }
+      template.variables[variable] = .string(tokens[try metadata.int(key, in: 0...tokens.count - 1)])
+    }
+    return template
+  }
+
   /// One of a list of objects with a name and a template.
   private static func chosen(_ name: String, of list: JSONValue) throws(ModelError) -> JSONValue {
     var (names, found): ([String], JSONValue?) = ([], nil)

@@ -95,10 +95,11 @@ public final class DecoderModel: Sendable {
     }
   }
 
-  /// The same from a GGUF file that is open.
+  /// The same from a GGUF file that is open. Quantised matrices of experts are widened to `precision`, or to bf16.
   public convenience init(gguf: GGUF, context: Context, precision: DataType? = nil) throws {
     try self.init(
-      DecoderConfiguration(gguf), source: gguf, file: gguf.path, context: context, precision: precision)
+      DecoderConfiguration(gguf), source: GGUFExperts(gguf: gguf), file: gguf.path, context: context,
+      precision: precision)
   }
 
   /// - Parameter source: weights under the names of `configuration`'s family.

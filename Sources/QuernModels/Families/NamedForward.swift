@@ -23,8 +23,14 @@ public final class NamedForward {
     }
   }
 
+  /// - Parameter directory: a Hugging Face model directory, or a GGUF file.
   /// - Throws: ``ModelError``, also for a `model_type` that is not supported.
   public init(directory: String, context: Context, precision: DataType = .f32) throws {
+    if directory.hasSuffix(".gguf") {
+      let decoder = try DecoderModel(path: directory, context: context, precision: precision)
+      model = .decoder(decoder, try DecoderModel.Workspace())
+      return
+    }
     let source = try SafetensorsDirectory(path: directory)
     func encoder(_ configuration: EncoderConfiguration) throws -> Model {
       .encoder(

@@ -4,7 +4,7 @@ public struct GGUFMetadata: Sendable {
   /// Every key, in the order of the file.
   public let keys: [String]
 
-  private let file: String
+  let file: String
   /// The header, from the first byte of the file.
   private let storage: FileBytes
   private let entries: [Entry]
@@ -114,8 +114,7 @@ public struct GGUFMetadata: Sendable {
     guard entry.type == .string else { throw wrongType(key, entry, "an array of strings") }
     let strings = GGUFStrings(storage: storage, lengths: entry.strings)
     for index in strings.indices where !strings.withUTF8(index, UTF8Rules.isValid) {
-      throw ModelError(
-        file: file, field: "metadata.\(key)[\(index)]", offset: Int(entry.strings[index]), reason: "is not UTF-8")
+      throw error(key, entry, "is not UTF-8", index)
     }
     return strings
   }
@@ -155,9 +154,15 @@ public struct GGUFMetadata: Sendable {
     error(key, try entry(key), reason)
   }
 
+  /// The same about an element of an array.
+  func error(_ key: String, _ reason: String, at index: Int) throws(ModelError) -> ModelError {
+    error(key, try entry(key), reason, index)
+  }
+
   private func error(_ key: String, _ entry: Entry, _ reason: String, _ index: Int? = nil) -> ModelError {
     let element = index.map { "[\($0)]" } ?? ""
-    let offset = entry.position + (index ?? 0) * (entry.type.size ?? 0)
+    let isText = index.map(entry.strings.indices.contains) ?? false
+    let offset = isText ? Int(entry.strings[index ?? 0]) : entry.position + (index ?? 0) * (entry.type.size ?? 0)
     return ModelError(file: file, field: "metadata.\(key)\(element)", offset: offset, reason: reason)
   }
 

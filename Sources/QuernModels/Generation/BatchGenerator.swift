@@ -91,12 +91,7 @@ public final class BatchGenerator {
   public func add(_ prompt: [Int32], options: GenerationOptions = GenerationOptions()) throws(GenerationError)
     -> RequestID
   {
-    guard !prompt.isEmpty else { throw .emptyPrompt }
-    guard prompt.count < cache.capacity else { throw .promptTooLong(tokens: prompt.count, capacity: cache.capacity) }
-    try options.sampling.validate()
-    guard options.maximumTokens > 0 else {
-      throw .invalidOption(name: "maximumTokens", value: "\(options.maximumTokens)", expected: "more than 0")
-    }
+    try options.validate(prompt: prompt, capacity: capacity)
     var best: (slot: Int, shared: Int)?
     for (index, slot) in slots.enumerated() where slot.active == nil {
       // The last token is always run, for its logits.

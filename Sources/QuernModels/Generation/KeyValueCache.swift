@@ -74,6 +74,24 @@ public final class KeyValueCache {
     lengths[sequence] = Int32(length)
   }
 
+  /// Makes a sequence hold what another holds, of which it has the first `start` positions already.
+  ///
+  /// - Precondition: both exist and hold as many.
+  func copy(_ source: Int, to destination: Int, from start: Int) {
+    precondition(
+      start >= 0 && start <= min(lengths[source], lengths[destination]), "a cache copies what is not there already")
+    for tensor in keys + values {
+      let (strides, size) = (tensor.strides, dataType.size)
+      let bytes = (Int(lengths[source]) - start) * strides[1] * size
+      for head in 0..<tensor.shape[2] {
+        let place = start * strides[1] + head * strides[2]
+        (tensor.address + (destination * strides[0] + place) * size)
+          .copyMemory(from: tensor.address + (source * strides[0] + place) * size, byteCount: bytes)
+      }
+    }
+    lengths[destination] = lengths[source]
+  }
+
   /// Counts the new positions of a pass.
   func grow(_ new: Segments) { for sequence in lengths.indices { lengths[sequence] += Int32(new[sequence].count) } }
 

@@ -42,11 +42,19 @@ public struct SamplingOptions: Sendable, Equatable {
 
 /// Draws the tokens of one sequence.
 package struct Sampler {
+  /// A token that may be drawn. Its share is not normalised: ``total`` is what all of them add up to.
+  package struct Candidate: Sendable {
+    package var id: Int32
+    package var share: Float
+  }
+
   private let options: SamplingOptions
   private let key: RandomKey
   private var drawn: UInt64 = 0
-  private var candidates: [(id: Int32, logit: Float)] = []
-  private var isSeen: [Bool] = []
+  package private(set) var candidates: [Candidate] = []
+  package private(set) var total: Float = 0
+  /// How often each token has been seen, up to the largest id of them.
+  private var counts: [UInt32] = []
 
   package init(_ options: SamplingOptions) {
     self.options = options
@@ -56,23 +64,54 @@ package struct Sampler {
   /// Remembers a token for the repetition penalty.
   package mutating func see(_ id: Int32) {
     guard options.repetitionPenalty != 1, id >= 0 else { return }
-    if Int(id) >= isSeen.count { isSeen += repeatElement(false, count: Int(id) + 1 - isSeen.count) }
-    isSeen[Int(id)] = true
+    if Int(id) >= counts.count { counts += repeatElement(0, count: Int(id) + 1 - counts.count) }
+    counts[Int(id)] &+= 1
+  }
+
+  /// Takes back a ``see(_:)``.
+  package mutating func forget(_ id: Int32) {
+    if counts.indices.contains(Int(id)), counts[Int(id)] > 0 { counts[Int(id)] -= 1 }
   }
 
   /// The next token; `logits` may be changed.
   package mutating func next(_ logits: UnsafeMutableBufferPointer<Float>) -> Int32 {
+    prepare(logits)
+    return candidates.count == 1 ? candidates[0].id : pick(uniform())
+  }
+
+  /// Works out what may be drawn; `logits` may be changed.
+  package mutating func prepare(_ logits: UnsafeMutableBufferPointer<Float>) {
     if options.repetitionPenalty != 1 {
-      for id in 0..<min(isSeen.count, logits.count) where isSeen[id] {
+      for id in 0..<min(counts.count, logits.count) where counts[id] > 0 {
         logits[id] = logits[id] > 0 ? logits[id] / options.repetitionPenalty : logits[id] * options.repetitionPenalty
       }
     }
     let best = Self.largest(UnsafeBufferPointer(logits))
-    guard options.temperature > 0, options.topK != 1 else { return best.id }
-    collect(UnsafeBufferPointer(logits), best.logit)
-    let draw = Float(key.words(block: drawn).x >> 8) * 0x1p-24
-    drawn += 1
-    return pick(draw)
+    candidates.removeAll(keepingCapacity: true)
+    if options.temperature > 0, options.topK != 1 { collect(UnsafeBufferPointer(logits), best.logit) }
+    if candidates.isEmpty { candidates.append(Candidate(id: best.id, share: 1)) }
+    total = candidates.reduce(0) { $0 + $1.share }
+  }
+
+  /// The next number of this sequence's stream, of [0, 1).
+  package mutating func uniform() -> Float {
+    defer { drawn += 1 }
+    return Float(key.words(block: drawn).x >> 8) * 0x1p-24
+  }
+
+  /// The candidate in whose share `draw`, of [0, 1), falls.
+  package func pick(_ draw: Float) -> Int32 {
+    var rest = draw * total
+    for candidate in candidates {
+      rest -= candidate.share
+      if rest < 0 { return candidate.id }
+    }
+    return candidates.last?.id ?? 0
+  }
+
+  /// The probability of a token.
+  package func probability(of id: Int32) -> Float {
+    candidates.first { $0.id == id }.map { $0.share / total } ?? 0
   }
 
   /// The largest logit, the first of equal ones; NaN is never chosen.
@@ -82,48 +121,66 @@ package struct Sampler {
     return (id, largest)
   }
 
-  /// Tokens that may be chosen, most likely first where it matters, with unnormalised probabilities in place of logits.
+  /// Tokens that may be chosen, in no order that matters.
   private mutating func collect(_ logits: UnsafeBufferPointer<Float>, _ largest: Float) {
     let inverse = 1 / options.temperature
-    candidates.removeAll(keepingCapacity: true)
     // Beyond 104 below the largest e^x is zero in f32.
     var floor = max(largest - 104 * options.temperature, -Float.greatestFiniteMagnitude)
     let kept = options.topK > 0 ? min(options.topK, logits.count) : logits.count
     for index in logits.indices where logits[index] >= floor {
-      candidates.append((Int32(index), logits[index]))
-      // Sorting a few at a time leaves most of a vocabulary below the floor.
-      if candidates.count - kept > kept + 256 { floor = keepLargest(kept) }
+      candidates.append(Candidate(id: Int32(index), share: logits[index]))
+      // Selecting a few at a time leaves most of a vocabulary below the floor.
+      if candidates.count - kept > kept + 256 {
+        candidates.keepMostLikely(reaching: Double(kept)) { _ in 1 }
+        floor = candidates.reduce(.infinity) { min($0, $1.share) }
+      }
     }
-    if candidates.count > kept || options.topP < 1 { _ = keepLargest(kept) }
+    if candidates.count > kept { candidates.keepMostLikely(reaching: Double(kept)) { _ in 1 } }
     for index in candidates.indices {
-      candidates[index].logit = Real.exponential((candidates[index].logit - largest) * inverse)
+      candidates[index].share = Real.exponential((candidates[index].share - largest) * inverse)
     }
     if options.topP < 1 {
-      let nucleus = options.topP * candidates.reduce(0) { $0 + $1.logit }
-      var (kept, sum) = (0, Float(0))
-      while kept < candidates.count, sum < nucleus {
-        sum += candidates[kept].logit
-        kept += 1
+      let sum = candidates.reduce(0) { $0 + Double($1.share) }
+      candidates.keepMostLikely(reaching: Double(options.topP) * sum) { Double($0.share) }
+    }
+    if options.minP > 0 { candidates.removeAll { $0.share < options.minP } }
+  }
+}
+
+extension [Sampler.Candidate] {
+  /// Keeps the fewest of the largest, the first of equal ones, whose weights add up to `target`; at least one. They are not sorted: as in
+  /// Hoare's selection, only the part that the boundary lies in is looked at again.
+  fileprivate mutating func keepMostLikely(reaching target: Double, _ weight: (Element) -> Double) {
+    // Before `low` all are kept, from `high` on none.
+    var (low, high, sum) = (0, count, 0.0)
+    withUnsafeMutableBufferPointer { items in
+      while low < high {
+        let pivot = Self.median(items[low], items[low + (high - low) / 2], items[high - 1])
+        var (end, before, place) = (low, 0.0, low)
+        for index in low..<high where !Self.isBefore(pivot, items[index]) {
+          if items[index].id == pivot.id { place = end } else { before += weight(items[index]) }
+          items.swapAt(index, end)
+          end += 1
+        }
+        items.swapAt(place, end - 1)
+        if sum + before >= target, end - 1 > low {
+          high = end - 1
+        } else {
+          sum += before + weight(pivot)
+          low = end
+          if sum >= target { break }
+        }
       }
-      candidates.removeLast(candidates.count - max(kept, 1))
     }
-    if options.minP > 0 { candidates.removeAll { $0.logit < options.minP } }
+    removeLast(count - low)
   }
 
-  /// Sorts the candidates and drops those after the first `count`; the smallest logit that stays.
-  private mutating func keepLargest(_ count: Int) -> Float {
-    candidates.sort { $0.logit > $1.logit || ($0.logit == $1.logit && $0.id < $1.id) }
-    candidates.removeLast(max(candidates.count - count, 0))
-    return candidates.last?.logit ?? -.infinity
+  private static func isBefore(_ a: Element, _ b: Element) -> Bool {
+    a.share > b.share || (a.share == b.share && a.id < b.id)
   }
 
-  /// The candidate in whose share `draw`, of [0, 1), falls.
-  private func pick(_ draw: Float) -> Int32 {
-    var rest = draw * candidates.reduce(0) { $0 + $1.logit }
-    for candidate in candidates {
-      rest -= candidate.logit
-      if rest < 0 { return candidate.id }
-    }
-    return candidates.last?.id ?? 0
+  private static func median(_ a: Element, _ b: Element, _ c: Element) -> Element {
+    if isBefore(a, b) { return isBefore(b, c) ? b : isBefore(a, c) ? c : a }
+    return isBefore(a, c) ? a : isBefore(b, c) ? c : b
   }
 }

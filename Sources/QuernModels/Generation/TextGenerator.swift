@@ -11,7 +11,7 @@ import Synchronization
 public final class TextGenerator: Sendable {
   public let model: DecoderModel
   public let tokenizer: HubTokenizer
-  /// Ids that end a text: those of `config.json` and `generation_config.json`.
+  /// Ids that end a text: those of `config.json` and `generation_config.json`, or of a GGUF file's metadata and vocabulary.
   public let endOfText: [Int32]
 
   /// A step of a generation.
@@ -33,26 +33,74 @@ public final class TextGenerator: Sendable {
     public var capacity: Int?
     /// How keys and values are stored.
     public var cacheType: DataType
+    /// A model that drafts, where there is one; see ``SpeculativeGenerator``.
+    public var draft: Draft?
 
     public init(
       generation: GenerationOptions = GenerationOptions(), stopStrings: [String] = [], capacity: Int? = nil,
-      cacheType: DataType = .f32
+      cacheType: DataType = .f32, draft: Draft? = nil
     ) {
       (self.generation, self.stopStrings) = (generation, stopStrings)
-      (self.capacity, self.cacheType) = (capacity, cacheType)
+      (self.capacity, self.cacheType, self.draft) = (capacity, cacheType, draft)
+    }
+
+    /// What continues a prompt of so many tokens by these options.
+    package func tokenGenerator(_ model: DecoderModel, prompt: Int) throws -> any TokenGenerator {
+      let capacity =
+        capacity ?? model.configuration.capacity(prompt: prompt, maximumTokens: generation.maximumTokens)
+      guard let draft else { return try BatchGenerator(model: model, capacity: capacity, cacheType: cacheType) }
+      return try SpeculativeGenerator(
+        model: model, draft: draft.model, draftTokens: draft.tokens, capacity: capacity, cacheType: cacheType)
+    }
+  }
+
+  /// A model that drafts for another of the same vocabulary, and how many tokens at a time.
+  public struct Draft: Sendable {
+    public var model: DecoderModel
+    public var tokens: Int
+
+    public init(model: DecoderModel, tokens: Int = 4) { (self.model, self.tokens) = (model, tokens) }
+
+    /// Refuses a draft whose ids stand for other tokens.
+    ///
+    /// - Parameter file: the draft's, for the error.
+    public static func check(_ tokenizer: HubTokenizer, against other: HubTokenizer, file: String) throws(ModelError) {
+      let shared = min(tokenizer.largestID, other.largestID)
+      for id in 0...max(shared, 0) {
+        let (token, expected) = (tokenizer.token(of: id), other.token(of: id))
+        // Models pad their vocabularies with tokens of their own, or with none.
+        guard let token, let expected, UTF8Key(token) != UTF8Key(expected) else { continue }
+        throw ModelError(
+          file: file, field: "model.vocab",
+          reason: "token \(id) is \(token), but \(expected) in the model it drafts for; the two need one vocabulary")
+      }
     }
   }
 
   /// - Parameters:
-  ///   - path: a Hugging Face model directory with a `tokenizer.json`.
+  ///   - path: a Hugging Face model directory with a `tokenizer.json`, or a GGUF file with its vocabulary.
   ///   - precision: the storage of matrices; as the files have them where it is `nil`.
   /// - Throws: ``ModelError`` naming file, field and offset.
   public convenience init(path: String, context: Context, precision: DataType? = nil) throws {
-    let tokenizer = try TokenizerFile.load(directory: path)
+    let tokenizer = try Self.tokenizer(path: path)
+    try self.init(
+      path: path, model: DecoderModel(path: path, context: context, precision: precision), tokenizer: tokenizer)
+  }
+
+  /// The tokenizer of a Hugging Face model directory or of a GGUF file.
+  public static func tokenizer(path: String) throws(ModelError) -> HubTokenizer {
+    try path.hasSuffix(".gguf") ? HubTokenizer(GGUF(path: path)) : TokenizerFile.load(directory: path)
+  }
+
+  /// The same with a model and a tokenizer that have been read from `path` before.
+  public convenience init(path: String, model: DecoderModel, tokenizer: HubTokenizer) throws {
+    if path.hasSuffix(".gguf") {
+      try self.init(model: model, tokenizer: tokenizer, endOfText: tokenizer.endsOfTurn, tokenizerFile: path)
+      return
+    }
     let more = try HubConfig.ifPresent(directory: path, name: "generation_config.json")?.tokenIDs("eos_token_id")
     try self.init(
-      model: DecoderModel(path: path, context: context, precision: precision), tokenizer: tokenizer,
-      endOfText: more ?? [], tokenizerFile: "\(path)/tokenizer.json")
+      model: model, tokenizer: tokenizer, endOfText: more ?? [], tokenizerFile: "\(path)/tokenizer.json")
   }
 
   /// - Parameter endOfText: ids that end a text, beside those of the model.
@@ -101,20 +149,19 @@ public final class TextGenerator: Sendable {
   /// - Parameters:
   ///   - proceed: asked before each layer; what it throws ends the generation.
   ///   - body: called with each piece.
+  /// - Returns: what became of drafted tokens, where there is a draft.
+  @discardableResult
   public func generate(
     _ prompt: [Int32], options: Options = Options(), proceed: () throws -> Void = {}, _ body: (Piece) throws -> Void
-  ) throws {
-    let capacity =
-      options.capacity
-      ?? model.configuration.capacity(prompt: prompt.count, maximumTokens: options.generation.maximumTokens)
-    let generator = try BatchGenerator(model: model, capacity: capacity, cacheType: options.cacheType)
+  ) throws -> SpeculativeGenerator.Acceptance? {
+    let generator = try options.tokenGenerator(model, prompt: prompt.count)
     var generation = options.generation
     generation.stopIDs = generation.stopIDs ?? endOfText
     let request = try generator.add(prompt, options: generation)
     var text = TokenStream(tokenizer)
     var stops = StopScanner(options.stopStrings)
     while !generator.isIdle {
-      for event in try generator.step(proceed: proceed) {
+      pass: for event in try generator.step(proceed: proceed) {
         var fresh = try event.token.map { (id) throws(TokenizerError) in try text.append(id) } ?? ""
         if event.finish != nil { fresh += text.finish() }
         let (certain, isStopped) = stops.append(fresh)
@@ -122,8 +169,10 @@ public final class TextGenerator: Sendable {
         let rest = isStopped || event.finish == nil ? "" : stops.finish()
         try body(
           Piece(token: event.token, text: certain + rest, finish: isStopped ? .stopString : event.finish))
+        if isStopped { break pass }
       }
     }
+    return (generator as? SpeculativeGenerator)?.acceptance
   }
 }
 

@@ -22,6 +22,12 @@ struct AddedToken: Sendable {
     return tokens
   }
 
+  /// A token that is looked for in the text as given, inside of words too.
+  init(id: Int32, content: String, rstrip: Bool, special: Bool) {
+    (self.id, self.content, self.rstrip, self.special) = (id, content, rstrip, special)
+    (singleWord, lstrip, normalized, decodedBytes) = (false, false, false, Array(content.utf8))
+  }
+
   private init(_ value: JSONValue) throws(ModelError) {
     try value.expectOnly(["id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"])
     id = Int32(try value.required("id").int(in: 0...Int(Int32.max)))

@@ -36,6 +36,15 @@ struct AddedVocabulary: Sendable {
     }
   }
 
+  /// Tokens of `vocabulary`, each looked for as it is; no two have one content.
+  init(_ tokens: [AddedToken]) {
+    for token in tokens {
+      byID[token.id] = token
+      byContent[UTF8Key(token.content)] = token.id
+      givenMatcher.insert(token)
+    }
+  }
+
   private mutating func insert(
     _ token: AddedToken, _ vocabulary: Vocabulary, _ section: JSONValue
   ) throws(ModelError) {

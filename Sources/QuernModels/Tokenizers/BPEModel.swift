@@ -15,6 +15,13 @@ struct BPEModel: Sendable {
 
   private static let mergeLimit = 1 << 24
 
+  /// Byte-level BPE over a vocabulary that is there already.
+  init(_ vocabulary: Vocabulary, merges: MergeTable, ignoresMerges: Bool) {
+    (self.vocabulary, self.merges, self.ignoresMerges) = (vocabulary, merges, ignoresMerges)
+    (unknownID, fusesUnknown, prefix, suffix, byteTokens) = (nil, false, [], [], [])
+    scalarTokens = Self.scalarTokens(vocabulary)
+  }
+
   init(_ model: JSONValue) throws(ModelError) {
     try model.expectOnly([
       "type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback",
@@ -30,12 +37,16 @@ struct BPEModel: Sendable {
     (vocabulary, unknownID) = try Vocabulary.read(model, unknown: "unk_token", isRequired: false)
     let vocabulary = self.vocabulary
     byteTokens = try model.optional("byte_fallback")?.bool() ?? false ? vocabulary.byteTokens() : []
-    scalarTokens = (0..<0x800).map { (scalar: UInt32) -> Int32 in
+    scalarTokens = Self.scalarTokens(vocabulary)
+    merges = try Self.readMerges(model.required("merges"), vocabulary, prefix)
+  }
+
+  private static func scalarTokens(_ vocabulary: Vocabulary) -> [Int32] {
+    (0..<0x800).map { (scalar: UInt32) -> Int32 in
       var text: [UInt8] = []
       ScalarReader.append(scalar, to: &text)
       return text.withUnsafeBufferPointer { vocabulary.id($0) }
     }
-    merges = try Self.readMerges(model.required("merges"), vocabulary, prefix)
   }
 
   /// Reads `["a b", …]` or `[["a", "b"], …]`.
@@ -55,19 +66,27 @@ struct BPEModel: Sendable {
         isAdded = try element.withBytes { (text) throws(ModelError) -> Bool? in
           // What merges.txt begins with.
           if text.starts(with: "#version".utf8) { return true }
-          guard let space = text.firstIndex(of: 0x20),
-            text[(space &+ 1)...].firstIndex(of: 0x20) == nil
-          else { throw element.error("is not two tokens and one space between them") }
-          let left = UnsafeBufferPointer(rebasing: text[..<space])
-          return append(left, UnsafeBufferPointer(rebasing: text[(space &+ 1)...]), vocabulary, prefix, &merges, &guess)
+          guard let (left, right) = halves(text) else { throw element.error(notTwoTokens) }
+          return append(left, right, vocabulary, prefix, &merges, &guess)
         }
       }
       guard let isAdded else {
         throw element.error("is of a token that is not in model.vocab, or makes one that is not")
       }
-      guard isAdded else { throw element.error("too many pairs hash alike; this happens only to a crafted file") }
+      guard isAdded else { throw element.error(crowded) }
     }
     return merges
+  }
+
+  static let notTwoTokens = "is not two tokens and one space between them"
+  static let crowded = "too many pairs hash alike; this happens only to a crafted file"
+
+  /// What is before and after the one space of a merge.
+  static func halves(
+    _ text: UnsafeBufferPointer<UInt8>
+  ) -> (UnsafeBufferPointer<UInt8>, UnsafeBufferPointer<UInt8>)? {
+    guard let space = text.firstIndex(of: 0x20), text[(space &+ 1)...].firstIndex(of: 0x20) == nil else { return nil }
+    return (UnsafeBufferPointer(rebasing: text[..<space]), UnsafeBufferPointer(rebasing: text[(space &+ 1)...]))
   }
 
   private static func appendPair(
@@ -81,7 +100,7 @@ struct BPEModel: Sendable {
   }
 
   /// Whether there was a slot; nil where a token is missing.
-  private static func append(
+  static func append(
     _ left: UnsafeBufferPointer<UInt8>, _ right: UnsafeBufferPointer<UInt8>, _ vocabulary: Vocabulary,
     _ prefix: [UInt8], _ merges: inout MergeTable, _ guess: inout Int
   ) -> Bool? {

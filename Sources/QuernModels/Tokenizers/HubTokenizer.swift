@@ -3,6 +3,7 @@
 ///
 /// Gives the ids that Hugging Face tokenizers 0.23 gives, in time linear in the text but for a logarithm. A part of the
 /// file that is not known here is refused by name, so that a tokenizer is never half understood.
+/// `init(_: GGUF)` makes one of the vocabulary of a GGUF file instead.
 /// Source: https://huggingface.co/docs/tokenizers and https://github.com/huggingface/tokenizers.
 public final class HubTokenizer: Tokenizer {
   public let truncation: Truncation?
@@ -57,6 +58,18 @@ public final class HubTokenizer: Tokenizer {
       } ?? PostProcessor()
     vocabularySize = vocabulary.count + added.newTokens
     largestID = max(vocabulary.largestID, addedIDs.max() ?? -1)
+  }
+
+  /// A tokenizer of parts that were read elsewhere.
+  init(
+    model: TokenModel, added: AddedVocabulary, normalizers: [Normalizer], preTokenizers: [PreTokenizer],
+    postProcessor: PostProcessor, decoder: TokenDecoder
+  ) {
+    (self.model, self.added, self.decoder, self.postProcessor) = (model, added, decoder, postProcessor)
+    (self.normalizers, self.preTokenizers) = (normalizers, preTokenizers)
+    (vocabulary, unknownID, truncation, padding) = (model.vocabulary, model.unknownID, nil, nil)
+    vocabularySize = vocabulary.count + added.newTokens
+    largestID = max(vocabulary.largestID, added.ids.max() ?? -1)
   }
 
   // MARK: Vocabulary
@@ -137,6 +150,7 @@ public final class HubTokenizer: Tokenizer {
     case .wordPiece(let model): model.encode(word, &work)
     case .bpe(let model): model.encode(word, &work)
     case .unigram(let model): model.encode(word, &work)
+    case .sentencePiece(let model): model.encode(word, &work)
     }
   }
 

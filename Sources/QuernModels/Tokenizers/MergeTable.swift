@@ -65,6 +65,32 @@ struct MergeTable: Sendable {
   }
 }
 
+/// What says in which order neighbours are merged: pairs of ids, or the text that two symbols make.
+protocol MergeRule {
+  /// The rank of the merge of two symbols that follow each other, or `MergeTable.none`; the smallest is first.
+  func rank(_ left: Int, _ right: Int, _ symbols: [MergeWork.Symbol]) -> UInt32
+
+  /// What the merge of two symbols, of this rank, makes.
+  func token(_ rank: UInt32, _ left: Int, _ right: Int, _ symbols: [MergeWork.Symbol]) -> Int32
+
+  /// Whether a merge that waits with one rank is that of a pair which now has another.
+  func isSame(_ waiting: UInt32, _ now: UInt32) -> Bool
+}
+
+extension MergeTable: MergeRule {
+  @inline(__always)
+  func rank(_ left: Int, _ right: Int, _ symbols: [MergeWork.Symbol]) -> UInt32 {
+    rank(symbols[left].id, symbols[right].id)
+  }
+
+  @inline(__always)
+  func token(_ rank: UInt32, _: Int, _: Int, _: [MergeWork.Symbol]) -> Int32 { results[Int(rank)] }
+
+  /// As Hugging Face tokenizers: an entry holds as long as the pair now at its place makes the same token.
+  @inline(__always)
+  func isSame(_ waiting: UInt32, _ now: UInt32) -> Bool { results[Int(waiting)] == results[Int(now)] }
+}
+
 /// The symbols of one word while they are merged, as a linked list, and the merges that wait.
 struct MergeWork {
   struct Symbol {
@@ -90,17 +116,32 @@ struct MergeWork {
   /// Merges all that can be, appends the ids to `ids` and is empty again.
   mutating func mergeAll(_ merges: MergeTable, _ ids: inout [Int32]) {
     let count = symbols.count
-    guard count > 0 else { return }
-    symbols[count &- 1].next = -1
-    if count > 1 {
-      if count <= Self.plainLimit { mergePlain(merges) } else { mergeHeap(merges) }
+    if count > Self.plainLimit {
+      merge(merges)
+    } else if count > 0 {
+      symbols[count &- 1].next = -1
+      if count > 1 { mergePlain(merges) }
     }
-    var place: Int32 = 0
-    while place >= 0 {
-      ids.append(symbols[Int(place)].id)
-      place = symbols[Int(place)].next
-    }
+    forEach { place, _ in ids.append(symbols[place].id) }
     symbols.removeAll(keepingCapacity: true)
+  }
+
+  /// Merges all that can be; symbols stay at their places.
+  mutating func merge(_ rule: some MergeRule) {
+    guard !symbols.isEmpty else { return }
+    symbols[symbols.count &- 1].next = -1
+    mergeHeap(rule)
+  }
+
+  /// Calls `body` with the place of each symbol that is left and of the one after it, or -1.
+  @inline(__always)
+  func forEach(_ body: (_ place: Int, _ next: Int) -> Void) {
+    var place = symbols.isEmpty ? -1 : 0
+    while place >= 0 {
+      let next = Int(symbols[place].next)
+      body(place, next)
+      place = next
+    }
   }
 
   private mutating func mergePlain(_ merges: MergeTable) {
@@ -126,28 +167,26 @@ struct MergeWork {
     }
   }
 
-  /// As Hugging Face tokenizers: an entry of the heap holds as long as the pair now at its place makes the same token.
-  private mutating func mergeHeap(_ merges: MergeTable) {
+  private mutating func mergeHeap(_ rule: some MergeRule) {
     heap.removeAll(keepingCapacity: true)
-    for place in 0..<symbols.count &- 1 { push(place, merges.rank(symbols[place].id, symbols[place &+ 1].id)) }
+    for place in 0..<symbols.count &- 1 { push(place, rule.rank(place, place &+ 1, symbols)) }
     while let top = pop() {
       let place = Int(top & 0xFFFF_FFFF)
-      let result = merges.results[Int(top >> 32)]
       // A symbol that has gone into the one before it has the id -1.
       guard symbols[place].id >= 0, symbols[place].next >= 0 else { continue }
       let right = Int(symbols[place].next)
-      let rank = merges.rank(symbols[place].id, symbols[right].id)
-      guard rank != MergeTable.none, merges.results[Int(rank)] == result else { continue }
-      symbols[place].id = result
+      let rank = rule.rank(place, right, symbols)
+      guard rank != MergeTable.none, rule.isSame(UInt32(truncatingIfNeeded: top >> 32), rank) else { continue }
+      symbols[place].id = rule.token(rank, place, right, symbols)
       symbols[right].id = -1
       let next = symbols[right].next
       symbols[place].next = next
       if next >= 0 {
         symbols[Int(next)].previous = Int32(truncatingIfNeeded: place)
-        push(place, merges.rank(result, symbols[Int(next)].id))
+        push(place, rule.rank(place, Int(next), symbols))
       }
       let previous = Int(symbols[place].previous)
-      if previous >= 0 { push(previous, merges.rank(symbols[previous].id, result)) }
+      if previous >= 0 { push(previous, rule.rank(previous, place, symbols)) }
     }
   }
 

@@ -12,6 +12,13 @@ struct PostProcessor: Sendable {
   /// No post-processor: nothing is added. Hugging Face tokenizers then gives the second text type 1.
   init() {}
 
+  /// These ids before and after each text.
+  init(before: [Int32], after: [Int32]) {
+    let (before, after) = (Piece.special(ids: before, typeID: 0), Piece.special(ids: after, typeID: 0))
+    single = [before, .first(typeID: 0), after]
+    pair = single + [before, .second(typeID: 1), after]
+  }
+
   init(_ value: JSONValue, vocabulary: Vocabulary, addedIDs: Set<Int32>) throws(ModelError) {
     func checkedID(_ value: JSONValue) throws(ModelError) -> Int32 {
       let id = Int32(try value.int(in: 0...Int(Int32.max)))

@@ -30,6 +30,8 @@ enum SplitPattern: Sendable, Equatable {
   case space
   /// BERT's punctuation, one by one: the `Punctuation` pre-tokenizer.
   case punctuation
+  /// `\p{P}` and some ASCII symbols, one by one: what llama.cpp does where a file says `default`.
+  case ggmlPunctuation
 
   /// A longer literal would make a search slow.
   static let literalLimit = 64

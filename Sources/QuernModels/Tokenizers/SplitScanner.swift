@@ -9,6 +9,8 @@ struct SplitScanner {
   private static let number = TextClasses.number
   private static let space = TextClasses.space
 
+  private static let ggmlSymbols = Array("$+<=>^~|".utf8)
+
   init(_ bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
 
   func match(_ pattern: SplitPattern, _ start: Int) -> Int {
@@ -29,6 +31,8 @@ struct SplitScanner {
     case .space: run(start, Self.space, limit: 1)
     case .punctuation:
       BertCharacters.shared.classes(at(start).scalar).contains(.punctuation) ? at(start).end : -1
+    case .ggmlPunctuation:
+      at(start).class & TextClasses.punctuation != 0 || Self.ggmlSymbols.contains(bytes[start]) ? at(start).end : -1
     }
   }
 

@@ -23,6 +23,8 @@ struct TokenDecoder: Sendable {
   private static let stripLimit = 1024
   private static let replacementLimit = 64
 
+  init(_ steps: [Step]) { self.steps = steps }
+
   init(_ value: JSONValue?) throws(ModelError) {
     guard let value else {
       steps = [.spaced]

@@ -1,8 +1,9 @@
-/// The `model` section of `tokenizer.json`: what turns a word into ids.
+/// The `model` section of `tokenizer.json`, or the vocabulary of a GGUF file: what turns a word into ids.
 enum TokenModel: Sendable {
   case wordPiece(WordPieceModel)
   case bpe(BPEModel)
   case unigram(UnigramModel)
+  case sentencePiece(SentencePieceModel)
 
   init(_ value: JSONValue) throws(ModelError) {
     guard let type = try value.optional("type") else {
@@ -24,6 +25,7 @@ enum TokenModel: Sendable {
     case .wordPiece(let model): model.vocabulary
     case .bpe(let model): model.vocabulary
     case .unigram(let model): model.vocabulary
+    case .sentencePiece(let model): model.vocabulary
     }
   }
 
@@ -32,6 +34,7 @@ enum TokenModel: Sendable {
     case .wordPiece(let model): model.unknownID
     case .bpe(let model): model.unknownID
     case .unigram(let model): model.unknownID
+    case .sentencePiece(let model): model.unknownID
     }
   }
 }
@@ -42,6 +45,7 @@ struct ModelWork {
   var states: [UInt64] = []
   var merging = MergeWork()
   var paths: [BestPath] = []
+  var starts: [Int] = []
 }
 
 extension Vocabulary {

@@ -50,6 +50,24 @@ struct Vocabulary: Sendable {
     try indexByID(list)
   }
 
+  /// As many texts, of which the place is the id. Throws what `error` makes of the place of one that is there twice.
+  init(_ texts: GGUFStrings, error: (Int, String) throws(ModelError) -> ModelError) throws(ModelError) {
+    self.init(expected: texts.count)
+    for place in texts.indices {
+      let state = texts.withUTF8(place) { (text) -> Bool? in
+        // An empty text is found nowhere.
+        if !text.isEmpty, id(text.bindMemory(to: UInt8.self)) >= 0 { return nil }
+        return append(text, id: Int32(truncatingIfNeeded: place))
+      }
+      guard let inserted = state else { throw try error(place, "is a token that is there twice") }
+      guard inserted else {
+        throw try error(place, "too many tokens hash alike; this happens only to a crafted file")
+      }
+    }
+    // Places are in order from 0.
+    (largestID, isInOrder) = (Int32(truncatingIfNeeded: count - 1), true)
+  }
+
   private init(expected: Int) {
     var capacity = 16
     while capacity < expected * 2 { capacity *= 2 }

@@ -2,7 +2,7 @@ import Quern
 
 extension DecoderConfiguration {
   /// The architectures of GGUF files that are read.
-  private static let architectures = ["llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"]
+  private static let architectures = ["llama", "qwen2", "qwen3", "qwen3moe", "gemma2", "gemma3", "phi3"]
 
   /// Reads the metadata of a GGUF file, with keys and tensors named as llama.cpp names them.
   public init(_ file: GGUF) throws(ModelError) {
@@ -45,6 +45,7 @@ extension DecoderConfiguration {
     hasAttentionBias = file.contains("blk.0.attn_q.bias")
     hasHeadNorms = file.contains("blk.0.attn_q_norm.weight")
     rotary = try Self.rotary(file, key("rope"), headDim)
+    try readExperts(file, key)
     switch architecture {
     // llama.cpp reorders queries and keys of this one for pairs of neighbours.
     case "llama": rotary?.pairing = .interleaved
@@ -60,6 +61,25 @@ extension DecoderConfiguration {
     }
     attentionSoftCap = Float(try optional("attn_logit_softcapping") ?? 0)
     finalSoftCap = Float(try optional("final_logit_softcapping") ?? 0)
+  }
+
+  /// Experts where `expert_count` says so, in the layers that have a router; their size is the feed-forward part's unless the file
+  /// has another.
+  private mutating func readExperts(_ file: GGUF, _ key: (String) -> String) throws(ModelError) {
+    let metadata = file.metadata
+    let count = try metadata.int(key("expert_count"), in: 0...4096, default: 0)
+    guard count > 0 else { return }
+    experts = Experts(
+      count: count, perToken: try metadata.int(key("expert_used_count"), in: 1...count),
+      intermediateSize: try metadata.int(
+        key("expert_feed_forward_length"), in: 1...(1 << 18), default: intermediateSize),
+      normalizes: try metadata.bool(key("expert_weights_norm"), default: true))
+    for index in layers.indices {
+      layers[index].isSparse = file.contains("blk.\(index).ffn_gate_inp.weight")
+    }
+    names.router = "ffn_gate_inp"
+    // As `GGUFExperts` has them.
+    (names.experts, names.expertGateUp, names.expertDown) = ("ffn_exps", ["gate", "up"], "down")
   }
 
   private mutating func readGemma(

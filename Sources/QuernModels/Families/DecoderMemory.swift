@@ -1,0 +1,140 @@
+import Quern
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Bytes that a decoder takes, known before any of its weights are read.
+///
+/// Packing pads a matrix to whole panels, and the program, its tokenizer and its stacks come on top: a few percent.
+public struct MemoryNeed: Sendable, Equatable {
+  /// The matrices as they are stored, embeddings, norms and biases.
+  public internal(set) var weights = 0
+  /// The largest matrix once more: while a model is loaded, one is in memory as the file has it.
+  public internal(set) var loading = 0
+  /// Keys and values.
+  public internal(set) var cache = 0
+  /// Hidden states of a pass, and logits.
+  public internal(set) var workspace = 0
+
+  /// The most at any time.
+  public var total: Int { weights.saturatingAdd(max(loading, cache.saturatingAdd(workspace))) }
+
+  /// What the system could give without swapping: `MemAvailable` of Linux; `nil` where that is not known.
+  public static func available() -> Int? {
+    guard let file = fopen("/proc/meminfo", "r") else { return nil }
+    defer { fclose(file) }
+    var buffer = [CChar](repeating: 0, count: 4096)
+    let count = fread(&buffer, 1, buffer.count, file)
+    let text = String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
+    return line?.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0.saturatingMultiply(1024) }
+  }
+}
+
+extension DecoderModel {
+  /// `max_position_embeddings` of a model, from the header of its file alone.
+  public static func positions(path: String) throws(ModelError) -> Int {
+    try configuration(path: path).maxPositionEmbeddings
+  }
+
+  private static func configuration(path: String) throws(ModelError) -> DecoderConfiguration {
+    try path.hasSuffix(".gguf")
+      ? DecoderConfiguration(GGUF(path: path)) : DecoderConfiguration(HubConfig(directory: path))
+  }
+
+  /// The memory that a model takes with a cache, from the headers of its files alone.
+  ///
+  /// - Parameters:
+  ///   - path: as for ``init(path:context:precision:)``, and `precision` too.
+  ///   - sequences: sequences of the cache; beams of a search.
+  ///   - capacity: tokens of each.
+  ///   - chunk: tokens of prompts in one pass at most.
+  /// - Throws: ``ModelError``, also for a matrix that is missing.
+  public static func memoryNeed(
+    path: String, precision: DataType? = nil, sequences: Int = 1, capacity: Int, cacheType: DataType = .f32,
+    chunk: Int = 256
+  ) throws(ModelError) -> MemoryNeed {
+    let (configuration, source): (DecoderConfiguration, any TensorSource)
+    if path.hasSuffix(".gguf") {
+      let gguf = try GGUF(path: path)
+      (configuration, source) = (try DecoderConfiguration(gguf), GGUFExperts(gguf: gguf))
+    } else {
+      configuration = try DecoderConfiguration(HubConfig(directory: path))
+      source = try configuration.source(directory: path)
+    }
+    var need = MemoryNeed()
+    try configuration.addWeights(to: &need, Weights(source, file: path, of: configuration), precision)
+    need.cache = KeyValueCache.byteCount(
+      configuration, sequences: sequences, capacity: capacity, dataType: cacheType)
+    // A pass has a piece of a prompt, and a token of each other sequence.
+    let tokens = min(chunk.saturatingAdd(sequences), sequences.saturatingMultiply(capacity))
+    need.workspace = configuration.workspaceBytes(tokens: tokens, rows: sequences)
+    return need
+  }
+}
+
+extension DecoderConfiguration {
+  fileprivate func addWeights(
+    to need: inout MemoryNeed, _ weights: Weights, _ precision: DataType?
+  ) throws(ModelError) {
+    func add(_ matrix: LinearLayer) throws(ModelError) {
+      var bytes = 0
+      for part in matrix.parts {
+        let info = try weights.source.info(weights.full(part.weight))
+        let size =
+          info.quantization == nil
+          ? part.outputs.saturatingMultiply(matrix.inputs)
+            .saturatingMultiply((precision ?? info.dtype.stored ?? .f32).size)
+          : info.byteRange.count
+        bytes = bytes.saturatingAdd(size)
+      }
+      need.weights = need.weights.saturatingAdd(bytes)
+      need.loading = max(need.loading, bytes)
+    }
+    for matrix in linearLayers where !matrix.isOptional || weights.source.contains(weights.full(matrix.parts[0].weight)) {
+      try add(matrix)
+    }
+    for (index, layer) in layers.enumerated() where layer.isSparse { try add(router(index)) }
+    try add(LinearLayer(parts: [.init(name: names.embedding, outputs: vocabSize)], inputs: hiddenSize))
+    if let latent {
+      // The two products of each head that `kv_b_proj` becomes.
+      let product = latent.cacheWidth.saturatingMultiply(latent.queryHeadDim + latent.vHeadDim)
+      let all = layers.count.saturatingMultiply(numAttentionHeads).saturatingMultiply(product)
+      need.weights = need.weights.saturatingAdd(all.saturatingMultiply((precision ?? .bf16).size))
+    }
+    // Norms and biases, at most, and learned positions.
+    let vectors = layers.count * (8 * hiddenSize + attentionWidth + 2 * intermediateSize + 2 * headDim)
+    let positions = names.positions.isEmpty ? 0 : maxPositionEmbeddings.saturatingMultiply(hiddenSize)
+    need.weights = need.weights.saturatingAdd(vectors.saturatingAdd(positions).saturatingMultiply(4))
+  }
+
+  /// Bytes of the f32 rows that ``DecoderModel/Workspace`` holds for such a pass.
+  fileprivate func workspaceBytes(tokens: Int, rows: Int) -> Int {
+    let widest = max(intermediateSize, experts?.sharedIntermediateSize ?? 0)
+    var width = 2 * hiddenSize + attentionWidth + mixedWidth + widest * (isGated ? 2 : 1)
+    if let latent { width += numAttentionHeads * (latent.queryHeadDim + 2 * latent.cacheWidth) }
+    if let experts {
+      width += 2 * experts.count + experts.perToken * (2 * hiddenSize + 2 * experts.intermediateSize + 2)
+    }
+    return tokens.saturatingMultiply(width).saturatingAdd(rows.saturatingMultiply(hiddenSize + vocabSize))
+      .saturatingMultiply(4)
+  }
+}
+
+extension Int {
+  /// The sum or product of numbers that are not negative, or the largest that there is.
+  fileprivate func saturatingAdd(_ other: Int) -> Int {
+    let (sum, overflows) = addingReportingOverflow(other)
+    return overflows ? .max : sum
+  }
+
+  fileprivate func saturatingMultiply(_ other: Int) -> Int {
+    let (product, overflows) = multipliedReportingOverflow(by: other)
+    return overflows ? .max : product
+  }
+}

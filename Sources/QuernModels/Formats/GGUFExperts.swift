@@ -1,0 +1,102 @@
+import Quern
+
+/// The tensors of a GGUF file, and each expert of its stacked ones as a tensor of its own: `blk.0.ffn_exps.3.gate.weight` is the
+/// fourth matrix of `blk.0.ffn_gate_exps.weight`, `[experts, outputs, inputs]`.
+///
+/// Products of experts take plain elements, so that a quantised expert is widened: to bf16, or to f32 where that is asked for.
+struct GGUFExperts: TensorSource {
+  let gguf: GGUF
+
+  var path: String { gguf.path }
+  var tensorNames: [String] { gguf.tensorNames }
+
+  /// A matrix of a stack.
+  private struct Slice {
+    let stack: String
+    /// Of the elements or blocks as the file has them.
+    let info: TensorInfo
+    var name: String
+  }
+
+  func contains(_ name: String) -> Bool { Self.place(name).map { gguf.contains($0.stack) } ?? gguf.contains(name) }
+
+  func info(_ name: String) throws(ModelError) -> TensorInfo {
+    guard let slice = try slice(name) else { return try gguf.info(name) }
+    guard let blocks = slice.info.quantization else { return slice.info }
+    return TensorInfo(
+      dtype: .bf16, shape: [blocks.outputs, blocks.inputs], byteRange: slice.info.byteRange,
+      elementCount: slice.info.valueCount)
+  }
+
+  func readFloat32(_ name: String, into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError) {
+    guard let slice = try slice(name) else { return try gguf.readFloat32(name, into: destination) }
+    try gguf.reader(slice.stack).readFloat32(slice.name, slice.info, into: destination)
+  }
+
+  func readInt64(_ name: String) throws(ModelError) -> [Int64] {
+    guard let slice = try slice(name) else { return try gguf.readInt64(name) }
+    return try gguf.reader(slice.stack).readInt64(slice.name, slice.info)
+  }
+
+  func readBytes(_ name: String) throws(ModelError) -> FileBytes {
+    guard try slice(name) != nil else { return try gguf.readBytes(name) }
+    let info = try info(name)
+    let size = try Checked.multiply(
+      info.elementCount, info.dtype.bits / 8,
+      orThrow: ModelError(file: path, field: "tensors.\(name)", reason: "is too large"))
+    let bytes = try FileBytes(count: size, file: path, field: "tensors.\(name)")
+    try readBytes(name, into: bytes.mutableBytes)
+    return bytes
+  }
+
+  func readBytes(_ name: String, into destination: UnsafeMutableRawBufferPointer) throws(ModelError) {
+    guard let slice = try slice(name) else { return try gguf.readBytes(name, into: destination) }
+    let reader = try gguf.reader(slice.stack)
+    guard slice.info.quantization != nil else { return try reader.readBytes(slice.name, slice.info, into: destination) }
+    guard destination.count == slice.info.valueCount * DataType.bf16.size else {
+      throw ModelError(
+        file: path, field: "tensors.\(slice.name)", offset: slice.info.byteRange.lowerBound,
+        reason: "is \(slice.info.valueCount) values, but \(destination.count) bytes are wanted")
+    }
+    do {
+      let wide = try Tensor(shape: Shape(slice.info.valueCount)) {
+        try reader.readFloat32(slice.name, slice.info, into: $0)
+      }
+      let narrow = try wide.converted(to: .bf16)
+      destination.copyMemory(from: UnsafeRawBufferPointer(start: narrow.view.address, count: destination.count))
+    } catch let error as ModelError {
+      throw error
+    } catch {
+      throw ModelError(file: path, field: "tensors.\(slice.name)", reason: "\(error)")
+    }
+  }
+
+  // MARK: Slices
+
+  /// The stack and the place in it that a name is about; nil for the name of a tensor.
+  private static func place(_ name: String) -> (stack: String, expert: Int)? {
+    let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+    guard parts.count == 6, parts[2] == "ffn_exps", let expert = Int(parts[3]), expert >= 0 else { return nil }
+    return ("\(parts[0]).\(parts[1]).ffn_\(parts[4])_exps.\(parts[5])", expert)
+  }
+
+  private func slice(_ name: String) throws(ModelError) -> Slice? {
+    guard let (stack, expert) = Self.place(name) else { return nil }
+    let whole = try gguf.info(stack)
+    // Of blocks, the last extent is that of the bytes of a row.
+    guard whole.shape.count == 3, expert < whole.shape[0] else {
+      throw ModelError(
+        file: path, field: "tensors.\(stack).shape", offset: whole.byteRange.lowerBound,
+        reason: "is \(whole.shape), where expert \(expert) of [experts, outputs, inputs] is needed")
+    }
+    let (experts, size) = (whole.shape[0], whole.byteRange.count / whole.shape[0])
+    let start = whole.byteRange.lowerBound + expert * size
+    let blocks = whole.quantization.map {
+      TensorInfo.Quantization(format: $0.format, outputs: $0.outputs / experts, inputs: $0.inputs)
+    }
+    let info = TensorInfo(
+      dtype: whole.dtype, shape: Array(whole.shape[1...]), byteRange: start..<start + size,
+      elementCount: whole.elementCount / experts, quantization: blocks)
+    return Slice(stack: stack, info: info, name: "\(stack)[\(expert)]")
+  }
+}

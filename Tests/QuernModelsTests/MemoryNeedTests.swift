@@ -1,0 +1,68 @@
+import Foundation
+import Quern
+import QuernModels
+import QuernTesting
+import Testing
+
+/// The memory a model takes, said before it is read.
+@Suite struct MemoryNeedTests {
+  @Test(arguments: ["qwen3", "mixtral", "gpt2", "gemma2", "mixtral.gguf", "mixtral-q8.gguf", "llama3.gguf"])
+  func weightsAreThoseOfTheFile(_ name: String) throws {
+    let path = Fixture.path("decoders/\(name)")
+    let need = try DecoderModel.memoryNeed(path: path, capacity: 50)
+    // All tensors, quantised experts as they are widened; vectors are counted as f32 and at most.
+    let source: any TensorSource = try name.hasSuffix(".gguf") ? GGUF(path: path) : SafetensorsDirectory(path: path)
+    var (least, vectors) = (0, 0)
+    for tensor in source.tensorNames where tensor != "rope_freqs.weight" {
+      let info = try source.info(tensor)
+      if info.shape.count == 1 {
+        vectors += info.elementCount * 4
+      } else {
+        least += info.quantization == nil ? info.byteRange.count : info.valueCount * 2
+      }
+    }
+    #expect(need.weights >= least + vectors / 2 && need.weights <= least + 8 * vectors + 20_000)
+    #expect(need.loading > 0 && need.loading < least)
+    let cache = try DecoderModel(path: path, context: Context()).makeCache(capacity: 50)
+    let configuration = try DecoderModel(path: path, context: Context()).configuration
+    #expect(need.cache == KeyValueCache.byteCount(configuration, sequences: 1, capacity: cache.capacity))
+    #expect(need.total == need.weights + max(need.loading, need.cache + need.workspace))
+    let more = try DecoderModel.memoryNeed(
+      path: path, precision: .f32, sequences: 3, capacity: 100, cacheType: .bf16)
+    #expect(more.cache == need.cache * 3 && more.workspace > need.workspace && more.weights >= need.weights)
+    #expect(try DecoderModel.memoryNeed(path: path, sequences: .max, capacity: .max).total == .max)
+  }
+
+  @Test func theSystemSaysWhatIsAvailable() throws {
+    let available = try #require(MemoryNeed.available())
+    #expect(available > 1 << 20 && available < 1 << 50)
+  }
+
+  @Test func aModelThatDoesNotFitIsRefusedBeforeItIsRead() throws {
+    let folder = try TextGeneratorTests.folder(positions: 1 << 24)
+    func quern(_ arguments: [String]) throws -> BuiltProgram.Output {
+      // 256 beams of 16 million positions: terabytes.
+      try BuiltProgram("quern").run(
+        ["generate", "--model", folder.path, "--ids", "5", "--beams", "256", "--max-tokens", "16000000"] + arguments)
+    }
+    let output = try quern([])
+    #expect(output.status == 1 && output.standardOutput.isEmpty)
+    #expect(output.standardError.contains("of memory") && output.standardError.contains("--ignore-memory"))
+    let forced = try quern(["--ignore-memory"])
+    #expect(forced.status == 1 && !forced.standardError.contains("--ignore-memory"))
+  }
+
+  @Test func forwardTakesAGGUFFile() throws {
+    let folder = try TemporaryFolder()
+    let directory = Fixture.path("decoders/qwen3")
+    let outputs = "\(folder.path)/out.safetensors"
+    let output = try BuiltProgram("quern").run([
+      "forward", "--model", "\(directory).gguf", "--inputs", "\(directory)/inputs.safetensors", "--outputs", outputs,
+    ])
+    #expect(output.status == 0, "\(output.standardError)")
+    let logits = try Safetensors(path: outputs).readFloat32("logits")
+    let expected = try Safetensors(path: "\(directory)/expected.safetensors").readFloat32("logits")
+    let largest = expected.map(abs).max() ?? 0
+    #expect(zip(logits, expected).allSatisfy { abs($0 - $1) <= 1e-5 * largest } && logits.count == expected.count)
+  }
+}
