@@ -114,8 +114,12 @@ struct GenerateCommand: ParsableCommand {
     let (wanted, overflows) = prompt.addingReportingOverflow(maximumTokens)
     let positions = try DecoderModel.positions(path: model)
     let capacity = min(context ?? (overflows ? positions : wanted), positions)
-    let need = try DecoderModel.memoryNeed(
+    var need = try DecoderModel.memoryNeed(
       path: model, precision: precision, sequences: search.beams ?? 1, capacity: capacity, cacheType: cacheType)
+    if let draft = search.draft {
+      need += try DecoderModel.memoryNeed(
+        path: draft, precision: precision, capacity: capacity, cacheType: cacheType)
+    }
     guard !ignoresMemory, let available = MemoryNeed.available(), need.total > available else { return need }
     func gigabytes(_ bytes: Int) -> String { String(format: "%.2f GB", Double(bytes) / 1e9) }
     throw ModelError(

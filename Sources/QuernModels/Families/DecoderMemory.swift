@@ -24,6 +24,14 @@ public struct MemoryNeed: Sendable, Equatable {
   /// The most at any time.
   public var total: Int { weights.saturatingAdd(max(loading, cache.saturatingAdd(workspace))) }
 
+  /// Of two models, loaded one after the other.
+  public static func += (need: inout MemoryNeed, other: MemoryNeed) {
+    need.weights = need.weights.saturatingAdd(other.weights)
+    need.loading = max(need.loading, other.loading)
+    need.cache = need.cache.saturatingAdd(other.cache)
+    need.workspace = need.workspace.saturatingAdd(other.workspace)
+  }
+
   /// What the system could give without swapping: `MemAvailable` of Linux; `nil` where that is not known.
   public static func available() -> Int? {
     guard let file = fopen("/proc/meminfo", "r") else { return nil }
