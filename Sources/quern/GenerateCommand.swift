@@ -112,8 +112,7 @@ struct GenerateCommand: ParsableCommand {
   /// Refuses a model that does not fit into memory before any of it is read.
   private func memoryNeed(_ prompt: Int) throws -> MemoryNeed {
     let (wanted, overflows) = prompt.addingReportingOverflow(maximumTokens)
-    let positions = try DecoderModel.positions(path: model)
-    let capacity = min(context ?? (overflows ? positions : wanted), positions)
+    let capacity = context ?? (overflows ? .max : wanted)
     var need = try DecoderModel.memoryNeed(
       path: model, precision: precision, sequences: search.beams ?? 1, capacity: capacity, cacheType: cacheType)
     if let draft = search.draft {
@@ -126,7 +125,7 @@ struct GenerateCommand: ParsableCommand {
       file: model, field: "",
       reason:
         "needs \(gigabytes(need.total)) of memory (\(gigabytes(need.weights)) of weights, \(gigabytes(need.cache)) of "
-        + "cache for \(capacity) tokens), but \(gigabytes(available)) are available; take --precision bf16, a smaller "
+        + "keys and values), but \(gigabytes(available)) are available; take --precision bf16, a smaller "
         + "--context or a quantised model, or --ignore-memory")
   }
 
