@@ -112,17 +112,20 @@ struct GenerateCommand: ParsableCommand {
   /// Refuses a model that does not fit into memory before any of it is read.
   private func memoryNeed(_ prompt: Int) throws -> MemoryNeed {
     let (wanted, overflows) = prompt.addingReportingOverflow(maximumTokens)
-    let positions = try DecoderModel.positions(path: model)
-    let capacity = min(context ?? (overflows ? positions : wanted), positions)
-    let need = try DecoderModel.memoryNeed(
+    let capacity = context ?? (overflows ? .max : wanted)
+    var need = try DecoderModel.memoryNeed(
       path: model, precision: precision, sequences: search.beams ?? 1, capacity: capacity, cacheType: cacheType)
+    if let draft = search.draft {
+      need += try DecoderModel.memoryNeed(
+        path: draft, precision: precision, capacity: capacity, cacheType: cacheType)
+    }
     guard !ignoresMemory, let available = MemoryNeed.available(), need.total > available else { return need }
     func gigabytes(_ bytes: Int) -> String { String(format: "%.2f GB", Double(bytes) / 1e9) }
     throw ModelError(
       file: model, field: "",
       reason:
         "needs \(gigabytes(need.total)) of memory (\(gigabytes(need.weights)) of weights, \(gigabytes(need.cache)) of "
-        + "cache for \(capacity) tokens), but \(gigabytes(available)) are available; take --precision bf16, a smaller "
+        + "keys and values), but \(gigabytes(available)) are available; take --precision bf16, a smaller "
         + "--context or a quantised model, or --ignore-memory")
   }
 

@@ -132,6 +132,53 @@ import Testing
     #expect((error?.offset ?? 0) > 0)
   }
 
+  /// Files of megabytes that turn out to be wrong at their end.
+  static func bombs() -> [Bad] {
+    @Sendable func names(_ count: Int) -> [String] { (0..<count).map { String($0, radix: 36) } }
+    return [
+      Bad("token_type[299999]") {
+        $0.tokens = [String](repeating: "", count: 300_000)
+        ($0.types, $0.scores) = ([Int32](repeating: 1, count: 299_999) + [9], [Float](repeating: 0, count: 300_000))
+      },
+      Bad("token_type") { $0.types = [Int32](repeating: 1, count: 1_500_000) },
+      Bad("scores[299999]") {
+        $0.tokens = names(300_000)
+        ($0.types, $0.scores) = (
+          [Int32](repeating: 1, count: 300_000), [Float](repeating: 0, count: 299_999) + [.nan]
+        )
+      },
+      Bad("token_type[1041]") {
+        $0.tokens = (0..<6000).map { String(repeating: "x", count: 1000) + String($0 + 1_000_000) }
+        $0.types = [Int32](repeating: 3, count: 6000)
+        $0.scores = [Float](repeating: 0, count: 6000)
+      },
+      Bad("merges[500000]") {
+        $0.bytePairs([String](repeating: "<s> </s>", count: 500_000) + ["<s> x"])
+      },
+      Bad("tokens[299999]") {
+        $0.tokens = names(299_999) + ["0"]
+        $0.types = [Int32](repeating: 1, count: 300_000)
+      },
+    ]
+  }
+
+  /// In a process of its own, where nothing else allocates: at most 64 MiB and 6 times the header.
+  @Test(.disabled(if: AllocationTests.isSanitized, "a sanitizer's own memory does not fit the limit"))
+  func refusingTakesBoundedMemory() async {
+    await #expect(processExitsWith: .success) {
+      for bad in Self.bombs() {
+        let folder = try TemporaryFolder()
+        let bytes = Self.sentencePiece(bad.change).bytes
+        let path = try folder.write("bomb.gguf", bytes)
+        let used = try PeakMemory.of {
+          let error = try #require(modelError { _ = try HubTokenizer(GGUF(path: path)) })
+          precondition(error.field == bad.field, "\(error)")
+        }
+        precondition(used <= 64 << 20 + 6 * bytes.count, "\(bad.field): \(used) bytes of \(bytes.count)")
+      }
+    }
+  }
+
   /// Every byte of the metadata, changed: an error or a tokenizer, never a trap.
   @Test func noByteBreaksTheReader() throws {
     let folder = try TemporaryFolder()

@@ -30,7 +30,13 @@ import Testing
     let more = try DecoderModel.memoryNeed(
       path: path, precision: .f32, sequences: 3, capacity: 100, cacheType: .bf16)
     #expect(more.cache == need.cache * 3 && more.workspace > need.workspace && more.weights >= need.weights)
-    #expect(try DecoderModel.memoryNeed(path: path, sequences: .max, capacity: .max).total == .max)
+    var huge = try DecoderModel.memoryNeed(path: path, sequences: .max, capacity: .max)
+    #expect(huge.total == .max)
+    var both = need
+    both += more
+    #expect(both.weights == need.weights + more.weights && both.cache == need.cache + more.cache)
+    huge += both
+    #expect(huge.total == .max)
   }
 
   @Test func theSystemSaysWhatIsAvailable() throws {

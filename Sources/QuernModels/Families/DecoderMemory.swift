@@ -24,6 +24,14 @@ public struct MemoryNeed: Sendable, Equatable {
   /// The most at any time.
   public var total: Int { weights.saturatingAdd(max(loading, cache.saturatingAdd(workspace))) }
 
+  /// Of two models, loaded one after the other.
+  public static func += (need: inout MemoryNeed, other: MemoryNeed) {
+    need.weights = need.weights.saturatingAdd(other.weights)
+    need.loading = max(need.loading, other.loading)
+    need.cache = need.cache.saturatingAdd(other.cache)
+    need.workspace = need.workspace.saturatingAdd(other.workspace)
+  }
+
   /// What the system could give without swapping: `MemAvailable` of Linux; `nil` where that is not known.
   public static func available() -> Int? {
     guard let file = fopen("/proc/meminfo", "r") else { return nil }
@@ -37,22 +45,12 @@ public struct MemoryNeed: Sendable, Equatable {
 }
 
 extension DecoderModel {
-  /// `max_position_embeddings` of a model, from the header of its file alone.
-  public static func positions(path: String) throws(ModelError) -> Int {
-    try configuration(path: path).maxPositionEmbeddings
-  }
-
-  private static func configuration(path: String) throws(ModelError) -> DecoderConfiguration {
-    try path.hasSuffix(".gguf")
-      ? DecoderConfiguration(GGUF(path: path)) : DecoderConfiguration(HubConfig(directory: path))
-  }
-
   /// The memory that a model takes with a cache, from the headers of its files alone.
   ///
   /// - Parameters:
   ///   - path: as for ``init(path:context:precision:)``, and `precision` too.
   ///   - sequences: sequences of the cache; beams of a search.
-  ///   - capacity: tokens of each.
+  ///   - capacity: tokens of each, of which the model's positions are the most that count.
   ///   - chunk: tokens of prompts in one pass at most.
   /// - Throws: ``ModelError``, also for a matrix that is missing.
   public static func memoryNeed(
@@ -69,6 +67,7 @@ extension DecoderModel {
     }
     var need = MemoryNeed()
     try configuration.addWeights(to: &need, Weights(source, file: path, of: configuration), precision)
+    let capacity = min(max(capacity, 0), configuration.maxPositionEmbeddings)
     need.cache = KeyValueCache.byteCount(
       configuration, sequences: sequences, capacity: capacity, dataType: cacheType)
     // A pass has a piece of a prompt, and a token of each other sequence.

@@ -108,6 +108,9 @@ public struct GGUFMetadata: Sendable {
 
   // MARK: Arrays
 
+  /// The number of elements of an array.
+  public func count(_ key: String) throws(ModelError) -> Int { try array(key).count ?? 0 }
+
   /// The strings of an array, left in the bytes of the header; refused where one is not UTF-8.
   public func strings(_ key: String) throws(ModelError) -> GGUFStrings {
     let entry = try array(key)

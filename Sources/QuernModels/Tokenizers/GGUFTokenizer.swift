@@ -120,7 +120,7 @@ private struct GGUFVocabulary {
 
   /// More entries, and more bytes of tokens that are looked for, than any model has.
   private static let countLimit = 1 << 21
-  private static let addedBytesLimit = 1 << 22
+  private static let addedBytesLimit = 1 << 20
 
   static func key(_ name: String) -> String { "tokenizer.ggml.\(name)" }
 
@@ -150,10 +150,8 @@ private struct GGUFVocabulary {
     _ metadata: GGUFMetadata, _ texts: GGUFStrings, ends: Set<Int>, isPhi3: Bool
   ) throws(ModelError) -> [AddedToken] {
     let key = Self.key("token_type")
+    try requireOneEach(metadata, key, texts.count)
     let types = try metadata.ints(key)
-    guard types.count == texts.count else {
-      throw try metadata.error(key, "has \(types.count) entries for \(texts.count) tokens")
-    }
     var (tokens, bytes) = ([AddedToken](), 0)
     for (place, type) in types.enumerated() {
       let type = ends.contains(place) ? 3 : type
@@ -178,6 +176,12 @@ private struct GGUFVocabulary {
           rstrip: isPhi3 && !["<unk>", "<s>", "<|endoftext|>"].contains(text), special: type != 4))
     }
     return tokens
+  }
+
+  /// Before an array is read, which may be wider in memory than in the file.
+  private static func requireOneEach(_ metadata: GGUFMetadata, _ key: String, _ tokens: Int) throws(ModelError) {
+    let count = try metadata.count(key)
+    guard count == tokens else { throw try metadata.error(key, "has \(count) entries for \(tokens) tokens") }
   }
 
   func flag(_ name: String, default value: Bool) throws(ModelError) -> Bool {
@@ -206,10 +210,8 @@ private struct GGUFVocabulary {
 
   func sentencePiece() throws(ModelError) -> SentencePieceModel {
     let key = Self.key("scores")
+    try Self.requireOneEach(metadata, key, texts.count)
     let scores = try metadata.floats(key)
-    guard scores.count == texts.count else {
-      throw try metadata.error(key, "has \(scores.count) entries for \(texts.count) tokens")
-    }
     if let place = scores.firstIndex(where: \.isNaN) { throw try metadata.error(key, "is not a number", at: place) }
     let limit = SentencePieceModel.tokenLimit
     for place in texts.indices where texts.withUTF8(place, { $0.count > limit }) {

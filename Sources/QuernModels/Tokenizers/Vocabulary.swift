@@ -55,8 +55,12 @@ struct Vocabulary: Sendable {
     self.init(expected: texts.count)
     for place in texts.indices {
       let state = texts.withUTF8(place) { (text) -> Bool? in
-        // An empty text is found nowhere.
-        if !text.isEmpty, id(text.bindMemory(to: UInt8.self)) >= 0 { return nil }
+        // An empty text is found nowhere, and there may be many of them.
+        if text.isEmpty {
+          addEntry(text, id: Int32(truncatingIfNeeded: place))
+          return true
+        }
+        if id(text.bindMemory(to: UInt8.self)) >= 0 { return nil }
         return append(text, id: Int32(truncatingIfNeeded: place))
       }
       guard let inserted = state else { throw try error(place, "is a token that is there twice") }
@@ -78,14 +82,18 @@ struct Vocabulary: Sendable {
 
   /// Adds a token, in place of the entry `replacing` where that is not -1; false where there is no slot near its own.
   private mutating func append(_ token: UnsafeRawBufferPointer, id: Int32, replacing: Int = -1) -> Bool {
-    arena.append(contentsOf: token)
-    longestToken = max(longestToken, token.count)
     var state = hasher.start
     for byte in token { state = hasher.step(state, byte) }
     let inserted = insert(hasher.finish(state), entry: ids.count, replacing: replacing)
+    addEntry(token, id: id)
+    return inserted
+  }
+
+  private mutating func addEntry(_ token: UnsafeRawBufferPointer, id: Int32) {
+    arena.append(contentsOf: token)
+    longestToken = max(longestToken, token.count)
     ids.append(id)
     starts.append(UInt32(truncatingIfNeeded: arena.count))
-    return inserted
   }
 
   private mutating func insert(_ hash: UInt64, entry: Int, replacing: Int) -> Bool {
