@@ -56,6 +56,9 @@ struct BenchmarksCommand: ParsableCommand {
   @Flag(help: "Time 64 tasks that call at once against the same calls in turn, instead of the cases.")
   var concurrency = false
 
+  @Flag(help: "Time prompts and decoding of whole decoders with random weights, instead of the cases; --filter names some.")
+  var generation = false
+
   @Flag(help: ArgumentHelp("Run cases as standard input asks for them, for `make peers`.", visibility: .hidden))
   var serve = false
 
@@ -64,6 +67,7 @@ struct BenchmarksCommand: ParsableCommand {
   }
 
   func run() throws {
+    if generation { return try runGeneration() }
     let cases = try chosenCases()
     if list {
       for entry in cases { print("\(entry.operation.rawValue)\t\(entry.name)") }
@@ -95,6 +99,16 @@ struct BenchmarksCommand: ParsableCommand {
     }
     for failure in runner.failures { StandardError.writeLine("benchmarks: wrong result: \(failure)") }
     if !runner.failures.isEmpty { throw ExitCode(1) }
+  }
+
+  private func runGeneration() throws {
+    try ReleaseBuild.takeOverFromDebug()
+    let chosen = try Backends.make(
+      backend.last ?? Backends.defaultName, options: BackendOptions(threads: threads, isa: isa))
+    let machine = try Machine(threads: chosen.threads, isa: isa ?? MultithreadedBackend().isa ?? .scalar)
+    StandardError.writeLine("benchmarks: \(machine)")
+    try Generation.run(
+      context: Context(backend: chosen), machine: machine, filter: filter, asJSON: format == .json)
   }
 
   private func chosenCases() throws -> [BenchmarkCases.Entry] {

@@ -22,6 +22,7 @@ struct GenerateCommand: ParsableCommand {
   var precision: DataType?
   @Option(name: .customLong("cache-type"), help: "How keys and values are stored.") var cacheType = DataType.f32
   @OptionGroup var search: SearchArguments
+  @OptionGroup var adapters: AdapterArguments
   @Flag(name: .customLong("ignore-memory"), help: "Begin even where the model needs more memory than there is.")
   var ignoresMemory = false
   @Flag(name: .customLong("ignore-end"), help: "Go on after the token that ends a text.") var ignoresEnd = false
@@ -47,7 +48,9 @@ struct GenerateCommand: ParsableCommand {
           conversation(), options: EncodingOptions(addSpecialTokens: !chat, length: .unlimited))
       } ?? ids(ids ?? "")
     var report = GenerationReport(prompt: given, memory: try memoryNeed(given.count))
-    let decoder = try DecoderModel(path: model, context: backend.context(), precision: precision)
+    let decoder = try DecoderModel(
+      path: model, context: backend.context(), precision: precision, adapters: adapters.adapters,
+      mergingAdapters: adapters.mergesLoRA)
     if let id = given.first(where: { Int($0) >= decoder.configuration.vocabSize }) {
       throw ValidationError("--ids: \(id) is not a token id below \(decoder.configuration.vocabSize)")
     }

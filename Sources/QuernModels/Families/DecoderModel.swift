@@ -95,7 +95,7 @@ public final class DecoderModel: Sendable {
     }
   }
 
-  /// The same from a GGUF file that is open. Quantised matrices of experts are widened to `precision`, or to bf16.
+  /// The same from a GGUF file that is open.
   public convenience init(gguf: GGUF, context: Context, precision: DataType? = nil) throws {
     try self.init(
       DecoderConfiguration(gguf), source: GGUFExperts(gguf: gguf), file: gguf.path, context: context,

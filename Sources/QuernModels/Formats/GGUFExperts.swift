@@ -2,8 +2,6 @@ import Quern
 
 /// The tensors of a GGUF file, and each expert of its stacked ones as a tensor of its own: `blk.0.ffn_exps.3.gate.weight` is the
 /// fourth matrix of `blk.0.ffn_gate_exps.weight`, `[experts, outputs, inputs]`.
-///
-/// Products of experts take plain elements, so that a quantised expert is widened: to bf16, or to f32 where that is asked for.
 struct GGUFExperts: TensorSource {
   let gguf: GGUF
 
@@ -21,11 +19,7 @@ struct GGUFExperts: TensorSource {
   func contains(_ name: String) -> Bool { Self.place(name).map { gguf.contains($0.stack) } ?? gguf.contains(name) }
 
   func info(_ name: String) throws(ModelError) -> TensorInfo {
-    guard let slice = try slice(name) else { return try gguf.info(name) }
-    guard let blocks = slice.info.quantization else { return slice.info }
-    return TensorInfo(
-      dtype: .bf16, shape: [blocks.outputs, blocks.inputs], byteRange: slice.info.byteRange,
-      elementCount: slice.info.valueCount)
+    try slice(name)?.info ?? gguf.info(name)
   }
 
   func readFloat32(_ name: String, into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError) {
@@ -39,36 +33,13 @@ struct GGUFExperts: TensorSource {
   }
 
   func readBytes(_ name: String) throws(ModelError) -> FileBytes {
-    guard try slice(name) != nil else { return try gguf.readBytes(name) }
-    let info = try info(name)
-    let size = try Checked.multiply(
-      info.elementCount, info.dtype.bits / 8,
-      orThrow: ModelError(file: path, field: "tensors.\(name)", reason: "is too large"))
-    let bytes = try FileBytes(count: size, file: path, field: "tensors.\(name)")
-    try readBytes(name, into: bytes.mutableBytes)
-    return bytes
+    guard let slice = try slice(name) else { return try gguf.readBytes(name) }
+    return try gguf.reader(slice.stack).readBytes(slice.name, slice.info)
   }
 
   func readBytes(_ name: String, into destination: UnsafeMutableRawBufferPointer) throws(ModelError) {
     guard let slice = try slice(name) else { return try gguf.readBytes(name, into: destination) }
-    let reader = try gguf.reader(slice.stack)
-    guard slice.info.quantization != nil else { return try reader.readBytes(slice.name, slice.info, into: destination) }
-    guard destination.count == slice.info.valueCount * DataType.bf16.size else {
-      throw ModelError(
-        file: path, field: "tensors.\(slice.name)", offset: slice.info.byteRange.lowerBound,
-        reason: "is \(slice.info.valueCount) values, but \(destination.count) bytes are wanted")
-    }
-    do {
-      let wide = try Tensor(shape: Shape(slice.info.valueCount)) {
-        try reader.readFloat32(slice.name, slice.info, into: $0)
-      }
-      let narrow = try wide.converted(to: .bf16)
-      destination.copyMemory(from: UnsafeRawBufferPointer(start: narrow.view.address, count: destination.count))
-    } catch let error as ModelError {
-      throw error
-    } catch {
-      throw ModelError(file: path, field: "tensors.\(slice.name)", reason: "\(error)")
-    }
+    try gguf.reader(slice.stack).readBytes(slice.name, slice.info, into: destination)
   }
 
   // MARK: Slices

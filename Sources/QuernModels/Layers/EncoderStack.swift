@@ -86,7 +86,7 @@ struct EncoderStack: Sendable {
     _ workspace: EncoderWorkspace, segments: Segments, first: Int, cache: KeyValueCache, inputs: CrossAttentionInputs,
     _ context: Context
   ) throws(QuernError) {
-    let counts = zip(cache.lengths, 0..<segments.count).map { Int($0) + segments[$1].count }
+    let counts = zip(cache.lengths, 0..<segments.count).map { $0 + Int32(segments[$1].count) }
     let layout = try AttentionLayout(queries: segments, cache: cache.segments, counts: counts)
     // Sequences that stand still see nothing, whatever they hold.
     let bias = try relativeBias.map { (bias) throws(QuernError) in

@@ -80,15 +80,17 @@ struct Weights {
       parts: try runs.map { parts in
         var run = layer
         run.parts = parts
+        let update = try adapters?.update(run)
+        let weights: PackedMatrix
+        if let update, adapters?.merges == true {
+          weights = try merged(run, update, as: type, context: context)
+        } else {
+          weights = try packed(run, as: type, context: context)
+        }
         let epilogue = Epilogue(bias: hasBias ? try bias(run) : nil, activation: activation)
-        guard let adapters, let update = try adapters.update(run) else {
-          return Linear.Part(weights: try packed(run, as: type, context: context), epilogue: epilogue)
-        }
-        if adapters.merges {
-          return Linear.Part(weights: try merged(run, update, as: type, context: context), epilogue: epilogue)
-        }
+        guard let update, adapters?.merges == false else { return Linear.Part(weights: weights, epilogue: epilogue) }
         return Linear.Part(
-          weights: try packed(run, as: type, context: context), epilogue: epilogue,
+          weights: weights, epilogue: epilogue,
           update: (try context.pack(update.down.view), try context.pack(update.up.view)))
       })
   }

@@ -256,6 +256,7 @@ extension Suite {
     ("MiniLM 1x16", AttentionShape([16], heads: 12, size: 32)),
     ("Llama-3.2-1B causal", AttentionShape([512], heads: 32, kvHeads: 8, size: 64, mask: .causal)),
     ("Qwen3-0.6B causal", AttentionShape([256], heads: 16, kvHeads: 8, size: 128, mask: .causal)),
+    ("prefill", AttentionShape([2048], heads: 32, size: 128, mask: .causal)),
     ("SD-1.5 self", AttentionShape([1024], heads: 8, size: 40)),
     (
       "Llama-3.2-1B decode",
@@ -271,5 +272,12 @@ extension Suite {
     return BenchmarkCases.Entry(.attention, "\(model): \(shape)", kernels: kernels) {
       try .attention(shape, name: $0, operands: $1)
     }
-  }
+  } + [narrowPrefill]
+
+  private static let narrowPrefill: BenchmarkCases.Entry = {
+    let shape = AttentionShape([2048], heads: 32, size: 128, mask: .causal)
+    return BenchmarkCases.Entry(
+      .attention, "prefill: \(shape) bf16", kernels: ["f32_attention_block", "f32_widen"], dataType: .bf16
+    ) { try .attention(shape, name: $0, operands: $1) }
+  }()
 }

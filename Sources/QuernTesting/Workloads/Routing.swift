@@ -147,6 +147,9 @@ extension Suite {
       BenchmarkCases.Entry(
         .expertLinear, "experts: 16x16 rows n=768 k=1024", kernels: ["f32_gemm_block", "f32_gemm_pack_a"]
       ) { try .expert([Int](repeating: 16, count: 16), n: 768, k: 1024, name: $0, operands: $1) },
+      BenchmarkCases.Entry(
+        .expertLinear, "Qwen3-MoE gate+up: 16x32 rows n=1536 k=2048", kernels: ["f32_gemm_block", "f32_gemm_pack_a"]
+      ) { try .expert([Int](repeating: 32, count: 16), n: 1536, k: 2048, name: $0, operands: $1) },
     ]
 
   private static let routingMutants: [Mutant] = [
