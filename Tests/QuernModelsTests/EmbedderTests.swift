@@ -43,6 +43,17 @@ import Testing
     #expect(try SentenceEmbedder(directory: plain.path, context: Context()).maximumLength == 38)
   }
 
+  /// Newer directories name one mode.
+  @Test(arguments: [("mean", SentenceEmbedder.Pooling.mean), ("cls", .cls), ("lasttoken", .lastToken)])
+  func poolingByOneNameIsRead(_ name: String, _ pooling: SentenceEmbedder.Pooling) throws {
+    let folder = try Self.copy("qwen3")
+    try folder.write("1_Pooling/config.json", "{\"pooling_mode\": \"\(name)\"}".utf8)
+    #expect(try SentenceEmbedder(directory: folder.path, context: Context()).pooling == pooling)
+    try folder.replace(name, with: "weightedmean", in: "1_Pooling/config.json")
+    let error = modelError { _ = try SentenceEmbedder(directory: folder.path, context: Context()) }
+    #expect(error?.reason.contains("weightedmean") == true)
+  }
+
   @Test(arguments: models) func batchesDoNotChangeAVector(_ model: String) throws {
     let embedder = try SentenceEmbedder(directory: Self.directory(model), context: Context())
     let texts = (0..<20).map { "text \($0) " + String(repeating: "of words ", count: $0 % 7) }

@@ -49,16 +49,18 @@ struct SentenceModules {
     let config = try HubConfig(directory: directory, name: "\(folder)/config.json")
     var modes: [String] = []
     try config.root.forEachMember { (key, value) throws(ModelError) in
-      if key.hasPrefix("pooling_mode_"), try value.bool() { modes.append(key) }
+      if key.hasPrefix("pooling_mode_"), try value.bool() { modes.append(String(key.dropFirst("pooling_mode_".count))) }
     }
+    // Newer directories have one name instead.
+    if let mode = try config.root.optional("pooling_mode") { modes = [try mode.string()] }
     switch modes {
-    case ["pooling_mode_mean_tokens"]: pooling = .mean
-    case ["pooling_mode_cls_token"]: pooling = .cls
-    case ["pooling_mode_lasttoken"]: pooling = .lastToken
+    case ["mean_tokens"], ["mean"]: pooling = .mean
+    case ["cls_token"], ["cls"]: pooling = .cls
+    case ["lasttoken"]: pooling = .lastToken
     default:
       throw config.root.error(
-        "pooling by \(modes) is not supported; supported: pooling_mode_mean_tokens, pooling_mode_cls_token or "
-          + "pooling_mode_lasttoken alone")
+        "pooling_mode \(modes.joined(separator: ", ")) is not supported; supported: mean_tokens, cls_token or lasttoken, "
+          + "one of them alone")
     }
     if let include = try config.root.optional("include_prompt"), try !include.bool(),
       prompts.values.contains(where: { !$0.isEmpty })

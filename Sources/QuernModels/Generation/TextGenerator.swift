@@ -126,8 +126,9 @@ public final class TextGenerator: Sendable {
     AsyncThrowingStream { continuation in
       let isCancelled = Cancellation()
       continuation.onTermination = { _ in isCancelled.cancel() }
-      // Not a task: a pass of the model would hold one of the few threads that tasks share.
-      DispatchQueue.global().async { [self] in
+      // Neither a task nor the global queue: on Linux both draw on as many threads as there are cores, and two texts on two cores
+      // would leave none to whoever reads them. A queue of its own has a thread of its own.
+      DispatchQueue(label: "quern.generation").async { [self] in
         do {
           let ids = try encode(prompt, addSpecialTokens: addSpecialTokens)
           try generate(ids, options: options, proceed: isCancelled.check) { continuation.yield($0) }
