@@ -56,7 +56,8 @@ struct BenchmarksCommand: ParsableCommand {
   @Flag(help: "Time 64 tasks that call at once against the same calls in turn, instead of the cases.")
   var concurrency = false
 
-  @Flag(help: "Time prompts and decoding of whole decoders with random weights, instead of the cases; --filter names some.")
+  @Flag(
+    help: "Time prompts and decoding of whole decoders with random weights, instead of the cases; --filter names some.")
   var generation = false
 
   @Flag(help: ArgumentHelp("Run cases as standard input asks for them, for `make peers`.", visibility: .hidden))

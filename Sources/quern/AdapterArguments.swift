@@ -3,7 +3,9 @@ import QuernModels
 
 /// Adapters of a model.
 struct AdapterArguments: ParsableArguments {
-  @Option(help: ArgumentHelp("A LoRA adapter as PEFT saves it, perhaps with a weight; repeatable.", valueName: "dir[=weight]"))
+  @Option(
+    help: ArgumentHelp("A LoRA adapter as PEFT saves it, perhaps with a weight; repeatable.", valueName: "dir[=weight]")
+  )
   var lora: [String] = []
   @Flag(name: .customLong("merge-lora"), help: "Add adapters to the weights instead of running them beside.")
   var mergesLoRA = false
@@ -12,7 +14,8 @@ struct AdapterArguments: ParsableArguments {
     get throws {
       try lora.map { argument in
         // A directory may have an equals sign in its name.
-        guard let sign = argument.lastIndex(of: "="), let weight = Float(argument[argument.index(after: sign)...]) else {
+        guard let sign = argument.lastIndex(of: "="), let weight = Float(argument[argument.index(after: sign)...])
+        else {
           return try LoRAAdapter(directory: argument)
         }
         return try LoRAAdapter(directory: String(argument[..<sign]), weight: weight)

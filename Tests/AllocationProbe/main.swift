@@ -1,7 +1,8 @@
 // Counts what calls take from the system in their steady state, and prints it as one JSON object. It is a program of its
 // own since a count of a process's allocations or threads means nothing beside other tests.
 //
-//     AllocationProbe BACKEND [--trace]   heap allocations; --trace writes the stack of each to standard error
+//     AllocationProbe BACKEND [--trace] [--decoders=DIR]   heap allocations; --trace writes the stack of each to standard error,
+//                                         DIR has decoders, a folder each
 //     AllocationProbe BACKEND --threads   operating-system threads while 64 tasks call at once
 import CAllocationCounter
 import Foundation
@@ -40,6 +41,25 @@ struct Probe {
     let batch = try EncoderBatch(sequences)
     let workspace = try EncoderModel.Workspace()
     return try count { _ = try model.forward(batch, workspace: workspace) }
+  }
+
+  /// Tokens of decoders behind those that their caches hold.
+  func tokens(_ folder: String) throws -> Int64 {
+    try ["llama3", "gemma2", "qwen3-moe", "deepseek-v3", "gpt-oss"].reduce(0) { sum, name in
+      let model = try DecoderModel(path: "\(folder)/\(name)", context: context)
+      let (cache, workspace) = (try model.makeCache(sequences: 2, capacity: 32), try DecoderModel.Workspace())
+      _ = try model.forward(
+        [3, 4, 5, 6, 7], segments: Segments(lengths: [3, 2]), cache: cache, workspace: workspace)
+      let (ids, rows): ([Int32], [Int32]) = ([8, 9], [0, 1])
+      let segments = try Segments(lengths: [1, 1])
+      return try sum
+        + count {
+          cache.truncate(0, to: 3)
+          cache.truncate(1, to: 2)
+          let hidden = try model.forward(ids, segments: segments, cache: cache, workspace: workspace)
+          _ = try model.logits(hidden, rows: rows, workspace: workspace)
+        }
+    }
   }
 
   /// Sparse, grouped and routed products, top-k, scatter-add and random numbers, added up.
@@ -98,7 +118,7 @@ enum TinyBert {
   }
 }
 
-func countAllocations(on name: String, traces: Bool) throws {
+func countAllocations(on name: String, traces: Bool, decoders: String?) throws {
   guard allocation_counter_works() != 0 else {
     print("{\"works\": false}")
     return
@@ -108,7 +128,7 @@ func countAllocations(on name: String, traces: Bool) throws {
   let probe = Probe(context: Context(backend: backend), traces: traces)
   let attention = AttentionShape([70, 20], heads: 4, size: 24, mask: .causalAdditive)
   let counts: [(String, Int64)] = [
-    ("forward", try probe.forward()),
+    ("forward", try probe.forward()), ("tokens", try decoders.map(probe.tokens) ?? 0),
     (
       "linear",
       try probe.operation(
@@ -135,7 +155,9 @@ do {
   if arguments.contains("--threads") {
     try await ThreadCount.report(on: name)
   } else {
-    try countAllocations(on: name, traces: arguments.contains("--trace"))
+    let prefix = "--decoders="
+    let decoders = arguments.first { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) }
+    try countAllocations(on: name, traces: arguments.contains("--trace"), decoders: decoders)
   }
 } catch {
   FileHandle.standardError.write(Data("AllocationProbe: \(error)\n".utf8))

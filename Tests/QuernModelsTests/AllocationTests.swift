@@ -8,7 +8,7 @@ import Testing
   /// What the probe prints.
   struct Counts: Decodable {
     let works: Bool
-    let forward, linear, attention, softmax, layerNorm, matmul, meanPool, l2Normalize, structured: Int?
+    let forward, tokens, linear, attention, softmax, layerNorm, matmul, meanPool, l2Normalize, structured: Int?
   }
 
   /// Why nothing can be counted here.
@@ -19,12 +19,14 @@ import Testing
     if let reason = Backends.unavailability(of: backend) {
       return print("not run: allocations of \(backend): \(reason)")
     }
-    let output = try BuiltProgram("AllocationProbe").run([backend], environment: ["QUERN_NUM_THREADS": ""])
+    let output = try BuiltProgram("AllocationProbe").run(
+      [backend, "--decoders=" + Fixture.path("decoders")], environment: ["QUERN_NUM_THREADS": ""])
     try #require(output.status == 0, "\(output.standardError)")
     let counts = try JSONDecoder().decode(Counts.self, from: Data(output.standardOutput.utf8))
     guard counts.works else { return print("not run: allocations of \(backend): this C library cannot be counted") }
     let found = [
-      counts.forward, counts.linear, counts.attention, counts.softmax, counts.layerNorm, counts.matmul, counts.meanPool,
+      counts.forward, counts.tokens, counts.linear, counts.attention, counts.softmax, counts.layerNorm, counts.matmul,
+      counts.meanPool,
       counts.l2Normalize, counts.structured,
     ]
     let whole = "\(output.standardOutput): `AllocationProbe \(backend) --trace` shows where"

@@ -7,7 +7,7 @@ import Testing
 @Suite struct DecoderModelTests {
   static let families = [
     "deepseek-v2", "deepseek-v2-greedy", "deepseek-v3", "gemma2", "gemma3", "gpt-oss", "gpt-oss-mxfp4", "gpt2",
-    "llama-linear", "llama-yarn", "llama3", "mistral", "mixtral", "phi3", "qwen2", "qwen3",
+    "llama-linear", "llama-yarn", "llama3", "mistral", "mixtral", "phi3", "phi3-longrope", "qwen2", "qwen3",
     "qwen3-moe",
   ]
 

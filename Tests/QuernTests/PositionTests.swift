@@ -59,6 +59,12 @@ import Testing
     #expect(abs(llama[1, 47] - sin((1 - share) * middle / 32 + share * middle)) < 1e-9)
     refuses("even") { _ = try RotaryTable(positions: 2, size: 3) }
     refuses("out of range") { _ = try RotaryTable(positions: 2, size: 2, theta: 0) }
+    // 1 / 2 and 1 / 4 radians at position 1, for tables up to 4 positions and beyond.
+    let phi = RotaryScaling.longrope(short: [2], long: [4], originalContext: 4, attentionFactor: 1.5)
+    for (positions, angle) in [(4, 0.5), (5, 0.25)] {
+      let table = try RotaryTable(positions: positions, size: 2, scaling: phi).values.view
+      #expect(abs(table[1, 0] - 1.5 * cos(angle)) < 1e-6 && abs(table[1, 1] - 1.5 * sin(angle)) < 1e-6)
+    }
     refuses("out of range") { _ = try RotaryTable(positions: 2, size: 2, scaling: .linear(factor: 0)) }
   }
 

@@ -123,17 +123,29 @@ public enum RotaryScaling: Sendable, Equatable {
     factor: Double, betaFast: Double = 32, betaSlow: Double = 1, originalContext: Int, attentionFactor: Double,
     truncates: Bool = true)
 
+  /// LongRoPE (Ding et al., arXiv 2402.13753), as Phi-3 has it: the frequency of pair j is divided by element j of `short`, or of `long` in a table
+  /// of more than `originalContext` positions. Cosines and sines are multiplied by `attentionFactor`.
+  case longrope(short: [Double], long: [Double], originalContext: Int, attentionFactor: Double)
+
   /// `0.1 log(factor) + 1`, the temperature that the paper recommends; 1 for a factor up to 1.
   public static func yarnAttentionFactor(_ factor: Double) -> Double { factor <= 1 ? 1 : 0.1 * Real.log(factor) + 1 }
 
   /// What cosines and sines are multiplied by.
-  var magnitude: Double { if case .yarn(_, _, _, _, let factor, _) = self { factor } else { 1 } }
+  var magnitude: Double {
+    switch self {
+    case .yarn(_, _, _, _, let factor, _), .longrope(_, _, _, let factor): factor
+    default: 1
+    }
+  }
 
-  /// The frequency in place of this one, of pair j of `size / 2` with this base.
-  func scaled(_ frequency: Double, pair j: Int, size: Int, theta: Double) -> Double {
+  /// The frequency in place of this one, of pair j of `size / 2` with this base, in a table of this many positions.
+  func scaled(_ frequency: Double, pair j: Int, size: Int, theta: Double, positions: Int) -> Double {
     switch self {
     case .none: return frequency
     case .divided(let divisors): return j < divisors.count ? frequency / divisors[j] : frequency
+    case .longrope(let short, let long, let context, _):
+      let divisors = positions > context ? long : short
+      return j < divisors.count ? frequency / divisors[j] : frequency
     case .yarn(let factor, let fast, let slow, let context, _, let truncates):
       func pair(turning times: Double) -> Double {
         Double(size) * Real.log(Double(context) / (times * 2 * .pi)) / (2 * Real.log(theta))
@@ -159,6 +171,8 @@ public enum RotaryScaling: Sendable, Equatable {
     switch self {
     case .none: true
     case .divided(let divisors): divisors.allSatisfy { $0 > 0 && $0.isFinite }
+    case .longrope(let short, let long, let context, let magnitude):
+      (short + long).allSatisfy { $0 > 0 && $0.isFinite } && context > 0 && magnitude.isFinite
     case .linear(let factor): factor > 0 && factor.isFinite
     case .llama3(let factor, let low, let high, let context):
       factor > 0 && factor.isFinite && low > 0 && high > low && high.isFinite && context > 0
@@ -195,7 +209,8 @@ public struct RotaryTable: Sendable {
     let half = size / 2
     for j in 0..<half {
       let frequency = scaling.scaled(
-        Real.power(theta, -2 * Double(j) / Double(size)), pair: j, size: size, theta: theta)
+        Real.power(theta, -2 * Double(j) / Double(size)), pair: j, size: size, theta: theta,
+        positions: positions)
       for position in 0..<positions {
         let angle = Double(position) * frequency
         let (cosine, sine) = (Real.cosine(angle), Real.sine(angle))

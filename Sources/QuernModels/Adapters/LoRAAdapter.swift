@@ -43,7 +43,9 @@ public struct LoRAAdapter: Sendable {
     var modules: [UTF8Key: Module] = [:]
     for name in source.tensorNames {
       let (module, isA) = try Self.module(of: name, source)
-      if isA { modules[UTF8Key(module), default: Module()].a = name } else {
+      if isA {
+        modules[UTF8Key(module), default: Module()].a = name
+      } else {
         modules[UTF8Key(module), default: Module()].b = name
       }
     }
@@ -54,7 +56,8 @@ public struct LoRAAdapter: Sendable {
           reason: "\(module.name) has \(pair.a == nil ? "no lora_A" : "no lora_B")")
       }
       let (first, second) = (try source.info(a), try source.info(b))
-      guard first.shape.count == 2, second.shape.count == 2, first.shape[0] == second.shape[1], first.shape[0] > 0 else {
+      guard first.shape.count == 2, second.shape.count == 2, first.shape[0] == second.shape[1], first.shape[0] > 0
+      else {
         throw ModelError(
           file: source.path, field: "tensors.\(a).shape", offset: first.byteRange.lowerBound,
           reason: "\(first.shape) and \(b) \(second.shape) are not [r, inputs] and [outputs, r]")

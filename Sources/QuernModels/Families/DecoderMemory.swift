@@ -95,7 +95,8 @@ extension DecoderConfiguration {
       need.weights = need.weights.saturatingAdd(bytes)
       need.loading = max(need.loading, bytes)
     }
-    for matrix in linearLayers where !matrix.isOptional || weights.source.contains(weights.full(matrix.parts[0].weight)) {
+    for matrix in linearLayers where !matrix.isOptional || weights.source.contains(weights.full(matrix.parts[0].weight))
+    {
       try add(matrix)
     }
     for (index, layer) in layers.enumerated() where layer.isSparse { try add(router(index)) }

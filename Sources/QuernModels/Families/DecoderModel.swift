@@ -198,7 +198,8 @@ public final class DecoderModel: Sendable {
     try workspace.rotary.reserve(
       segments.maximumLength, global: configuration.rotary, local: configuration.localRotary)
     return try forward(
-      ids, segments, positions: workspace.positions, AttentionLayout(segments), workspace.rotary, nil, workspace, proceed: {})
+      ids, segments, positions: workspace.positions, AttentionLayout(segments), workspace.rotary, nil, workspace,
+      proceed: {})
   }
 
   private func forward(

@@ -54,11 +54,7 @@ extension ImageEncoderConfiguration {
 
   /// Reads the fields of a `config.json`, and refuses values that are not implemented, by name.
   public init(_ config: HubConfig) throws(ModelError) {
-    let type = try config.string("model_type", oneOf: Self.modelTypes)
-    guard let reader = Self.readers.first(where: { $0.type == type }) else {
-      throw try config.root.required("model_type").error("\(type) is not supported")
-    }
-    self = try reader.read(config)
+    self = try config.read(Self.readers)
   }
 
   /// The fields that the families share, with their defaults.

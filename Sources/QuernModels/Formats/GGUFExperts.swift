@@ -19,7 +19,8 @@ struct GGUFExperts: TensorSource {
   func contains(_ name: String) -> Bool { Self.place(name).map { gguf.contains($0.stack) } ?? gguf.contains(name) }
 
   func info(_ name: String) throws(ModelError) -> TensorInfo {
-    try slice(name)?.info ?? gguf.info(name)
+    guard let slice = try slice(name) else { return try gguf.info(name) }
+    return slice.info
   }
 
   func readFloat32(_ name: String, into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError) {

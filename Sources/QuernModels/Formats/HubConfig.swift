@@ -44,6 +44,17 @@ public struct HubConfig: Sendable {
     return HubConfig(path: path, root: part)
   }
 
+  /// What the reader of this file's `model_type` makes of it; another type is refused by name.
+  func read<Configuration>(
+    _ readers: [(type: String, read: @Sendable (HubConfig) throws(ModelError) -> Configuration)]
+  ) throws(ModelError) -> Configuration {
+    let type = try string("model_type", oneOf: readers.map(\.type))
+    guard let reader = readers.first(where: { $0.type == type }) else {
+      throw try root.required("model_type").error("\(type) is not supported")
+    }
+    return try reader.read(self)
+  }
+
   // MARK: Fields
 
   public func int(_ key: String, in range: ClosedRange<Int> = 0...Int.max) throws(ModelError) -> Int {

@@ -57,7 +57,8 @@ struct LatentAttention: Sendable {
       let key = row.columns(sizes.kvLoraRank..<sizes.cacheWidth).heads(1)
       try context.rope(key.view, table: table, positions: step.positions, pairing: pairing, into: key)
     }
-    let seen = try step.cache?.append(row.heads(1).view, nil, step.segments, layer: layer, context).keys ?? row.heads(1).view
+    let seen =
+      try step.cache?.append(row.heads(1).view, nil, step.segments, layer: layer, context).keys ?? row.heads(1).view
     let (absorbed, mixed) = (step.latent.absorbed.rows(rows), step.latent.mixed.rows(rows))
     try context.groupedLinear(query.view, weights: self.absorbed, into: absorbed)
     try context.attention(

@@ -251,28 +251,29 @@ extension Suite {
     return shapes.map { shape in TestCases.Entry(.attention) { try .attention(shape, operands: $0) } }
   }()
 
-  private static let attentionBenchmarks: [BenchmarkCases.Entry] = [
-    ("MiniLM 32x128", AttentionShape([Int](repeating: 128, count: 32), heads: 12, size: 32)),
-    ("MiniLM 1x16", AttentionShape([16], heads: 12, size: 32)),
-    ("Llama-3.2-1B causal", AttentionShape([512], heads: 32, kvHeads: 8, size: 64, mask: .causal)),
-    ("Qwen3-0.6B causal", AttentionShape([256], heads: 16, kvHeads: 8, size: 128, mask: .causal)),
-    ("prefill", AttentionShape([2048], heads: 32, size: 128, mask: .causal)),
-    ("SD-1.5 self", AttentionShape([1024], heads: 8, size: 40)),
-    (
-      "Llama-3.2-1B decode",
-      AttentionShape([1], keys: [2048], heads: 32, kvHeads: 8, size: 64).with { $0.cacheType = .bf16 }
-    ),
-    (
-      "ModernBERT local",
-      AttentionShape([1024], heads: 12, size: 64).with { ($0.before, $0.after) = (64, 64) }
-    ),
-    ("SD-1.5 cross", AttentionShape([4096], keys: [77], heads: 8, size: 40)),
-  ].map { model, shape in
-    let kernels = ["f32_attention_block"] + (shape.cacheType == nil ? [] : ["f32_widen"])
-    return BenchmarkCases.Entry(.attention, "\(model): \(shape)", kernels: kernels) {
-      try .attention(shape, name: $0, operands: $1)
-    }
-  } + [narrowPrefill]
+  private static let attentionBenchmarks: [BenchmarkCases.Entry] =
+    [
+      ("MiniLM 32x128", AttentionShape([Int](repeating: 128, count: 32), heads: 12, size: 32)),
+      ("MiniLM 1x16", AttentionShape([16], heads: 12, size: 32)),
+      ("Llama-3.2-1B causal", AttentionShape([512], heads: 32, kvHeads: 8, size: 64, mask: .causal)),
+      ("Qwen3-0.6B causal", AttentionShape([256], heads: 16, kvHeads: 8, size: 128, mask: .causal)),
+      ("prefill", AttentionShape([2048], heads: 32, size: 128, mask: .causal)),
+      ("SD-1.5 self", AttentionShape([1024], heads: 8, size: 40)),
+      (
+        "Llama-3.2-1B decode",
+        AttentionShape([1], keys: [2048], heads: 32, kvHeads: 8, size: 64).with { $0.cacheType = .bf16 }
+      ),
+      (
+        "ModernBERT local",
+        AttentionShape([1024], heads: 12, size: 64).with { ($0.before, $0.after) = (64, 64) }
+      ),
+      ("SD-1.5 cross", AttentionShape([4096], keys: [77], heads: 8, size: 40)),
+    ].map { model, shape in
+      let kernels = ["f32_attention_block"] + (shape.cacheType == nil ? [] : ["f32_widen"])
+      return BenchmarkCases.Entry(.attention, "\(model): \(shape)", kernels: kernels) {
+        try .attention(shape, name: $0, operands: $1)
+      }
+    } + [narrowPrefill]
 
   private static let narrowPrefill: BenchmarkCases.Entry = {
     let shape = AttentionShape([2048], heads: 32, size: 128, mask: .causal)

@@ -1,3 +1,4 @@
+import Foundation
 import Quern
 
 extension DecoderConfiguration.Rotary {
@@ -17,6 +18,10 @@ extension DecoderConfiguration.Rotary {
     theta = try Self.number("rope_theta", scaling, config.root, default: 10000)
     guard theta > 1, theta.isFinite else { throw config.root.error("rope_theta is \(theta); it is more than 1") }
     if let scaling { self.scaling = try Self.scaling(scaling, config) }
+    if case .longrope(let short, let long, _, _) = self.scaling, short.count != size / 2 || long.count != size / 2 {
+      throw (scaling ?? config.root).error(
+        "\(short.count) short and \(long.count) long factors for \(size / 2) pairs of rotary elements")
+    }
   }
 
   private static func number(
@@ -56,11 +61,32 @@ extension DecoderConfiguration.Rotary {
         factor: factor, betaFast: try optional("beta_fast") ?? 32, betaSlow: try optional("beta_slow") ?? 1,
         originalContext: try context(), attentionFactor: try yarnMagnitude(factor, optional),
         truncates: try value.optional("truncate")?.bool() ?? true)
+    case "longrope", "su": scaling = try longrope(value, config, optional)
     case let other:
-      throw type.error("\(other) is not supported; supported: default, linear, dynamic, llama3, yarn")
+      throw type.error("\(other) is not supported; supported: default, linear, dynamic, llama3, yarn, longrope")
     }
     guard scaling.isValid else { throw value.error("the numbers of this scaling do not fit together") }
     return scaling
+  }
+
+  private static func longrope(
+    _ value: JSONValue, _ config: HubConfig, _ optional: (String) throws(ModelError) -> Double?
+  ) throws(ModelError) -> RotaryScaling {
+    func factors(_ key: String) throws(ModelError) -> [Double] {
+      var factors: [Double] = []
+      try value.required(key).forEachElement { (factor) throws(ModelError) in factors.append(try factor.double()) }
+      return factors
+    }
+    let original = "original_max_position_embeddings"
+    let own = try value.optional(original)
+    let place = if let own { own } else { try config.root.required(original) }
+    let context = try place.int(in: 2...(1 << 24))
+    let most = Double(try config.int("max_position_embeddings", in: 1...(1 << 24)))
+    let factor = try optional("factor") ?? most / Double(context)
+    let magnitude = factor <= 1 ? 1 : (1 + log(factor) / log(Double(context))).squareRoot()
+    return .longrope(
+      short: try factors("short_factor"), long: try factors("long_factor"), originalContext: context,
+      attentionFactor: try optional("attention_factor") ?? magnitude)
   }
 
   private static func yarnMagnitude(
