@@ -19,7 +19,8 @@ struct GGUFExperts: TensorSource {
   func contains(_ name: String) -> Bool { Self.place(name).map { gguf.contains($0.stack) } ?? gguf.contains(name) }
 
   func info(_ name: String) throws(ModelError) -> TensorInfo {
-    try slice(name)?.info ?? gguf.info(name)
+    if let slice = try slice(name) { return slice.info }
+    return try gguf.info(name)
   }
 
   func readFloat32(_ name: String, into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError) {
