@@ -38,7 +38,7 @@ public struct CompressionReport: Sendable, Encodable {
 ///
 /// A matrix `NAME.weight` `[outputs, inputs]` becomes A, `NAME.down.weight` `[r, inputs]`, and B, `NAME.up.weight` `[outputs, r]`, in
 /// its own element type (F32 for F64), each with the roots of the singular values. Matrices that factors would not make smaller stay
-/// as they are, and so do output embeddings and the experts of a mixture. `docs/quantized-models.md` describes the files.
+/// as they are, and so do output embeddings and the experts of a mixture. `docs/compressed-models.md` describes the files.
 ///
 /// ```swift
 /// let compressor = try ModelCompressor(model: ".model/all-MiniLM-L6-v2", to: .share(0.5))
