@@ -12,19 +12,24 @@ import Testing
       "decoders/qwen2", "decoders/gpt2", "decoders/phi3", "decoders/gemma3", "decoders/deepseek-v2", "decoders/mixtral",
     ]
 
-    private static func output(_ directory: String, of fixture: String, on backend: String = "multithreaded") throws -> [Float] {
+    private static func output(_ directory: String, of fixture: String, on backend: String = "multithreaded") throws
+      -> [Float]
+    {
       let forward = try NamedForward(directory: directory, context: Context(backend))
       let inputs = "\(Fixture.path(fixture))/inputs.safetensors"
       return try forward.output(forward.inputs(from: Safetensors(path: inputs), file: inputs)).elements
     }
 
     @discardableResult
-    private static func compress(_ model: String, _ target: CompressionTarget, to output: String) throws -> CompressionReport {
+    private static func compress(_ model: String, _ target: CompressionTarget, to output: String) throws
+      -> CompressionReport
+    {
       try ModelCompressor(model: model, to: target).write(to: output)
     }
 
     /// `up down`, summed in Double, or its transpose.
-    private static func product(_ name: String, _ source: some TensorSource, transposed: Bool = false) throws -> Tensor {
+    private static func product(_ name: String, _ source: some TensorSource, transposed: Bool = false) throws -> Tensor
+    {
       let (up, down) = (try source.info("\(name).up.weight").shape, try source.info("\(name).down.weight").shape)
       let (b, a) = (try source.readFloat32("\(name).up.weight"), try source.readFloat32("\(name).down.weight"))
       let (outputs, rank, inputs) = (up[0], up[1], down[1])
@@ -107,7 +112,8 @@ import Testing
         let model = try DecoderModel(
           path: directory, context: Context(), adapters: adapted ? [adapter] : [], mergingAdapters: merging)
         let (cache, workspace) = (try model.makeCache(capacity: 8), try DecoderModel.Workspace())
-        let hidden = try model.forward((3..<11).map { $0 }, segments: Segments(single: 8), cache: cache, workspace: workspace)
+        let hidden = try model.forward(
+          (3..<11).map { $0 }, segments: Segments(single: 8), cache: cache, workspace: workspace)
         return try model.logits(hidden, rows: (0..<8).map { $0 }, workspace: workspace).elements
       }
       let expected = try logits(whole.path)
@@ -124,7 +130,8 @@ import Testing
       let report = try Self.compress(fixture, .rank(4), to: folder.path)
       let saved = report.matrices.reduce(0) { $0 + $1.bytesBefore - $1.bytesAfter }
       let (before, after) = (
-        try DecoderModel.memoryNeed(path: fixture, capacity: 9), try DecoderModel.memoryNeed(path: folder.path, capacity: 9)
+        try DecoderModel.memoryNeed(path: fixture, capacity: 9),
+        try DecoderModel.memoryNeed(path: folder.path, capacity: 9)
       )
       #expect(saved > 0 && before.weights - after.weights == saved)
       let (wide, narrow) = (
@@ -155,8 +162,12 @@ import Testing
       #expect(report.largestError == report.matrices.map(\.relativeError).max())
       let all = 2 * 6
       #expect(report.matrices.count == all && report.kept.isEmpty)
-      #expect(report.otherTensors == before.tensorNames.count - all && after.tensorNames.count == report.otherTensors + 2 * all)
-      func size(_ folder: String) throws -> Int { try Data(contentsOf: URL(fileURLWithPath: "\(folder)/model.safetensors")).count }
+      #expect(
+        report.otherTensors == before.tensorNames.count - all
+          && after.tensorNames.count == report.otherTensors + 2 * all)
+      func size(_ folder: String) throws -> Int {
+        try Data(contentsOf: URL(fileURLWithPath: "\(folder)/model.safetensors")).count
+      }
       #expect(try report.bytesBefore == size(model.path) && report.bytesAfter == size(folder.path))
     }
 
@@ -205,7 +216,8 @@ import Testing
       #expect(try Parity.difference(RandomModel.output(blocks, on: backend), expected) <= 0.05)
       let embeddings = try TemporaryFolder()
       let kept = try Self.compress(Fixture.path("decoders/mixtral"), .rank(4), to: embeddings.path).kept
-      #expect(kept.contains { $0.name.contains("experts") } && kept.allSatisfy { $0.reason.contains("take no factors") })
+      #expect(
+        kept.contains { $0.name.contains("experts") } && kept.allSatisfy { $0.reason.contains("take no factors") })
     }
 
     // MARK: Refusals
@@ -236,7 +248,9 @@ import Testing
       func error(_ changes: [String: [Int]?]) throws -> ModelError? {
         let tensors = try file.tensorNames.compactMap { tensor -> Safetensors.NewTensor? in
           let info = try file.info(tensor)
-          if info.dtype == .i64 { return .init(name: tensor, shape: info.shape, values: .int64(try file.readInt64(tensor))) }
+          if info.dtype == .i64 {
+            return .init(name: tensor, shape: info.shape, values: .int64(try file.readInt64(tensor)))
+          }
           guard let change = changes[tensor] else {
             return .init(name: tensor, shape: info.shape, values: .float32(try file.readFloat32(tensor)))
           }
@@ -271,7 +285,9 @@ import Testing
       let output = "\(place.path)/out"
       let done = try quern("compress", "--model", model, "--rank", "5", "--output", output)
       #expect(done.status == 0 && done.standardError.isEmpty, "\(done)")
-      for text in ["as factors", "rank 5 of [32, 32], relative error", "largest relative error: ", "--model \(output) "] {
+      for text in [
+        "as factors", "rank 5 of [32, 32], relative error", "largest relative error: ", "--model \(output) ",
+      ] {
         #expect(done.standardOutput.contains(text), "\(text) in \(done.standardOutput)")
       }
       let json = try quern(

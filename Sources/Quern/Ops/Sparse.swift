@@ -190,7 +190,8 @@ extension Check {
   func readable(_ weights: PackedMatrix, by runner: any Backend) throws(QuernError) {
     if let format = weights.quantization, ![.linear, .expertLinear, .lowRankLinear].contains(operation) {
       throw .invalidOperand(
-        operation: operation, reason: "weights in \(format.rawValue); linear, expertLinear and the base of lowRankLinear may be quantised")
+        operation: operation,
+        reason: "weights in \(format.rawValue); linear, expertLinear and the base of lowRankLinear may be quantised")
     }
     if weights.layout == .int8, operation != .linear {
       throw .invalidOperand(operation: operation, reason: "weights in int8; only linear takes quantised ones")

@@ -47,7 +47,8 @@ extension ReferenceBackend {
       let (base, update) = (weights.map { row($0, j) }, row(up, j))
       for i in 0..<rows.count {
         y[i, j] =
-          epilogue.applied(to: base.map { dot(rows[i], $0) } ?? 0, held: Double(scale) * dot(narrow[i], update), column: j)
+          epilogue.applied(
+            to: base.map { dot(rows[i], $0) } ?? 0, held: Double(scale) * dot(narrow[i], update), column: j)
           + (residual?[i, j] ?? 0)
       }
     }
