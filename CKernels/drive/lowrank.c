@@ -1,4 +1,5 @@
-// A product with a low-rank update, as three products: the narrow one into scratch, the base, and the update on top of it.
+// A product with a low-rank update, as three products: the narrow one into scratch, the base where there is one, and the update
+// on top of it.
 #include "../include/ck_drive.h"
 #include "../include/ck_parallel.h"
 #include "staging.h"
@@ -42,6 +43,7 @@ int32_t ck_f32_low_rank(const ck_kernels *table, const ck_gemm *base, const ck_g
                         size_t threads) {
   const size_t m = base->m, n = base->n, rank = down->n;
   if (!m || !n) return 0;
+  const int has_base = base->b || base->packed;
   const int staged = base->c_type != CK_F32 || base->residual == base->c;
   const size_t most = staged ? MIN(m, STAGED_ROWS) : m, narrow_floats = round_up(most * rank, 16);
   float *narrow = ck_scratch(CK_SCRATCH_OPERATION, narrow_floats + (staged ? most * n : 0)), *wide = narrow + narrow_floats;
@@ -56,12 +58,13 @@ int32_t ck_f32_low_rank(const ck_kernels *table, const ck_gemm *base, const ck_g
     ck_gemm second = product(base, rows, a, base->a_rs, base->a_type, c, c_rs);
     second.alpha = base->alpha;
     ck_gemm third = product(up, rows, narrow, rank, CK_F32, c, c_rs);
-    third.beta = 1;
+    third.beta = has_base ? 1 : 0;
     if (!staged) {
       third.bias = base->bias, third.activation = base->activation;
       third.residual = base->residual, third.residual_rs = base->residual_rs, third.residual_type = base->residual_type;
     }
-    if (ck_f32_gemm(table, &first, threads) || ck_f32_gemm(table, &second, threads) || ck_f32_gemm(table, &third, threads))
+    if (ck_f32_gemm(table, &first, threads) || (has_base && ck_f32_gemm(table, &second, threads)) ||
+        ck_f32_gemm(table, &third, threads))
       return -1;
     if (staged && finish_staged(table, base, wide, i, rows, threads)) return -1;
   }

@@ -40,7 +40,8 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
 int32_t ck_tile_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads);
 
 // A product with a low-rank update: c = act(alpha a B + scale (a D) U + bias) + residual. `base` is the whole call with batch 1,
-// unit a_cs and beta 0; `down` [k, rank] and `up` [rank, n] state n, k and their B alone. Returns as ck_f32_gemm.
+// unit a_cs and beta 0, its B zero where it has neither `b` nor `packed`; `down` [k, rank] and `up` [rank, n] state n, k and
+// their B alone. Returns as ck_f32_gemm.
 int32_t ck_f32_low_rank(const ck_kernels *table, const ck_gemm *base, const ck_gemm *down, const ck_gemm *up, float scale,
                         size_t threads);
 

@@ -9,7 +9,7 @@ struct QuernCommand: ParsableCommand {
     commandName: "quern", abstract: "Runs published models on the CPU.",
     subcommands: [
       EmbedCommand.self, GenerateCommand.self, PerplexityCommand.self, ForwardCommand.self, QuantizeCommand.self,
-      BackendsCommand.self,
+      CompressCommand.self, BackendsCommand.self,
     ])
 
   /// Usage errors exit with 2, everything else with 1 and one line on standard error.

@@ -68,6 +68,7 @@ struct Probe {
     return try operation(.blockSparse(sparse, operands: Operands(seed: 8)))
       + operation(.grouped(3, m: 64, n: 40, k: 96, finishes: true, operands: Operands(seed: 9)))
       + operation(.lowRank(m: 64, n: 200, k: 96, rank: 8, finishes: true, operands: Operands(seed: 10)))
+      + operation(.lowRank(m: 64, n: 200, k: 96, rank: 8, hasBase: false, operands: Operands(seed: 10)))
       + operation(.expert([40, 0, 24], n: 200, k: 96, finishes: true, operands: Operands(seed: 11)))
       + operation(.topK(RowShape(80, 3000), k: 8, onlyValues: true, operands: Operands(seed: 12)))
       + operation(.scatterAdd(RowShape(80, 3000), destinations: 9, weighted: true, operands: Operands(seed: 13)))

@@ -236,8 +236,9 @@ static ck_gemm factor(test *t, const side *b, size_t n, size_t k) {
 
 static void low_rank_case(test *t, const void *shape, size_t threads) {
   const low_rank_shape s = *(const low_rank_shape *)shape;
-  const int exact = one_in(t, 3), typed = one_in(t, 2), across = one_in(t, 2);
-  situation(t, AT_END, "m=%zu n=%zu k=%zu rank=%zu exact=%d typed=%d threads=%zu", s.m, s.n, s.k, s.rank, exact, typed, threads);
+  const int exact = one_in(t, 3), typed = one_in(t, 2), across = one_in(t, 2), bare = one_in(t, 3);
+  situation(t, AT_END, "m=%zu n=%zu k=%zu rank=%zu exact=%d typed=%d bare=%d threads=%zu", s.m, s.n, s.k, s.rank, exact, typed,
+            bare, threads);
   const side a = {.at = values(t, typed, s.m, s.k, exact)}, up = {.at = values(t, typed, s.rank, s.n, exact)};
   const side b = {.at = values(t, typed, across ? s.n : s.k, across ? s.k : s.n, exact), .transposed = across};
   const side down = {.at = values(t, typed, s.k, s.rank, exact)};
@@ -246,6 +247,7 @@ static void low_rank_case(test *t, const void *shape, size_t threads) {
   finish f = any_finish(t, typed, c, 1, s.n, exact);
   const double alpha = f.alpha, scale = exact ? -2 : 0.75;
   ck_gemm base = factor(t, &b, s.n, s.k);
+  if (bare) base.b = 0, base.packed = 0;
   const ck_gemm narrow = factor(t, &down, s.rank, s.k), wide = factor(t, &up, s.n, s.rank);
   base.batch = 1, base.m = s.m, base.alpha = (float)alpha, base.bias = floats(f.bias), base.activation = f.activation;
   base.a = floats(a.at), base.a_rs = a.at->rs, base.a_cs = 1, base.a_type = a.at->type;
@@ -259,7 +261,7 @@ static void low_rank_case(test *t, const void *shape, size_t threads) {
     const size_t i = item / s.n, j = item % s.n;
     double sum = 0, magnitude = 0;
     for (size_t p = 0; p < s.k; p++) {
-      const double plain = value(&b, p, j);
+      const double plain = bare ? 0 : value(&b, p, j);
       double term = alpha * plain, size = fabs(alpha * plain);
       for (size_t r = 0; r < s.rank; r++) {
         const double update = scale * value(&down, p, r) * value(&up, r, j);

@@ -63,6 +63,16 @@ import Testing
     }
   }
 
+  #if OpenBLAS
+    @Test func compressedModelsNeverTrap() throws {
+      let (model, folder) = (try RandomModel(hidden: 32, inner: 32, layers: 1).folder(), try TemporaryFolder())
+      _ = try ModelCompressor(model: model.path, to: .rank(4)).write(to: folder.path)
+      try fuzz("\(folder.path)/model.safetensors", as: "model.safetensors", in: folder) { _ in
+        _ = try EncoderModel(directory: folder.path, context: Context("reference"))
+      }
+    }
+  #endif
+
   private func fuzz(_ fixture: String, as name: String = "file", _ body: (String) throws -> Void) throws {
     try fuzz(Fixture.path(fixture), as: name, in: TemporaryFolder(), body)
   }

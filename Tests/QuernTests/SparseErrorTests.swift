@@ -67,5 +67,8 @@ import Testing
     refuses("do not fit weights [2, 3]") {
       try context.lowRankLinear(x.view, weights: a, down: b, up: a, into: y)
     }
+    refuses("do not fit each other") {
+      try context.lowRankLinear(x.columns(0..<4).view, weights: nil, down: b, up: a, into: y)
+    }
   }
 }

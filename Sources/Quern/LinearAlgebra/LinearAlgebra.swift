@@ -47,6 +47,17 @@ public enum LinearAlgebra {
   }
 }
 
+extension LinearAlgebra {
+  /// Says before any work that this build cannot do it.
+  ///
+  /// - Throws: ``QuernError/linearAlgebra(function:failure:)``: `unavailable`.
+  package static func requireLibrary(_ function: String) throws(QuernError) {
+    #if !OpenBLAS
+      throw unavailable(function)
+    #endif
+  }
+}
+
 #if OpenBLAS
   extension LinearAlgebra {
     /// OpenBLAS runs one thread for the process, as ``BLASBackend`` has it too.

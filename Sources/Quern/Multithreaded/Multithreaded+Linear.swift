@@ -82,6 +82,12 @@ extension ck_gemm {
     }
   }
 
+  /// One product's sizes, without weights.
+  init(n: Int, k: Int) {
+    self.init()
+    (batch, self.n, self.k) = (1, n, k)
+  }
+
   /// A single product with this epilogue; the operands are the caller's to fill in.
   fileprivate init(m: Int, n: Int, k: Int, epilogue: Epilogue) {
     self.init()

@@ -83,11 +83,13 @@ extension MultithreadedBackend {
   }
 
   public func lowRankLinear(
-    _ x: TensorView, weights: PackedMatrix, down: PackedMatrix, up: PackedMatrix, scale: Float, epilogue: Epilogue,
+    _ x: TensorView, weights: PackedMatrix?, down: PackedMatrix, up: PackedMatrix, scale: Float, epilogue: Epilogue,
     residual: TensorView?, into y: MutableTensor
   ) {
     var isDone = false
-    if var base = ck_gemm(weights, table), var down = ck_gemm(down, table), var up = ck_gemm(up, table) {
+    if var base = weights.map({ ck_gemm($0, table) }) ?? ck_gemm(n: up.outputs, k: down.inputs),
+      var down = ck_gemm(down, table), var up = ck_gemm(up, table)
+    {
       base.m = x.shape[0]
       (base.a, base.a_rs, base.a_cs, base.a_type) = (x.pointer, x.strides[0], 1, x.dataType.code)
       (base.c, base.c_rs, base.c_type) = (y.pointer, y.strides[0], y.dataType.code)

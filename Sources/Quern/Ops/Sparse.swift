@@ -13,9 +13,9 @@ public protocol SparseOperations {
     _ x: TensorView, weights: [PackedMatrix], epilogue: Epilogue, residual: TensorView?, into y: MutableTensor)
 
   /// `y = activation(epilogue.scale x Wᵀ + scale (x Dᵀ) Uᵀ + bias) + residual`, with `down` D `[rank, inputs]` and `up` U
-  /// `[outputs, rank]`. The residual may be y.
+  /// `[outputs, rank]`; without `weights`, W is zero. The residual may be y.
   func lowRankLinear(
-    _ x: TensorView, weights: PackedMatrix, down: PackedMatrix, up: PackedMatrix, scale: Float, epilogue: Epilogue,
+    _ x: TensorView, weights: PackedMatrix?, down: PackedMatrix, up: PackedMatrix, scale: Float, epilogue: Epilogue,
     residual: TensorView?, into y: MutableTensor)
 }
 
@@ -36,7 +36,7 @@ extension Backend {
   }
 
   public func lowRankLinear(
-    _ x: TensorView, weights: PackedMatrix, down: PackedMatrix, up: PackedMatrix, scale: Float, epilogue: Epilogue,
+    _ x: TensorView, weights: PackedMatrix?, down: PackedMatrix, up: PackedMatrix, scale: Float, epilogue: Epilogue,
     residual: TensorView?, into y: MutableTensor
   ) {
     handOn(.lowRankLinear).lowRankLinear(
@@ -117,36 +117,38 @@ extension Context {
     runner.groupedLinear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
   }
 
-  /// A linear layer with a low-rank update that is kept apart (LoRA, arXiv 2106.09685):
-  /// `y = activation(epilogue.scale x Wᵀ + scale (x Dᵀ) Uᵀ + bias) + residual`.
+  /// A linear layer with a low-rank update that is kept apart (LoRA, arXiv 2106.09685), or whose weights are of low rank
+  /// themselves: `y = activation(epilogue.scale x Wᵀ + scale (x Dᵀ) Uᵀ + bias) + residual`.
   ///
-  /// The error adds those of three products: γ(inputs + 3) + γ(rank + 3), of the sums of magnitudes.
+  /// The error adds those of the products: γ(inputs + 3) + γ(rank + 3), of the sums of magnitudes.
   ///
   /// - Parameters:
   ///   - x: `[..., inputs]`, unit stride along the last axis.
-  ///   - weights: `[outputs, inputs]`, packed.
+  ///   - weights: `[outputs, inputs]`, packed; `nil` for the update alone, two products.
   ///   - down: `[rank, inputs]`, packed: PyTorch's `lora_A`.
   ///   - up: `[outputs, rank]`, packed: `lora_B`.
   ///   - scale: the update's factor, `lora_alpha / rank`.
   ///   - residual: `[..., outputs]`, added last; may be `y` itself.
   ///   - y: `[..., outputs]`; does not overlap x.
   public func lowRankLinear(
-    _ x: TensorView, weights: PackedMatrix, down: PackedMatrix, up: PackedMatrix, scale: Float = 1,
+    _ x: TensorView, weights: PackedMatrix?, down: PackedMatrix, up: PackedMatrix, scale: Float = 1,
     epilogue: Epilogue = .none, residual: TensorView? = nil, into y: MutableTensor
   ) throws(QuernError) {
     let check = Check(operation: .lowRankLinear)
+    let (inputs, outputs) = (weights?.inputs ?? down.inputs, weights?.outputs ?? up.outputs)
     try check.require(
-      down.inputs == weights.inputs && up.outputs == weights.outputs && down.outputs == up.inputs,
-      "down [\(down.outputs), \(down.inputs)] and up [\(up.outputs), \(up.inputs)] do not fit weights "
-        + "[\(weights.outputs), \(weights.inputs)]")
+      down.inputs == inputs && up.outputs == outputs && down.outputs == up.inputs,
+      "down [\(down.outputs), \(down.inputs)] and up [\(up.outputs), \(up.inputs)] do not fit "
+        + (weights == nil ? "each other" : "weights [\(outputs), \(inputs)]"))
     let (x, y, residual) = try check.product(
-      x, inputs: weights.inputs, outputs: weights.outputs, bias: epilogue.bias, residual: residual, into: y)
+      x, inputs: inputs, outputs: outputs, bias: epilogue.bias, residual: residual, into: y)
     try check.require(
       down.quantization == nil && up.quantization == nil && down.layout != .int8 && up.layout != .int8,
       "down and up are plain elements; only the weights may be quantised")
-    let types = weights.storage.types.union(down.storage.types).union(up.storage.types)
+    let factors = down.storage.types.union(up.storage.types)
+    let types = weights.map { $0.storage.types.union(factors) } ?? factors
     let runner = runner(.lowRankLinear, x.types, types, y.types, residual.types)
-    try check.readable(weights, by: runner)
+    if let weights { try check.readable(weights, by: runner) }
     try check.readable(down, by: runner)
     try check.readable(up, by: runner)
     runner.lowRankLinear(

@@ -26,7 +26,7 @@ extension ReferenceBackend {
   }
 
   public func lowRankLinear(
-    _ x: TensorView, weights: PackedMatrix, down: PackedMatrix, up: PackedMatrix, scale: Float, epilogue: Epilogue,
+    _ x: TensorView, weights: PackedMatrix?, down: PackedMatrix, up: PackedMatrix, scale: Float, epilogue: Epilogue,
     residual: TensorView?, into y: MutableTensor
   ) {
     /// Row j of a matrix.
@@ -43,11 +43,12 @@ extension ReferenceBackend {
     }
     let downRows = (0..<down.outputs).map { row(down, $0) }
     let narrow = rows.map { x in downRows.map { dot(x, $0) } }
-    for j in 0..<weights.outputs {
-      let (base, update) = (row(weights, j), row(up, j))
+    for j in 0..<up.outputs {
+      let (base, update) = (weights.map { row($0, j) }, row(up, j))
       for i in 0..<rows.count {
         y[i, j] =
-          epilogue.applied(to: dot(rows[i], base), held: Double(scale) * dot(narrow[i], update), column: j)
+          epilogue.applied(
+            to: base.map { dot(rows[i], $0) } ?? 0, held: Double(scale) * dot(narrow[i], update), column: j)
           + (residual?[i, j] ?? 0)
       }
     }

@@ -73,7 +73,7 @@ public final class CLIPTextModel: Sendable {
     encoder = try EncoderModel(
       configuration.encoder, source: source, file: file, context: context, precision: precision)
     let (weights, layer) = (try Weights(source, file: file, of: configuration), configuration.projection)
-    guard source.contains(layer.parts[0].weight) else {
+    guard weights.contains(layer.parts[0]) else {
       (projection, embeddingSize) = (nil, configuration.encoder.hiddenSize)
       return
     }

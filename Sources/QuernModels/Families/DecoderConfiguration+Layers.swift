@@ -24,7 +24,8 @@ extension DecoderConfiguration: ModelFamily {
 
   /// The product with every token's output embedding.
   var head: LinearLayer {
-    LinearLayer(parts: [.init(name: names.head, outputs: vocabSize)], inputs: hiddenSize, isOptional: true)
+    LinearLayer(
+      parts: [.init(name: names.head, outputs: vocabSize)], inputs: hiddenSize, isOptional: true, takesFactors: false)
   }
 
   func layerName(_ index: Int) -> String { "\(names.layers).\(index)" }
@@ -88,19 +89,24 @@ extension DecoderConfiguration: ModelFamily {
 
   func gateUp(_ index: Int, expert: Int) -> LinearLayer {
     let width = experts?.intermediateSize ?? 0
-    return layer("\(layerName(index)).\(names.experts).\(expert).", names.expertGateUp, [width, width], hiddenSize)
+    return layer(
+      "\(layerName(index)).\(names.experts).\(expert).", names.expertGateUp, [width, width], hiddenSize,
+      takesFactors: false)
   }
 
   func down(_ index: Int, expert: Int) -> LinearLayer {
     let width = experts?.intermediateSize ?? 0
-    return layer("\(layerName(index)).\(names.experts).\(expert).", [names.expertDown], [hiddenSize], width)
+    return layer(
+      "\(layerName(index)).\(names.experts).\(expert).", [names.expertDown], [hiddenSize], width, takesFactors: false)
   }
 
   /// Parts of these heights, or, under a single name, their sum.
-  private func layer(_ place: String, _ parts: [String], _ outputs: [Int], _ inputs: Int) -> LinearLayer {
+  private func layer(
+    _ place: String, _ parts: [String], _ outputs: [Int], _ inputs: Int, takesFactors: Bool = true
+  ) -> LinearLayer {
     let heights = parts.count == 1 ? [outputs.reduce(0, +)] : outputs
     return LinearLayer(
       parts: zip(parts, heights).map { .init(name: place + $0, outputs: $1) }, inputs: inputs,
-      isTransposed: names.isTransposed)
+      isTransposed: names.isTransposed, takesFactors: takesFactors)
   }
 }

@@ -84,19 +84,25 @@ extension DecoderConfiguration {
     func add(_ matrix: LinearLayer) throws(ModelError) {
       var bytes = 0
       for part in matrix.parts {
-        let info = try weights.source.info(weights.full(part.weight))
-        let size =
-          info.quantization == nil
-          ? part.outputs.saturatingMultiply(matrix.inputs)
-            .saturatingMultiply((precision ?? info.dtype.stored ?? .f32).size)
-          : info.byteRange.count
-        bytes = bytes.saturatingAdd(size)
+        func size(_ name: String, _ elements: Int) throws(ModelError) -> Int {
+          let stored = try weights.stored(name)
+          return elements.saturatingMultiply((precision ?? stored).size)
+        }
+        switch try weights.storage(part) {
+        case .plain:
+          bytes = bytes.saturatingAdd(try size(part.weight, part.outputs.saturatingMultiply(matrix.inputs)))
+        case .blocks:
+          bytes = bytes.saturatingAdd(try weights.source.info(weights.full(part.weight)).byteRange.count)
+        case .factors:
+          let rank = try weights.rank(part, inputs: matrix.inputs)
+          bytes = bytes.saturatingAdd(try size(part.down, rank.saturatingMultiply(matrix.inputs)))
+            .saturatingAdd(try size(part.up, rank.saturatingMultiply(part.outputs)))
+        }
       }
       need.weights = need.weights.saturatingAdd(bytes)
       need.loading = max(need.loading, bytes)
     }
-    for matrix in linearLayers where !matrix.isOptional || weights.source.contains(weights.full(matrix.parts[0].weight))
-    {
+    for matrix in linearLayers where !matrix.isOptional || weights.contains(matrix.parts[0]) {
       try add(matrix)
     }
     for (index, layer) in layers.enumerated() where layer.isSparse { try add(router(index)) }

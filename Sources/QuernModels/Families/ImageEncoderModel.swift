@@ -57,7 +57,7 @@ public final class ImageEncoderModel: Sendable {
     embeddingNorm = configuration.hasEmbeddingNorm ? try weights.norm(names.embeddingNorm, width, kind) : nil
     classNorm = configuration.hasClassNorm ? try weights.norm(names.classNorm, width, kind) : nil
     stack = try EncoderStack(configuration.stack, weights: weights, precision: precision, context: context)
-    let found = configuration.heads.first { source.contains(weights.full($0.layer.parts[0].weight)) }
+    let found = configuration.heads.first { weights.contains($0.layer.parts[0]) }
     head = try found.map {
       try weights.linear($0.layer, as: precision, hasBias: $0.hasBias, activation: $0.activation, context: context)
     }

@@ -19,8 +19,8 @@ struct GGUFExperts: TensorSource {
   func contains(_ name: String) -> Bool { Self.place(name).map { gguf.contains($0.stack) } ?? gguf.contains(name) }
 
   func info(_ name: String) throws(ModelError) -> TensorInfo {
-    guard let slice = try slice(name) else { return try gguf.info(name) }
-    return slice.info
+    if let slice = try slice(name) { return slice.info }
+    return try gguf.info(name)
   }
 
   func readFloat32(_ name: String, into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError) {

@@ -7,6 +7,9 @@ struct LinearLayer: Sendable, Equatable {
     var outputs: Int
 
     var weight: String { "\(name).weight" }
+    /// In place of `weight`, two factors: `[r, inputs]`, and `[outputs, r]`.
+    var down: String { "\(name).down.weight" }
+    var up: String { "\(name).up.weight" }
   }
 
   var parts: [Part]
@@ -15,6 +18,8 @@ struct LinearLayer: Sendable, Equatable {
   var isTransposed = false
   /// Some checkpoints lack it: a head, where the model is one that gives embeddings.
   var isOptional = false
+  /// Whether the model reads it as two factors too, by ``Weights/linear(_:as:hasBias:activation:context:)``.
+  var takesFactors = true
 
   /// The same with this before the names.
   func prefixed(_ prefix: String) -> LinearLayer {
@@ -31,32 +36,44 @@ struct LinearLayer: Sendable, Equatable {
 
 /// `activation(x Wᵀ + bias) + residual`: packed weights and what follows the product.
 struct Linear: Sendable {
-  /// Some of the outputs: one product.
-  struct Part: Sendable {
-    let weights: PackedMatrix
-    let epilogue: Epilogue
-    /// Of adapters: `up (down x)` is added to the product.
-    var update: (down: PackedMatrix, up: PackedMatrix)?
+  /// What stands for W.
+  enum Matrix: Sendable {
+    case whole(PackedMatrix)
+    /// `weights + up down`: beside weights the update of adapters, alone the factors of a compressed matrix.
+    case factors(PackedMatrix?, down: PackedMatrix, up: PackedMatrix)
+
+    var outputs: Int {
+      switch self {
+      case .whole(let weights): weights.outputs
+      case .factors(_, _, let up): up.outputs
+      }
+    }
   }
 
-  /// One, unless the tensors of the layer are stored in different formats.
+  /// Some of the outputs.
+  struct Part: Sendable {
+    let matrix: Matrix
+    let epilogue: Epilogue
+  }
+
+  /// One, unless the tensors of the layer are stored in different formats or as factors.
   let parts: [Part]
 
-  var outputs: Int { parts.reduce(0) { $0 + $1.weights.outputs } }
+  var outputs: Int { parts.reduce(0) { $0 + $1.matrix.outputs } }
 
   func callAsFunction(
     _ x: TensorView, residual: TensorView? = nil, into y: MutableTensor, _ context: Context
   ) throws(QuernError) {
     var first = 0
     for part in parts {
-      let columns = first..<first + part.weights.outputs
-      if let (down, up) = part.update {
-        try context.lowRankLinear(
-          x, weights: part.weights, down: down, up: up, epilogue: part.epilogue, residual: residual?.columns(columns),
-          into: y.columns(columns))
-      } else {
+      let columns = first..<first + part.matrix.outputs
+      switch part.matrix {
+      case .whole(let weights):
         try context.linear(
-          x, weights: part.weights, epilogue: part.epilogue, residual: residual?.columns(columns),
+          x, weights: weights, epilogue: part.epilogue, residual: residual?.columns(columns), into: y.columns(columns))
+      case .factors(let weights, let down, let up):
+        try context.lowRankLinear(
+          x, weights: weights, down: down, up: up, epilogue: part.epilogue, residual: residual?.columns(columns),
           into: y.columns(columns))
       }
       first = columns.upperBound

@@ -8,7 +8,7 @@ struct Weights {
   let prefix: String
   /// Names that have no prefix.
   private let unprefixed: [String]
-  private let adapters: AdapterSet?
+  let adapters: AdapterSet?
 
   /// - Parameters:
   ///   - prefixes: what checkpoints put before the names, tried in turn against `probe`.
@@ -17,7 +17,12 @@ struct Weights {
     _ source: any TensorSource, file: String, prefixes: [String] = [""], probe: String, unprefixed: [String] = [],
     adapters: AdapterSet? = nil
   ) throws(ModelError) {
-    (self.source, self.file, self.unprefixed, self.adapters) = (source, file, unprefixed, adapters)
+    (self.source, self.file, self.adapters) = (source, file, adapters)
+    // The factors of such a matrix go by its name.
+    let matrices = unprefixed.filter { $0.hasSuffix(".weight") }.map {
+      LinearLayer.Part(name: String($0.dropLast(".weight".count)), outputs: 0)
+    }
+    self.unprefixed = unprefixed + matrices.flatMap { [$0.down, $0.up] }
     guard let found = prefixes.first(where: { source.contains($0 + probe) }) else {
       throw ModelError(
         file: file, field: "tensors.\(probe)", reason: "no such tensor; this architecture needs one of that name")
@@ -63,36 +68,41 @@ struct Weights {
     }
   }
 
-  /// A linear layer with what follows its product: one product for each run of tensors stored alike.
+  /// A linear layer with what follows its product: one product for each run of tensors stored alike, and for each that is
+  /// stored as factors.
   func linear(
     _ layer: LinearLayer, as type: DataType?, hasBias: Bool, activation: Activation = .identity, context: Context
   ) throws -> Linear {
-    var runs: [[LinearLayer.Part]] = []
+    var runs: [(layer: LinearLayer, storage: Storage)] = []
     for part in layer.parts {
-      let format = try source.info(full(part.weight)).quantization?.format
-      if let previous = runs.last?.last, try source.info(full(previous.weight)).quantization?.format == format {
-        runs[runs.count - 1].append(part)
+      let storage = try storage(part)
+      if storage != .factors, runs.last?.storage == storage {
+        runs[runs.count - 1].layer.parts.append(part)
       } else {
-        runs.append([part])
+        var run = layer
+        run.parts = [part]
+        runs.append((run, storage))
       }
     }
     return Linear(
-      parts: try runs.map { parts in
-        var run = layer
-        run.parts = parts
-        let update = try adapters?.update(run)
-        let weights: PackedMatrix
-        if let update, adapters?.merges == true {
-          weights = try merged(run, update, as: type, context: context)
-        } else {
-          weights = try packed(run, as: type, context: context)
-        }
-        let epilogue = Epilogue(bias: hasBias ? try bias(run) : nil, activation: activation)
-        guard let update, adapters?.merges == false else { return Linear.Part(weights: weights, epilogue: epilogue) }
+      parts: try runs.map { run, storage in
+        let matrix =
+          try storage == .factors
+          ? factors(run, as: type, context: context) : weights(run, as: type, context: context)
         return Linear.Part(
-          weights: weights, epilogue: epilogue,
-          update: (try context.pack(update.down.view), try context.pack(update.up.view)))
+          matrix: matrix, epilogue: Epilogue(bias: hasBias ? try bias(run) : nil, activation: activation))
       })
+  }
+
+  /// The matrices of a run that are stored whole, with the updates of adapters.
+  private func weights(_ run: LinearLayer, as type: DataType?, context: Context) throws -> Linear.Matrix {
+    guard let adapters, let update = try adapters.update(run) else {
+      return .whole(try packed(run, as: type, context: context))
+    }
+    if adapters.merges { return .whole(try merged(run, update, as: type, context: context)) }
+    return .factors(
+      try packed(run, as: type, context: context), down: try context.pack(update.down.view),
+      up: try context.pack(update.up.view))
   }
 
   /// The matrices of a linear layer, packed: quantised ones as they are, others stored as `type`, or where that is nil as the

@@ -44,16 +44,10 @@ public struct QuantizationReport: Sendable, Encodable {
     public var relativeError: Double
   }
 
-  /// A matrix of a linear layer that stayed as it was.
-  public struct Kept: Sendable, Encodable {
-    public var name: String
-    public var reason: String
-  }
-
   /// The name of the storage.
   public var storage: String
   public var matrices: [Matrix] = []
-  public var kept: [Kept] = []
+  public var kept: [KeptMatrix] = []
   /// Tensors that belong to no linear layer of the model; they are the same bytes as before.
   public var otherTensors = 0
   /// Of all files with weights.

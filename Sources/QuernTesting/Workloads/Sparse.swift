@@ -134,20 +134,22 @@ extension Workload {
   }
 
   public static func lowRank(
-    m: Int, n: Int, k: Int, rank: Int, scale: Float = 0.5, finishes: Bool = false, activation: Activation = .identity,
-    name: String? = nil, operands: Operands
+    m: Int, n: Int, k: Int, rank: Int, hasBase: Bool = true, scale: Float = 0.5, finishes: Bool = false,
+    activation: Activation = .identity, name: String? = nil, operands: Operands
   ) throws -> Workload {
     let parts = try ProductOperands(
       m, inputs: k, outputs: n, finishes: finishes, activation: activation, operands: operands)
     let (weights, down) = (try operands.make(Shape(n, k)).view, try operands.make(Shape(rank, k)).view)
     let up = try operands.make(Shape(n, rank)).view
+    let base = hasBase ? n * k : 0
+    let shape = "m=\(m) n=\(n) k=\(k) rank=\(rank)" + (hasBase ? "" : " alone")
     return Workload(
-      .lowRankLinear, name ?? "m=\(m) n=\(n) k=\(k) rank=\(rank)" + (finishes ? " \(activation.rawValue)" : ""),
+      .lowRankLinear, name ?? shape + (finishes ? " \(activation.rawValue)" : ""),
       kernels: ["f32_gemm_block", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"],
-      flops: 2 * Double(m) * Double(n * k + rank * (n + k)), bytes: 4 * Double(m * (n + k) + n * k + rank * (n + k)),
+      flops: 2 * Double(m) * Double(base + rank * (n + k)), bytes: 4 * Double(m * (n + k) + base + rank * (n + k)),
       isExactOnIntegers: activation == .identity, operands: operands, output: parts.output,
       prepare: { context in
-        let packed = (try context.pack(weights), try context.pack(down), try context.pack(up))
+        let packed = (try hasBase ? context.pack(weights) : nil, try context.pack(down), try context.pack(up))
         return { y in
           try context.lowRankLinear(
             parts.x, weights: packed.0, down: packed.1, up: packed.2, scale: scale, epilogue: parts.epilogue,
@@ -159,7 +161,7 @@ extension Workload {
         let total = try MutableTensor(zeros: parts.output.shape)
         let reference = Context(backend: ReferenceBackend())
         try reference.lowRankLinear(
-          try absolute(parts.x), weights: try reference.pack(try absolute(weights)),
+          try absolute(parts.x), weights: try hasBase ? reference.pack(try absolute(weights)) : nil,
           down: try reference.pack(try absolute(down)), up: try reference.pack(try absolute(up)), scale: abs(scale),
           epilogue: try parts.magnitudes(), into: total)
         let (wide, narrow) = (rounding.product(k), rounding.product(rank))
@@ -207,11 +209,11 @@ extension Suite {
     }
     let ranks = [(1, 5, 7, 1), (13, 33, 64, 8), (40, 50, 450, 16), (300, 20, 9, 4), (3, 4, 5, 0), (0, 4, 5, 2)]
     let lowRank = ranks.flatMap { m, n, k, rank in
-      [Activation.identity, .silu].map { activation in
+      [(Activation.identity, true), (.silu, true), (.silu, false), (.identity, false)].map { activation, hasBase in
         TestCases.Entry(.lowRankLinear) {
           try .lowRank(
-            m: m, n: n, k: k, rank: rank, finishes: activation != .identity || m > 5, activation: activation,
-            operands: $0)
+            m: m, n: n, k: k, rank: rank, hasBase: hasBase, finishes: activation != .identity || m > 5,
+            activation: activation, operands: $0)
         }
       }
     }
@@ -251,6 +253,11 @@ extension Suite {
       try .lowRank(m: 5, n: 9, k: 8, rank: 2, operands: $0)
     } wrong: {
       try .lowRank(m: 5, n: 9, k: 8, rank: 2, scale: 1, operands: $0)
+    },
+    Mutant(.lowRankLinear, "takes a base that is not there") {
+      try .lowRank(m: 5, n: 9, k: 8, rank: 2, hasBase: false, operands: $0)
+    } wrong: {
+      try .lowRank(m: 5, n: 9, k: 8, rank: 2, operands: $0)
     },
   ]
 }

@@ -123,6 +123,7 @@ extension T5Configuration: ModelFamily {
   /// The product with every token's output embedding, where it is not the input embedding.
   var head: LinearLayer {
     LinearLayer(
-      parts: [.init(name: "lm_head", outputs: encoder.vocabSize)], inputs: encoder.hiddenSize, isOptional: true)
+      parts: [.init(name: "lm_head", outputs: encoder.vocabSize)], inputs: encoder.hiddenSize, isOptional: true,
+      takesFactors: false)
   }
 }
