@@ -238,6 +238,25 @@ import Testing
       #expect(quantized?.reason.contains("q8_0 already") == true && quantized?.offset != nil)
     }
 
+    /// After each tensor: factors that wait for their place in the file, too.
+    @Test func aRunThatIsStoppedLeavesNothing() throws {
+      struct Stop: Error {}
+      let (model, place) = (RandomModel(layers: 1, shards: 2), try TemporaryFolder())
+      let input = try model.folder()
+      let compressor = try ModelCompressor(model: input.path, to: .rank(4))
+      for last in 1...model.tensors().count {
+        var (step, done) = (0, 0)
+        #expect(throws: Stop.self) {
+          _ = try compressor.write(to: "\(place.path)/out") { bytes in
+            #expect(bytes >= done && bytes <= compressor.bytesBefore)
+            (step, done) = (step + 1, bytes)
+            if step == last { throw Stop() }
+          }
+        }
+        #expect(RandomModel.everything(place.path) == [])
+      }
+    }
+
     /// Each change to the factors of one matrix, and what the error must name.
     @Test func factorsThatDoNotFitAreRefused() throws {
       let folder = try TemporaryFolder()
