@@ -1,3 +1,4 @@
+import CPeak
 import Foundation
 import Quern
 import QuernModels
@@ -47,7 +48,9 @@ enum Generation {
       ]
     }
     for line in [titles] + cells {
-      print(line.enumerated().map { $1.padding(toLength: $0 == 0 ? 14 : 11, withPad: " ", startingAt: 0) }.joined())
+      print(
+        line.enumerated().map { $1.padding(toLength: $0 == 0 ? 14 : $0 == 8 ? 18 : 11, withPad: " ", startingAt: 0) }
+          .joined())
     }
   }
 
@@ -132,8 +135,9 @@ enum Generation {
     return 4 * (prompt * row + decoder.vocabulary + decoder.hidden)
   }
 
-  /// Pages of this process in memory; 0 where the system does not say.
+  /// Pages of this process in memory, less what it has freed; 0 where the system does not say.
   private static func residentBytes() -> Int {
+    cpeak_trim()
     guard let text = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8) else { return 0 }
     let fields = text.split(separator: " ")
     return fields.count > 1 ? (Int(fields[1]) ?? 0) * Int(getpagesize()) : 0

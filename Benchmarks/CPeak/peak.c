@@ -1,6 +1,11 @@
 // Vectors of the compiler's own, so that one body serves every width and no intrinsics are needed.
 #include "include/CPeak.h"
 
+#include <stdlib.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 // More chains than latency times throughput of any core so far (5 x 2, 4 x 4), few enough for the registers.
 #define BODY(suffix, lanes, chains)                                                                \
   typedef float vector_##suffix __attribute__((vector_size(4 * lanes)));                           \
@@ -110,5 +115,11 @@ void cpeak_copy(cpeak_width width, float *to, const float *from, size_t count, i
   }
 #if defined(__x86_64__)
   if (streams) __builtin_ia32_sfence();
+#endif
+}
+
+void cpeak_trim(void) {
+#ifdef __GLIBC__
+  malloc_trim(0);
 #endif
 }

@@ -43,7 +43,8 @@ def attention(case, q, k, v):
         raise Absent("the log-sum-exp: scaled_dot_product_attention keeps it to itself")
     batch, queries = sequences(case.values["q"])
     _, keys = sequences(case.values["kv"])
-    if case.values.get("cache") == "bf16":  # as a model with such a cache has it; f32 queries are refused beside it
+    # As a model with such a cache has it; f32 queries are refused beside it.
+    if case.values.get("cache") == "bf16" or case.has("bf16"):
         q, k, v = q.bfloat16(), k.bfloat16(), v.bfloat16()
 
     def split(x, length):  # [tokens, heads, d] as [batch, heads, tokens, d], without a copy, as layers hold it

@@ -21,4 +21,7 @@ float cpeak_read(cpeak_width width, const float *floats, size_t count);
 // reading the lines written; the compiler may make the other a call of memcpy.
 void cpeak_copy(cpeak_width width, float *to, const float *from, size_t count, int streams);
 
+// Gives memory that was freed back to the system, where the C library can.
+void cpeak_trim(void);
+
 #endif
