@@ -57,14 +57,7 @@ extension DecoderModel {
     path: String, precision: DataType? = nil, sequences: Int = 1, capacity: Int, cacheType: DataType = .f32,
     chunk: Int = 256
   ) throws(ModelError) -> MemoryNeed {
-    let (configuration, source): (DecoderConfiguration, any TensorSource)
-    if path.hasSuffix(".gguf") {
-      let gguf = try GGUF(path: path)
-      (configuration, source) = (try DecoderConfiguration(gguf), GGUFExperts(gguf: gguf))
-    } else {
-      configuration = try DecoderConfiguration(HubConfig(directory: path))
-      source = try configuration.source(directory: path)
-    }
+    let (configuration, source) = try open(path)
     var need = MemoryNeed()
     try configuration.addWeights(to: &need, Weights(source, file: path, of: configuration), precision)
     let capacity = min(max(capacity, 0), configuration.maxPositionEmbeddings)

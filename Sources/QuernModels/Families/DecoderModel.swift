@@ -86,13 +86,21 @@ public final class DecoderModel: Sendable {
       guard adapters.isEmpty else {
         throw ModelError(file: path, field: "", reason: "adapters name the layers of Hugging Face directories")
       }
-      try self.init(gguf: GGUF(path: path), context: context, precision: precision)
-    } else {
-      let configuration = try DecoderConfiguration(HubConfig(directory: path))
-      try self.init(
-        configuration, source: configuration.source(directory: path), file: path, context: context,
-        precision: precision, hasHead: hasHead, adapters: adapters, mergingAdapters: mergingAdapters)
     }
+    let (configuration, source) = try Self.open(path)
+    try self.init(
+      configuration, source: source, file: path, context: context, precision: precision, hasHead: hasHead,
+      adapters: adapters, mergingAdapters: mergingAdapters)
+  }
+
+  /// The configuration and weights of a model directory or a GGUF file.
+  static func open(_ path: String) throws(ModelError) -> (DecoderConfiguration, any TensorSource) {
+    if path.hasSuffix(".gguf") {
+      let gguf = try GGUF(path: path)
+      return (try DecoderConfiguration(gguf), GGUFExperts(gguf: gguf))
+    }
+    let configuration = try DecoderConfiguration(HubConfig(directory: path))
+    return (configuration, try configuration.source(directory: path))
   }
 
   /// The same from a GGUF file that is open.

@@ -21,14 +21,16 @@ struct DecoderLayer: Sendable {
   func callAsFunction(_ step: DecoderStep, layer: Int) throws(QuernError) {
     let (hidden, normed, context) = (step.hidden, step.normed, step.context)
     try attentionNorm(hidden.view, into: normed, context)
+    let output: Linear
     switch attention {
     case .heads(let attention):
       try attention(step, layer: layer)
-      try add(attention.output, step.mixed.view, postAttentionNorm, step)
+      output = attention.output
     case .latent(let attention):
       try attention(step, layer: layer)
-      try add(attention.output, step.mixed.view, postAttentionNorm, step)
+      output = attention.output
     }
+    try add(output, step.mixed.view, postAttentionNorm, step)
 
     try feedForwardNorm(hidden.view, into: normed, context)
     switch part {

@@ -11,7 +11,8 @@ struct EncoderStack: Sendable {
 
   private struct Layer: Sendable {
     /// Queries, keys and values in one product: x is read once.
-    let queriesKeysValues, output, gateUp, down: Linear
+    let queriesKeysValues, output: Linear
+    let feedForward: FeedForward
     let attentionNorm: Norm?
     let feedForwardNorm: Norm
     let reach: Int?
@@ -40,10 +41,12 @@ struct EncoderStack: Sendable {
         queriesKeysValues: try linear(
           configuration.queriesKeysValues(index), hasBias: configuration.hasAttentionBias),
         output: try linear(configuration.attentionOutput(index), hasBias: configuration.hasAttentionOutputBias),
-        gateUp: try linear(
-          configuration.gateUp(index), hasBias: configuration.hasFeedForwardBias,
-          configuration.isGated ? .identity : configuration.hiddenAct),
-        down: try linear(configuration.down(index), hasBias: configuration.hasFeedForwardBias),
+        feedForward: FeedForward(
+          gateUp: try linear(
+            configuration.gateUp(index), hasBias: configuration.hasFeedForwardBias,
+            configuration.isGated ? .identity : configuration.hiddenAct),
+          down: try linear(configuration.down(index), hasBias: configuration.hasFeedForwardBias),
+          gate: configuration.isGated ? Gate(activation: configuration.hiddenAct) : nil),
         attentionNorm: layer.hasAttentionNorm ? try norm("\(place).\(names.attentionNorm)") : nil,
         feedForwardNorm: try norm("\(place).\(names.feedForwardNorm)"), reach: layer.reach,
         cross: try names.cross.map { cross in
@@ -149,7 +152,8 @@ struct EncoderStack: Sendable {
     try attend(hidden.view, layer, index, pass)
     try layer.output(pass.mixed.view, residual: hidden.view, into: sum, context)
     try layer.attentionNorm?(sum, context)
-    try layer.down(widen(sum.view, layer, pass).view, residual: sum.view, into: hidden, context)
+    let inner = try layer.feedForward.inner(sum.view, in: pass.up, context)
+    try layer.feedForward.down(inner.view, residual: sum.view, into: hidden, context)
     try layer.feedForwardNorm(hidden, context)
   }
 
@@ -161,7 +165,8 @@ struct EncoderStack: Sendable {
     try layer.output(pass.mixed.view, residual: hidden.view, into: hidden, context)
     if let cross = layer.cross { try attendToInputs(cross, index, pass) }
     try layer.feedForwardNorm(hidden.view, into: normed, context)
-    try layer.down(widen(normed.view, layer, pass).view, residual: hidden.view, into: hidden, context)
+    let inner = try layer.feedForward.inner(normed.view, in: pass.up, context)
+    try layer.feedForward.down(inner.view, residual: hidden.view, into: hidden, context)
   }
 
   /// The heads' values, mixed, to `pass.mixed`.
@@ -198,17 +203,6 @@ struct EncoderStack: Sendable {
       values: keysValues.columns(width..<2 * width).heads(heads), layout: layout,
       scale: configuration.attentionScale, into: pass.mixed.heads(heads))
     try cross.output(pass.mixed.view, residual: pass.hidden.view, into: pass.hidden, context)
-  }
-
-  /// The inner state of the feed-forward part.
-  private func widen(_ x: TensorView, _ layer: Layer, _ pass: Pass) throws(QuernError) -> MutableTensor {
-    try layer.gateUp(x, into: pass.up, pass.context)
-    guard configuration.isGated else { return pass.up }
-    let width = configuration.intermediateSize
-    let inner = pass.up.columns(0..<width)
-    try pass.context.gated(
-      configuration.hiddenAct, gate: inner.view, value: pass.up.columns(width..<2 * width).view, into: inner)
-    return inner
   }
 }
 
