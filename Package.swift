@@ -13,6 +13,7 @@ let package = Package(
     .library(name: "CKernels", targets: ["CKernels"]),
     .library(name: "Quern", targets: ["Quern"]),
     .library(name: "QuernModels", targets: ["QuernModels"]),
+    .library(name: "QuernDiffusion", targets: ["QuernDiffusion"]),
     .library(name: "QuernTesting", targets: ["QuernTesting"]),
     .executable(name: "benchmarks", targets: ["benchmarks"]),
     .executable(name: "quern", targets: ["quern"]),
@@ -52,6 +53,7 @@ let package = Package(
     ),
     .target(name: "Quern", dependencies: ["CKernels", openBLAS], swiftSettings: swiftSettings),
     .target(name: "QuernModels", dependencies: ["Quern"], swiftSettings: swiftSettings),
+    .target(name: "QuernDiffusion", dependencies: ["QuernModels"], swiftSettings: swiftSettings),
     .target(name: "QuernTesting", dependencies: ["Quern", "CKernels"], swiftSettings: swiftSettings),
     .executableTarget(
       name: "quern",
@@ -103,6 +105,11 @@ let package = Package(
       name: "QuernModelsTests",
       dependencies: ["QuernModels", "QuernTesting", "quern", "benchmarks", "AllocationProbe"],
       resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings
+    ),
+    .testTarget(
+      name: "QuernDiffusionTests",
+      dependencies: ["QuernDiffusion", "QuernModels", "QuernTesting"],
       swiftSettings: swiftSettings
     ),
   ]

@@ -7,7 +7,7 @@ docc=$(dirname "$(command -v swift)")/docc
 [[ -x $docc ]] || docc=$(command -v docc) || { echo "docs: this toolchain has no docc" >&2; exit 1; }
 swift package dump-symbol-graph --minimum-access-level public --skip-synthesized-members >&2
 graphs=$(swift build --show-bin-path | sed 's|/[^/]*$||')/symbolgraph
-for module in Quern QuernModels QuernTesting; do
+for module in Quern QuernModels QuernDiffusion QuernTesting; do
   one=.build/docs/graphs/$module
   rm -rf "$one" ".build/docs/$module"
   mkdir -p "$one"

@@ -1,48 +1,48 @@
 import Quern
 
 /// A linear layer as a model family declares it: the tensors `NAME.weight`, each `[outputs, inputs]`, stacked in one product.
-struct LinearLayer: Sendable, Equatable {
-  struct Part: Sendable, Equatable {
-    var name: String
-    var outputs: Int
+package struct LinearLayer: Sendable, Equatable {
+  package struct Part: Sendable, Equatable {
+    package var name: String
+    package var outputs: Int
 
-    var weight: String { "\(name).weight" }
+    package var weight: String { "\(name).weight" }
     /// In place of `weight`, two factors: `[r, inputs]`, and `[outputs, r]`.
-    var down: String { "\(name).down.weight" }
-    var up: String { "\(name).up.weight" }
+    package var down: String { "\(name).down.weight" }
+    package var up: String { "\(name).up.weight" }
   }
 
-  var parts: [Part]
-  var inputs: Int
+  package var parts: [Part]
+  package var inputs: Int
   /// The tensor, a single one, is `[inputs, outputs]`, as GPT-2's are.
-  var isTransposed = false
+  package var isTransposed = false
   /// Some checkpoints lack it: a head, where the model is one that gives embeddings.
-  var isOptional = false
+  package var isOptional = false
   /// Whether the model reads it as two factors too, by ``Weights/linear(_:as:hasBias:activation:context:)``.
-  var takesFactors = true
+  package var takesFactors = true
 
   /// The same with this before the names.
-  func prefixed(_ prefix: String) -> LinearLayer {
+  package func prefixed(_ prefix: String) -> LinearLayer {
     var layer = self
     for index in parts.indices { layer.parts[index].name = prefix + parts[index].name }
     return layer
   }
 
-  var outputs: Int { parts.reduce(0) { $0 + $1.outputs } }
+  package var outputs: Int { parts.reduce(0) { $0 + $1.outputs } }
 
   /// The shape of a part's tensor.
-  func shape(_ part: Part) -> Shape { isTransposed ? Shape(inputs, part.outputs) : Shape(part.outputs, inputs) }
+  package func shape(_ part: Part) -> Shape { isTransposed ? Shape(inputs, part.outputs) : Shape(part.outputs, inputs) }
 }
 
 /// `activation(x Wᵀ + bias) + residual`: packed weights and what follows the product.
-struct Linear: Sendable {
+package struct Linear: Sendable {
   /// What stands for W.
-  enum Matrix: Sendable {
+  package enum Matrix: Sendable {
     case whole(PackedMatrix)
     /// `weights + up down`: beside weights the update of adapters, alone the factors of a compressed matrix.
     case factors(PackedMatrix?, down: PackedMatrix, up: PackedMatrix)
 
-    var outputs: Int {
+    package var outputs: Int {
       switch self {
       case .whole(let weights): weights.outputs
       case .factors(_, _, let up): up.outputs
@@ -51,17 +51,17 @@ struct Linear: Sendable {
   }
 
   /// Some of the outputs.
-  struct Part: Sendable {
-    let matrix: Matrix
-    let epilogue: Epilogue
+  package struct Part: Sendable {
+    package let matrix: Matrix
+    package let epilogue: Epilogue
   }
 
   /// One, unless the tensors of the layer are stored in different formats or as factors.
-  let parts: [Part]
+  package let parts: [Part]
 
-  var outputs: Int { parts.reduce(0) { $0 + $1.matrix.outputs } }
+  package var outputs: Int { parts.reduce(0) { $0 + $1.matrix.outputs } }
 
-  func callAsFunction(
+  package func callAsFunction(
     _ x: TensorView, residual: TensorView? = nil, into y: MutableTensor, _ context: Context
   ) throws(QuernError) {
     var first = 0
@@ -82,14 +82,14 @@ struct Linear: Sendable {
 }
 
 /// LayerNorm or RMSNorm with its parameters.
-struct Norm: Sendable {
+package struct Norm: Sendable {
   /// LayerNorm instead of RMSNorm.
-  let isCentred: Bool
-  let weight: Tensor
-  let bias: Tensor?
-  let epsilon: Float
+  package let isCentred: Bool
+  package let weight: Tensor
+  package let bias: Tensor?
+  package let epsilon: Float
 
-  func callAsFunction(_ x: TensorView, into y: MutableTensor, _ context: Context) throws(QuernError) {
+  package func callAsFunction(_ x: TensorView, into y: MutableTensor, _ context: Context) throws(QuernError) {
     if isCentred {
       try context.layerNorm(x, weight: weight, bias: bias, epsilon: epsilon, into: y)
     } else {
@@ -97,5 +97,7 @@ struct Norm: Sendable {
     }
   }
 
-  func callAsFunction(_ x: MutableTensor, _ context: Context) throws(QuernError) { try self(x.view, into: x, context) }
+  package func callAsFunction(_ x: MutableTensor, _ context: Context) throws(QuernError) {
+    try self(x.view, into: x, context)
+  }
 }

@@ -1,11 +1,11 @@
 import Quern
 
 /// Weights by name, checked against the shape that a configuration implies before any memory is taken.
-struct Weights {
-  let source: any TensorSource
+package struct Weights {
+  package let source: any TensorSource
   /// The directory, for errors.
-  let file: String
-  let prefix: String
+  package let file: String
+  package let prefix: String
   /// Names that have no prefix.
   private let unprefixed: [String]
   let adapters: AdapterSet?
@@ -15,7 +15,7 @@ struct Weights {
   ///   - unprefixed: names that they put nothing before.
   init(
     _ source: any TensorSource, file: String, prefixes: [String] = [""], probe: String, unprefixed: [String] = [],
-    adapters: AdapterSet? = nil
+    adapters: AdapterSet?
   ) throws(ModelError) {
     (self.source, self.file, self.adapters) = (source, file, adapters)
     // The factors of such a matrix go by its name.
@@ -30,6 +30,11 @@ struct Weights {
     prefix = found
   }
 
+  /// Weights whose names need no prefix.
+  package init(_ source: any TensorSource, file: String, probe: String) throws(ModelError) {
+    try self.init(source, file: file, probe: probe, adapters: nil)
+  }
+
   init(
     _ source: any TensorSource, file: String, of family: some ModelFamily, adapters: AdapterSet? = nil
   ) throws(ModelError) {
@@ -39,24 +44,24 @@ struct Weights {
   }
 
   /// The name that the file has for `name`.
-  func full(_ name: String) -> String { unprefixed.contains(name) ? name : prefix + name }
+  package func full(_ name: String) -> String { unprefixed.contains(name) ? name : prefix + name }
 
   /// The tensor `name`, which must have this shape, stored as `type`, or where that is nil as the file has it.
-  func tensor(_ name: String, _ shape: Shape, as type: DataType? = .f32) throws -> Tensor {
+  package func tensor(_ name: String, _ shape: Shape, as type: DataType? = .f32) throws -> Tensor {
     try require(name, shape)
     let type = try type ?? stored(name)
     return try Tensor(shape: shape, dataType: type) { try read(name, as: type, into: $0) }
   }
 
   /// The norm `NAME` of rows of `width`.
-  func norm(_ name: String, _ width: Int, _ kind: EncoderStackConfiguration.Norm) throws -> Norm {
+  package func norm(_ name: String, _ width: Int, _ kind: EncoderStackConfiguration.Norm) throws -> Norm {
     Norm(
       isCentred: kind.isCentred, weight: try tensor("\(name).weight", Shape(width)),
       bias: kind.hasBias ? try tensor("\(name).bias", Shape(width)) : nil, epsilon: kind.epsilon)
   }
 
   /// The biases `NAME.bias` of a linear layer, end to end.
-  func bias(_ layer: LinearLayer) throws -> Tensor {
+  package func bias(_ layer: LinearLayer) throws -> Tensor {
     for part in layer.parts { try require("\(part.name).bias", Shape(part.outputs)) }
     return try Tensor(shape: Shape(layer.outputs)) { buffer in
       var done = 0
@@ -70,7 +75,7 @@ struct Weights {
 
   /// A linear layer with what follows its product: one product for each run of tensors stored alike, and for each that is
   /// stored as factors.
-  func linear(
+  package func linear(
     _ layer: LinearLayer, as type: DataType?, hasBias: Bool, activation: Activation = .identity, context: Context
   ) throws -> Linear {
     var runs: [(layer: LinearLayer, storage: Storage)] = []
@@ -107,7 +112,7 @@ struct Weights {
 
   /// The matrices of a linear layer, packed: quantised ones as they are, others stored as `type`, or where that is nil as the
   /// first of them is.
-  func packed(_ layer: LinearLayer, as type: DataType?, context: Context) throws -> PackedMatrix {
+  package func packed(_ layer: LinearLayer, as type: DataType?, context: Context) throws -> PackedMatrix {
     let first = layer.parts[0]
     if let format = try source.info(full(first.weight)).quantization?.format {
       return try context.pack(quantized(layer, format))
@@ -155,7 +160,9 @@ struct Weights {
   }
 
   /// The type that keeps a tensor as its file has it; f32 for those that Quern does not compute with.
-  func stored(_ name: String) throws(ModelError) -> DataType { try source.info(full(name)).dtype.stored ?? .f32 }
+  package func stored(_ name: String) throws(ModelError) -> DataType {
+    try source.info(full(name)).dtype.stored ?? .f32
+  }
 
   /// The elements of a tensor as `type`, straight from the file where that is its own.
   private func read(_ name: String, as type: DataType, into bytes: UnsafeMutableRawBufferPointer) throws {
@@ -206,7 +213,7 @@ struct Weights {
   }
 
   /// Refuses a tensor that is quantised or of another shape.
-  func require(_ name: String, _ shape: Shape) throws(ModelError) {
+  package func require(_ name: String, _ shape: Shape) throws(ModelError) {
     let info = try source.info(full(name))
     func error(_ field: String, _ reason: String) -> ModelError {
       ModelError(
@@ -230,7 +237,7 @@ struct Weights {
 
 extension SafetensorsDType {
   /// The type of a tensor that keeps these elements as they are, if there is one.
-  var stored: DataType? {
+  package var stored: DataType? {
     switch self {
     case .f32: .f32
     case .bf16: .bf16
