@@ -1,11 +1,30 @@
 // GEMM of few rows by panels of bf16 or f16. B comes from memory once, is widened in registers, exactly, and multiplied in the
 // order of gemm_tile_: the bits are those of the same panels widened first.
-// Loop order: panels, rows STREAM_MR_ at a time, rows of B.
-#define STREAM_MR_ (VL == 16 ? 8 : 4)
-#define STREAM_AHEAD_ 1024  // bytes of B fetched ahead
+// Loop order: groups of panels, slices of K, rows in even parts of at most GEMM_MR, rows of B. A group's panels are read from end to
+// end, and while the rows go over a slice, from a cache, each of them fetches a share of what comes next.
 
-// One row of B against m rows of A: acc[r * vectors + v] += a[r * a_rs] x[v].
-CK_INLINE void stream_step_(const size_t m, const size_t vectors, const float *a, size_t a_rs, const vf *x, vf *acc) {
+// What a part fetches: `step` bytes of each panel behind `at` for a row of B.
+typedef struct stream_ahead_ {
+  const char *at;
+  size_t step;
+} stream_ahead_;
+
+// Rows of B of 16-bit elements; `panel` is bytes from panel to panel. bf16 leaves neighbouring columns in the two vectors of a pair.
+CK_INLINE void stream_row_(const ck_dtype type, const size_t vectors, const char *b, size_t panel, vf *x) {
+#pragma clang loop unroll(full)
+  for (size_t v = 0; v < vectors; v += 2) {
+    const uint16_t *row = (const uint16_t *)(b + v / GEMM_NRV * panel) + v % GEMM_NRV * VL;
+    if (type == CK_BF16)
+      vf_load_2_bf16(row, &x[v], &x[v + 1]);
+    else
+      x[v] = vf_load_f16(row), x[v + 1] = vf_load_f16(row + VL);
+  }
+}
+
+CK_INLINE void stream_step_(const ck_dtype type, const size_t m, const size_t vectors, const float *a, size_t a_rs, const char *b,
+                            size_t panel, vf *acc) {
+  vf x[GEMM_ACCUMULATORS_];
+  stream_row_(type, vectors, b, panel, x);
 #pragma clang loop unroll(full)
   for (size_t r = 0; r < m; r++) {
     const vf value = vf_broadcast(a + r * a_rs);
@@ -14,49 +33,97 @@ CK_INLINE void stream_step_(const size_t m, const size_t vectors, const float *a
   }
 }
 
-// Rows of B of 16-bit elements; `panel` is bytes from panel to panel.
-CK_INLINE void stream_halves_(const ck_dtype type, const size_t m, const size_t vectors, size_t k, const float *a, size_t a_rs,
-                              const char *b, size_t panel, vf *acc) {
-#pragma clang loop unroll_count(4)
-  for (size_t p = 0; p < k; p++, b += 2 * GEMM_NR) {
-    vf x[GEMM_ACCUMULATORS_];
+// acc[r * vectors + v] += the sum over p < k, in order, of A(r, p) B(p, v).
+CK_INLINE void stream_sums_(const ck_dtype type, const size_t m, const size_t vectors, size_t k, const float *a, size_t a_rs,
+                            const char *b, size_t panel, stream_ahead_ ahead, vf *acc) {
+  size_t p = 0;
+#pragma clang loop unroll(disable)
+  for (; p + 4 <= k; p += 4) {
 #pragma clang loop unroll(full)
-    for (size_t v = 0; v < vectors; v++) {
-      const char *row = b + v / GEMM_NRV * panel;
-      if (v % GEMM_NRV == 0) __builtin_prefetch(row + STREAM_AHEAD_);
-      x[v] = row_load_as_(type, row, v % GEMM_NRV * VL, VL);
+    for (size_t line = 0; line < 8 * GEMM_NR * vectors / GEMM_NRV; line += 64)
+      __builtin_prefetch(ahead.at + line / (8 * GEMM_NR) * panel + p * ahead.step + line % (8 * GEMM_NR));
+#pragma clang loop unroll(full)
+    for (size_t u = 0; u < 4; u++) {
+      stream_step_(type, m, vectors, a + p + u, a_rs, b + (p + u) * 2 * GEMM_NR, panel, acc);
+      __asm__ volatile("" ::: "memory");  // else the rows of four steps are loaded first, and spilled
     }
-    stream_step_(m, vectors, a + p, a_rs, x, acc);
   }
+#pragma clang loop unroll(disable)
+  for (; p < k; p++) stream_step_(type, m, vectors, a + p, a_rs, b + p * 2 * GEMM_NR, panel, acc);
 }
 
+// Rows [i, i + m) of a slice of `panels` panels, at b; m and panels constant.
 CK_INLINE void stream_rows_(const ck_dtype type, const size_t m, const size_t panels, const ck_gemm_block *g, size_t i, size_t j,
-                            enum gemm_exit_ leave) {
-  const size_t vectors = panels * GEMM_NRV, panel = ck_packed_bytes(type, g->b_panel);
-  const char *b = (const char *)g->b + j / GEMM_NR * panel;
+                            const char *b, stream_ahead_ ahead) {
+  const size_t vectors = panels * GEMM_NRV;
   vf acc[GEMM_ACCUMULATORS_];
 #pragma clang loop unroll(full)
   for (size_t t = 0; t < m * vectors; t++) acc[t] = vf_zero();
-  stream_halves_(type, m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, b, panel, acc);
-  gemm_leave_(m, panels, g, i, j, leave, acc);
+  stream_sums_(type, m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, b, ck_packed_bytes(type, g->b_panel), ahead, acc);
+  if (type == CK_BF16)
+#pragma clang loop unroll(full)
+    for (size_t t = 0; t < m * vectors; t += 2) vf_zip(acc[t], acc[t + 1], &acc[t], &acc[t + 1]);
+  gemm_leave_(m, panels, g, i, j, gemm_exit_of_(g), acc);
 }
 
-// Panels at once for one row: enough sums to hide the latency of an FMA.
-#define STREAM_PANELS_ (GEMM_NRV > 2 ? 1 : 4)
+// Every row of a slice, `next` being what is read after it. One part of rows where there are several panels.
+CK_INLINE void stream_slice_(const ck_dtype type, const size_t panels, const size_t most, const ck_gemm_block *g, size_t j,
+                             const char *b, const char *next) {
+  for (size_t i = 0, parts = (g->m + GEMM_MR - 1) / GEMM_MR; parts; parts--) {
+    const size_t first = i, rows = (g->m - i + parts - 1) / parts;
+    i += rows;
+    const stream_ahead_ ahead = {next + g->k * 2 * GEMM_NR * first / g->m, 2 * GEMM_NR * rows / g->m};
+#define STREAM_ROWS_(count) \
+  case count: \
+    if (count <= GEMM_MR && count <= most) stream_rows_(type, count, panels, g, first, j, b, ahead); \
+    break;
+    switch (rows) {
+      STREAM_ROWS_(1)
+      STREAM_ROWS_(2)
+      STREAM_ROWS_(3)
+      STREAM_ROWS_(4)
+      STREAM_ROWS_(5)
+      STREAM_ROWS_(6)
+      STREAM_ROWS_(7)
+      STREAM_ROWS_(8)
+      STREAM_ROWS_(9)
+      STREAM_ROWS_(10)
+      STREAM_ROWS_(11)
+      STREAM_ROWS_(12)
+      default:
+        break;
+    }
+#undef STREAM_ROWS_
+  }
+}
+
+// Panels from column j on, through every slice: the arithmetic of f32_gemm_block on one slice after the other.
+CK_INLINE void stream_panels_(const ck_dtype type, const size_t panels, const size_t most, const ck_gemm_block *g, size_t j) {
+  const size_t panel = ck_packed_bytes(type, g->b_panel);
+  const char *b = (const char *)g->b + j / GEMM_NR * panel;
+  ck_gemm_block slice = *g;
+  slice.bias = slice.residual = 0, slice.activation = CK_IDENTITY;
+  for (size_t p = 0;; p += slice.k) {
+    slice.a = g->a + p, slice.k = CK_MIN(g->slice, g->k - p);
+    const int last = p + slice.k == g->k;
+    if (last) slice.bias = g->bias, slice.residual = g->residual, slice.activation = g->activation;
+    const char *at = b + p * 2 * GEMM_NR;
+    stream_slice_(type, panels, most, &slice, j, at, last ? b + panels * panel : at + slice.k * 2 * GEMM_NR);
+    slice.beta = 1;
+    if (last) break;
+  }
+}
 
 CK_INLINE void stream_(const ck_dtype type, const ck_gemm_block *g) {
-  const enum gemm_exit_ leave = gemm_exit_of_(g);
-  const size_t group = STREAM_PANELS_ * GEMM_NR;
   size_t j = 0;
-  if (g->m == 1)
-    for (; j + group <= g->n; j += group) stream_rows_(type, 1, STREAM_PANELS_, g, 0, j, leave);
-  for (; j < g->n; j += GEMM_NR) {
-    size_t i = 0;
-    for (; i + STREAM_MR_ <= g->m; i += STREAM_MR_) stream_rows_(type, STREAM_MR_, 1, g, i, j, leave);
-    if (STREAM_MR_ > 4 && i + 4 <= g->m) stream_rows_(type, 4, 1, g, i, j, leave), i += 4;
-    if (i + 2 <= g->m) stream_rows_(type, 2, 1, g, i, j, leave), i += 2;
-    if (i < g->m) stream_rows_(type, 1, 1, g, i, j, leave);
-  }
+#define STREAM_GROUPS_(count)                                                            \
+  if (GEMM_PANELS_(count) > 1 && g->m == count)                                          \
+    for (; j + (GEMM_PANELS_(count) - 1) * GEMM_NR < g->n; j += GEMM_PANELS_(count) * GEMM_NR) \
+      stream_panels_(type, GEMM_PANELS_(count), count, g, j);
+  STREAM_GROUPS_(1)
+  STREAM_GROUPS_(2)
+#undef STREAM_GROUPS_
+  for (; j < g->n; j += GEMM_NR) stream_panels_(type, 1, GEMM_MR, g, j);
 }
 
 void CK_NAME(f32_gemm_stream)(const ck_gemm_block *g) {

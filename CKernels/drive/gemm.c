@@ -42,7 +42,7 @@ typedef struct plan {
   int streamed;           // packed B that is not f32 is read as it is
   int quantized;          // packed B in a quantised format, by A in codes
   size_t packed_a;        // floats of a block's packed A slice, 0 where A is read in place
-  size_t widened_a;       // floats of a block's A slice as f32, 0 where it is f32
+  size_t widened_a;       // floats of a block's A slice as f32, or of all its slices where B is streamed; 0 where A is f32
   size_t codes_a, scales_a, sums_a;  // of a block's A slice in codes: of 16-bit codes a float holds two
   size_t kept_c;          // floats of a block of C that is not f32
   size_t kept_residual;   // floats of a block's copy of a residual that is not f32, or that C's first slice would overwrite
@@ -160,6 +160,7 @@ static void run_block(const region *r, size_t index) {
       .b_type = r->b_type,
       .b_panel = r->b_panel,
       .b_ks = r->b_ks,
+      .slice = p->slice,
       .alpha = call->k ? call->alpha : 0,
       .beta = call->beta,
       .codes = (const int16_t *)codes_a,
@@ -177,8 +178,9 @@ static void run_block(const region *r, size_t index) {
     widen_block(table, call->residual_type, block.m, block.n, residual, residual_rs, 1, kept_residual);
     residual = kept_residual, residual_rs = block.n;
   }
-  for (size_t k = 0; k == 0 || k < call->k; k += p->slice) {
-    block.k = MIN(p->slice, call->k - k);
+  const size_t depth = p->streamed ? call->k : p->slice;
+  for (size_t k = 0; k == 0 || k < call->k; k += depth) {
+    block.k = MIN(depth, call->k - k);
     const float *slice = staging_element(call->a_type, a, k * call->a_cs);
     size_t rs = call->a_rs, cs = call->a_cs;
     if (p->widened_a) {
@@ -271,7 +273,7 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   const int strided = call->a_cs != 1 && call->a_type == CK_F32;
   const size_t a_floats = round_up(p.rows, 16) * p.slice;
   if (k && !p.in_place && !p.quantized && (strided || repays)) p.packed_a = a_floats;
-  if (call->a_type != CK_F32 && !p.quantized) p.widened_a = a_floats;
+  if (call->a_type != CK_F32 && !p.quantized) p.widened_a = p.streamed ? round_up(p.rows, 16) * k : a_floats;
   if (p.quantized) p.codes_a = a_floats / 2, p.scales_a = a_floats / 32, p.sums_a = p.scales_a * ck_quant_parts(call->b_type);
   const size_t block = round_up(p.rows * p.columns, 16);
   if (call->c_type != CK_F32) p.kept_c = block;

@@ -17,6 +17,7 @@
 //   vi_float(x)      the int32 lanes of x as floats
 //   vi_s8_even, _odd of 4 VL int8 those at even places, or at odd ones, as int16
 //   vf_store_s16, _s8  to the nearest integer, ties to even; x is within the type's range
+//   vf_load_2_bf16   2 VL bf16: those at even places and those at odd ones
 //   *_bf16, *_f16    the same from or to 16-bit elements; stores round to nearest even, NaN stays NaN
 #include <immintrin.h>
 
@@ -101,6 +102,11 @@ CK_INLINE __m128i vf_to_bf16_(vf x) {
 }
 CK_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_from_bf16_(_mm_loadu_si128((const __m128i *)p)); }
 CK_INLINE vf vf_load_n_bf16(const uint16_t *p, size_t n) { return vf_from_bf16_(vf_load16_n_(p, n)); }
+CK_INLINE void vf_load_2_bf16(const uint16_t *p, vf *even, vf *odd) {
+  const __m256i x = _mm256_loadu_si256((const __m256i *)p);
+  *even = _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
+  *odd = _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32((int)0xFFFF0000)));
+}
 CK_INLINE vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 CK_INLINE vf vf_load_n_f16(const uint16_t *p, size_t n) { return _mm256_cvtph_ps(vf_load16_n_(p, n)); }
 CK_INLINE vf vf_load_s8(const void *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p))); }

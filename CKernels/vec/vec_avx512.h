@@ -57,6 +57,11 @@ CK_INLINE __m256i vf_to_bf16_(vf x) {
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(1 << 22)), 16));
 }
 CK_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_from_bf16_(_mm256_loadu_si256((const __m256i *)p)); }
+CK_INLINE void vf_load_2_bf16(const uint16_t *p, vf *even, vf *odd) {
+  const __m512i x = _mm512_loadu_si512(p);
+  *even = _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
+  *odd = _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32((int)0xFFFF0000)));
+}
 CK_INLINE vf vf_load_n_bf16(const uint16_t *p, size_t n) { return vf_from_bf16_(_mm256_maskz_loadu_epi16(vf_first(n), p)); }
 CK_INLINE vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 CK_INLINE vf vf_load_n_f16(const uint16_t *p, size_t n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vf_first(n), p)); }

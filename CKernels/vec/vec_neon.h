@@ -72,6 +72,10 @@ CK_INLINE uint16x4_t vf_to_bf16_(vf x) {
   return vshrn_n_u32(vbslq_u32(vceqq_f32(x, x), rounded, vorrq_u32(bits, vdupq_n_u32(1u << 22))), 16);
 }
 CK_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_from_bf16_(vld1_u16(p)); }
+CK_INLINE void vf_load_2_bf16(const uint16_t *p, vf *even, vf *odd) {
+  const uint32x4_t x = vreinterpretq_u32_u16(vld1q_u16(p));
+  *even = vreinterpretq_f32_u32(vshlq_n_u32(x, 16)), *odd = vreinterpretq_f32_u32(vandq_u32(x, vdupq_n_u32(0xFFFF0000u)));
+}
 CK_INLINE vf vf_load_n_bf16(const uint16_t *p, size_t n) { return vf_from_bf16_(vf_load16_n_(p, n)); }
 CK_INLINE vf vf_load_f16(const uint16_t *p) { return vf_from_f16_(vld1_u16(p)); }
 CK_INLINE vf vf_load_n_f16(const uint16_t *p, size_t n) { return vf_from_f16_(vf_load16_n_(p, n)); }

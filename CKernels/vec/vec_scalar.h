@@ -101,6 +101,7 @@ CK_INLINE void vf_store_f16(uint16_t *p, vf x) {
     half = (body - 0x38000000 + 0xFFF + (body >> 13 & 1)) >> 13;
   *p = (uint16_t)(sign | half);
 }
+CK_INLINE void vf_load_2_bf16(const uint16_t *p, vf *even, vf *odd) { *even = vf_load_bf16(p), *odd = vf_load_bf16(p + 1); }
 CK_INLINE vf vf_load_n_bf16(const uint16_t *p, size_t n) { return n ? vf_load_bf16(p) : 0; }
 CK_INLINE vf vf_load_n_f16(const uint16_t *p, size_t n) { return n ? vf_load_f16(p) : 0; }
 CK_INLINE void vf_store_n_bf16(uint16_t *p, vf x, size_t n) {

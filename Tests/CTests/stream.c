@@ -19,7 +19,7 @@ static void stream_case(test *t, size_t kind, size_t m, size_t n, size_t k, int 
   if (one_in(t, 2)) f.beta = one_in(t, 2) ? 1 : (float)random_in(t, -2, 2);
   ck_gemm_block block = block_of(c, m, n, k, &f);
   block.a = floats(a.at), block.a_rs = a.at->rs;
-  block.b = packed->at, block.b_type = type, block.b_panel = nr * k;
+  block.b = packed->at, block.b_type = type, block.b_panel = nr * k, block.slice = f.residual == c ? k + 1 : 1 + random_below(t, k + 1);
   seal(t);
   t->table->f32_gemm_stream(&block);
   check_untouched(t);
