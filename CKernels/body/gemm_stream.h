@@ -1,7 +1,7 @@
-// GEMM of few rows by panels of bf16 or f16. B comes from memory once, is widened in registers, exactly, and multiplied in the
-// order of gemm_tile_: the bits are those of the same panels widened first.
-// Loop order: groups of panels, slices of K, rows in even parts of at most GEMM_MR, rows of B. A group's panels are read from end to
-// end, and while the rows go over a slice, from a cache, each of them fetches a share of what comes next.
+// GEMM by panels of bf16 or f16, widened exactly and multiplied in the order of gemm_tile_: the bits are those of the same panels
+// widened first. Many rows go over a panel's slice widened in L1; few widen it in registers, and read B as fast as it comes.
+// Loop order of few rows: groups of panels, slices of K, rows in even parts of at most GEMM_MR, rows of B. A group's panels are
+// read from end to end, and while the rows go over a slice, from a cache, each of them fetches a share of what comes next.
 
 // What a part fetches: `step` bytes of each panel behind `at` for a row of B.
 typedef struct stream_ahead_ {
@@ -9,7 +9,8 @@ typedef struct stream_ahead_ {
   size_t step;
 } stream_ahead_;
 
-// Rows of B of 16-bit elements; `panel` is bytes from panel to panel. bf16 leaves neighbouring columns in the two vectors of a pair.
+// Rows of B of 16-bit elements; `panel` is bytes from panel to panel. bf16 leaves neighbouring columns in the two vectors of a
+// pair.
 CK_INLINE void stream_row_(const ck_dtype type, const size_t vectors, const char *b, size_t panel, vf *x) {
 #pragma clang loop unroll(full)
   for (size_t v = 0; v < vectors; v += 2) {
@@ -59,7 +60,8 @@ CK_INLINE void stream_rows_(const ck_dtype type, const size_t m, const size_t pa
   vf acc[GEMM_ACCUMULATORS_];
 #pragma clang loop unroll(full)
   for (size_t t = 0; t < m * vectors; t++) acc[t] = vf_zero();
-  stream_sums_(type, m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, b, ck_packed_bytes(type, g->b_panel), ahead, acc);
+  const size_t panel = ck_packed_bytes(type, g->b_panel);
+  stream_sums_(type, m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, b, panel, ahead, acc);
   if (type == CK_BF16)
 #pragma clang loop unroll(full)
     for (size_t t = 0; t < m * vectors; t += 2) vf_zip(acc[t], acc[t + 1], &acc[t], &acc[t + 1]);
@@ -73,8 +75,8 @@ CK_INLINE void stream_slice_(const ck_dtype type, const size_t panels, const siz
     const size_t first = i, rows = (g->m - i + parts - 1) / parts;
     i += rows;
     const stream_ahead_ ahead = {next + g->k * 2 * GEMM_NR * first / g->m, 2 * GEMM_NR * rows / g->m};
-#define STREAM_ROWS_(count) \
-  case count: \
+#define STREAM_ROWS_(count)                                                                          \
+  case count:                                                                                        \
     if (count <= GEMM_MR && count <= most) stream_rows_(type, count, panels, g, first, j, b, ahead); \
     break;
     switch (rows) {
@@ -116,8 +118,8 @@ CK_INLINE void stream_panels_(const ck_dtype type, const size_t panels, const si
 
 CK_INLINE void stream_(const ck_dtype type, const ck_gemm_block *g) {
   size_t j = 0;
-#define STREAM_GROUPS_(count)                                                            \
-  if (GEMM_PANELS_(count) > 1 && g->m == count)                                          \
+#define STREAM_GROUPS_(count)                                                                  \
+  if (GEMM_PANELS_(count) > 1 && g->m == count)                                                \
     for (; j + (GEMM_PANELS_(count) - 1) * GEMM_NR < g->n; j += GEMM_PANELS_(count) * GEMM_NR) \
       stream_panels_(type, GEMM_PANELS_(count), count, g, j);
   STREAM_GROUPS_(1)
@@ -126,7 +128,27 @@ CK_INLINE void stream_(const ck_dtype type, const ck_gemm_block *g) {
   for (; j < g->n; j += GEMM_NR) stream_panels_(type, 1, GEMM_MR, g, j);
 }
 
+// One slice of many rows.
+static void stream_widened_(const ck_gemm_block *g) {
+  _Alignas(64) float panel[GEMM_KC * GEMM_NR];
+  ck_gemm_block column = *g;
+  column.b = panel, column.b_type = CK_F32, column.b_panel = g->k * GEMM_NR, column.b_ks = 0;
+  for (size_t j = 0; j < g->n; j += GEMM_NR) {
+    const char *b = (const char *)g->b + j / GEMM_NR * ck_packed_bytes(g->b_type, g->b_panel);
+    CK_NAME(f32_widen)(g->b_type, g->k * GEMM_NR, (const uint16_t *)b, panel);
+    column.n = CK_MIN(g->n - j, (size_t)GEMM_NR), column.c = g->c + j;
+    column.bias = g->bias ? g->bias + j : 0, column.residual = g->residual ? g->residual + j : 0;
+    CK_NAME(f32_gemm_block)(&column);
+  }
+}
+
+#define STREAM_MOST_ROWS_ 16  // that are not many
+
 void CK_NAME(f32_gemm_stream)(const ck_gemm_block *g) {
+  if (g->k <= GEMM_KC && g->slice >= g->k && (g->a_packed || g->m > STREAM_MOST_ROWS_)) {
+    stream_widened_(g);
+    return;
+  }
   if (g->b_type == CK_BF16)
     stream_(CK_BF16, g);
   else

@@ -26,7 +26,7 @@ enum {
   MOST_ROWS_IN_PLACE = 12,  // rows that do not repay packing B; more where its rows lie near each other
   MOST_ROWS_IN_PLACE_NEAR = 48,
   NEAR_STRIDE = 512,
-  MOST_ROWS_STREAMED = 16,  // rows that do not repay widening packed B first
+  MOST_ROWS_WHOLE = 16,  // rows that go through every slice of a panel before the next panel
   MOST_DEPTH_QUANTIZED = 2048,  // of a slice of quantised B, and rows of its blocks: their codes stay in L2
   MOST_ROWS_QUANTIZED = 64,
 };
@@ -39,10 +39,10 @@ typedef struct plan {
   size_t rows, columns;   // of a block
   size_t in_place;        // leading columns of unpacked B that are read in place
   size_t chunk;           // columns of B packed at a time
-  int streamed;           // packed B that is not f32 is read as it is
+  int whole;              // packed B of 16 bits by few rows, which go through all its slices at once
   int quantized;          // packed B in a quantised format, by A in codes
   size_t packed_a;        // floats of a block's packed A slice, 0 where A is read in place
-  size_t widened_a;       // floats of a block's A slice as f32, or of all its slices where B is streamed; 0 where A is f32
+  size_t widened_a;       // floats of a block's A slice, or of all of them with `whole`, as f32; 0 where it is f32
   size_t codes_a, scales_a, sums_a;  // of a block's A slice in codes: of 16-bit codes a float holds two
   size_t kept_c;          // floats of a block of C that is not f32
   size_t kept_residual;   // floats of a block's copy of a residual that is not f32, or that C's first slice would overwrite
@@ -66,7 +66,7 @@ typedef struct packing {
   const ck_kernels *table;
   size_t n, k;
   ck_dtype type;
-  const void *b;  // [k, n] by strides; or packed panels that are only widened
+  const void *b;  // [k, n] by strides
   size_t b_ks, b_ns;
   float *packed;
 } packing;
@@ -104,20 +104,15 @@ static void pack_panels(const void *context, size_t first, size_t last) {
     for (size_t panel = j; panel < end; panel += nr) widen_panel(p, panel, MIN(panel + nr, end));
 }
 
-static void widen_panels(const void *context, size_t first, size_t last) {
-  const packing *p = context;
-  const size_t panel = p->table->gemm_nr * p->k;
-  p->table->f32_widen(p->type, (last - first) * panel, staging_element(p->type, p->b, first * panel), p->packed + first * panel);
-}
-
-static void run_packing(const packing *p, ck_task task, size_t threads) {
+static void run_packing(const packing *p, size_t threads) {
   const size_t panels = pieces_of(p->n, p->table->gemm_nr), panel = p->table->gemm_nr * p->k;
-  if (p->n && p->k) ck_parallel(panels, MAX(panels / (threads * BLOCKS_A_THREAD + 1), (1 << 15) / panel + 1), threads, task, p);
+  if (p->n && p->k)
+    ck_parallel(panels, MAX(panels / (threads * BLOCKS_A_THREAD + 1), (1 << 15) / panel + 1), threads, pack_panels, p);
 }
 
 void ck_f32_pack_b(const ck_kernels *table, size_t n, size_t k, const float *b, size_t b_ks, size_t b_ns, float *packed,
                    size_t threads) {
-  run_packing(&(packing){table, n, k, CK_F32, b, b_ks, b_ns, packed}, pack_panels, threads);
+  run_packing(&(packing){table, n, k, CK_F32, b, b_ks, b_ns, packed}, threads);
 }
 
 // [m, n] of any type as floats, rows one after the other.
@@ -160,7 +155,6 @@ static void run_block(const region *r, size_t index) {
       .b_type = r->b_type,
       .b_panel = r->b_panel,
       .b_ks = r->b_ks,
-      .slice = p->slice,
       .alpha = call->k ? call->alpha : 0,
       .beta = call->beta,
       .codes = (const int16_t *)codes_a,
@@ -178,9 +172,9 @@ static void run_block(const region *r, size_t index) {
     widen_block(table, call->residual_type, block.m, block.n, residual, residual_rs, 1, kept_residual);
     residual = kept_residual, residual_rs = block.n;
   }
-  const size_t depth = p->streamed ? call->k : p->slice;
+  const size_t depth = p->whole ? call->k : p->slice;
   for (size_t k = 0; k == 0 || k < call->k; k += depth) {
-    block.k = MIN(depth, call->k - k);
+    block.k = MIN(depth, call->k - k), block.slice = MIN(p->slice, block.k);
     const float *slice = staging_element(call->a_type, a, k * call->a_cs);
     size_t rs = call->a_rs, cs = call->a_cs;
     if (p->widened_a) {
@@ -212,18 +206,18 @@ static void run_region(const region *r, size_t threads) {
 static void run_entry(const plan *p, size_t z, size_t threads, float *b_scratch, float *pieces) {
   const ck_gemm *call = p->call;
   const size_t nr = p->table->gemm_nr;
-  if ((call->packed && call->b_type == CK_F32) || !call->k || p->streamed || p->quantized) {
+  if (call->packed || !call->k) {
     const void *b = call->packed ? call->packed : call->b;
-    const ck_dtype type = p->streamed || p->quantized ? call->b_type : CK_F32;
+    const ck_dtype type = call->packed && call->k ? call->b_type : CK_F32;
     run_region(&(region){p, z, 0, call->n, b, type, nr * call->k, 0, pieces}, threads);
     return;
   }
-  const void *b = call->packed ? call->packed : staging_element(call->b_type, call->b, z * call->b_bs);
+  const void *b = staging_element(call->b_type, call->b, z * call->b_bs);
   if (p->in_place) run_region(&(region){p, z, 0, p->in_place, b, CK_F32, nr, call->b_rs, pieces}, threads);
   for (size_t j = p->in_place; j < call->n; j += p->chunk) {
-    const void *from = (const char *)b + ck_packed_bytes(call->b_type, j * (call->packed ? call->k : call->b_cs));
+    const void *from = staging_element(call->b_type, b, j * call->b_cs);
     packing chunk = {p->table, MIN(p->chunk, call->n - j), call->k, call->b_type, from, call->b_rs, call->b_cs, b_scratch};
-    run_packing(&chunk, call->packed ? widen_panels : pack_panels, threads);
+    run_packing(&chunk, threads);
     run_region(&(region){p, z, j, chunk.n, b_scratch, CK_F32, nr * call->k, 0, pieces}, threads);
   }
 }
@@ -260,9 +254,10 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   plan p = {.table = table, .call = call, .quantized = k && call->packed && call->b_type >= CK_DTYPE_COUNT};
   p.slice = p.quantized ? balanced(k, MOST_DEPTH_QUANTIZED, ck_quant_unit(call->b_type)) : balanced(k, table->gemm_kc, 4);
   const size_t nr = table->gemm_nr;
-  const int in_panels = call->packed && (call->a_cs == 1 || call->a_type != CK_F32);
-  p.streamed = k && in_panels && !p.quantized && call->b_type != CK_F32 && call->m <= MOST_ROWS_STREAMED;
-  const int unpacked = k && !p.streamed && !p.quantized && !(call->packed && call->b_type == CK_F32);  // as floats in panels
+  const int strided = call->a_cs != 1 && call->a_type == CK_F32;
+  const int halves = k && call->packed && !p.quantized && call->b_type != CK_F32;
+  p.whole = halves && !strided && call->m <= MOST_ROWS_WHOLE;
+  const int unpacked = k && !call->packed;  // as floats in panels
   const size_t most_rows = call->b_rs <= NEAR_STRIDE ? MOST_ROWS_IN_PLACE_NEAR : MOST_ROWS_IN_PLACE;
   const int readable = unpacked && call->b_type == CK_F32 && call->b_cs == 1;
   if (readable && call->a_cs == 1 && call->m <= most_rows) p.in_place = n / nr * nr;
@@ -270,10 +265,9 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   cut_blocks(&p, by_entry ? 1 : threads, work);
   const size_t columns_to_pack = call->a_rs % ALIASING_STRIDE ? FEWEST_COLUMNS_TO_PACK : ALIASED_COLUMNS_TO_PACK;
   const int repays = call->m >= FEWEST_ROWS_TO_PACK && p.columns >= columns_to_pack;
-  const int strided = call->a_cs != 1 && call->a_type == CK_F32;
   const size_t a_floats = round_up(p.rows, 16) * p.slice;
   if (k && !p.in_place && !p.quantized && (strided || repays)) p.packed_a = a_floats;
-  if (call->a_type != CK_F32 && !p.quantized) p.widened_a = p.streamed ? round_up(p.rows, 16) * k : a_floats;
+  if (call->a_type != CK_F32 && !p.quantized) p.widened_a = p.whole ? round_up(p.rows, 16) * k : a_floats;
   if (p.quantized) p.codes_a = a_floats / 2, p.scales_a = a_floats / 32, p.sums_a = p.scales_a * ck_quant_parts(call->b_type);
   const size_t block = round_up(p.rows * p.columns, 16);
   if (call->c_type != CK_F32) p.kept_c = block;

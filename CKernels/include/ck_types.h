@@ -120,7 +120,8 @@ typedef struct ck_gemm_block {
   ck_dtype b_type;        // f32 for f32_gemm_block, 16 bits for f32_gemm_stream, a format for f32_gemm_quantized
   size_t b_panel;
   size_t b_ks;            // else B in place: n a multiple of NR, b_panel NR, rows b_ks apart; A must not be packed
-  size_t slice;           // f32_gemm_stream: rows of B, at least 1, whose sum is added to C before the next ones begin
+  size_t slice;           // f32_gemm_stream: rows of B, at least 1, whose sum is added to C before the next ones begin; k, of
+                          // at most KC, where A is packed
   float *c;               // [m, n]
   size_t c_rs;
   float alpha, beta;      // beta 0 never reads C

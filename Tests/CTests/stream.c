@@ -1,4 +1,4 @@
-// Panels of 16-bit weights, by few rows.
+// Panels of 16-bit weights.
 #include <stdlib.h>
 
 #include "definitions.h"
@@ -9,8 +9,9 @@ static const char *const narrow_names[] = {"bf16", "f16"};
 
 static void stream_case(test *t, size_t kind, size_t m, size_t n, size_t k, int place) {
   const ck_dtype type = narrow[kind];
-  const size_t nr = t->table->gemm_nr;
-  situation(t, place, "%s m=%zu n=%zu k=%zu place=%d", narrow_names[kind], m, n, k, place);
+  const size_t mr = t->table->gemm_mr, nr = t->table->gemm_nr;
+  const int a_packed = one_in(t, 3);
+  situation(t, place, "%s m=%zu n=%zu k=%zu A packed=%d place=%d", narrow_names[kind], m, n, k, a_packed, place);
   side a = {.at = values(t, 0, m, k, 0)}, b = {.at = matrix(t, type, k, n, n, 1)};
   operand *c = values(t, 0, m, n, 0), *packed = matrix(t, type, 1, padded_to(n, nr) * k, 0, 1);
   pack(&b, 0, n, k, nr, packed, 0);
@@ -18,8 +19,14 @@ static void stream_case(test *t, size_t kind, size_t m, size_t n, size_t k, int 
   finish f = any_finish(t, 0, c, 1, n, 0);
   if (one_in(t, 2)) f.beta = one_in(t, 2) ? 1 : (float)random_in(t, -2, 2);
   ck_gemm_block block = block_of(c, m, n, k, &f);
-  block.a = floats(a.at), block.a_rs = a.at->rs;
-  block.b = packed->at, block.b_type = type, block.b_panel = nr * k, block.slice = f.residual == c ? k + 1 : 1 + random_below(t, k + 1);
+  block.a = floats(a.at), block.a_rs = a.at->rs, block.a_packed = a_packed;
+  if (a_packed) {
+    operand *strips = vector(t, padded_to(m, mr) * k, 1);
+    pack(&a, 1, m, k, mr, strips, 0);
+    block.a = floats(strips);
+  }
+  block.b = packed->at, block.b_type = type, block.b_panel = nr * k,
+  block.slice = a_packed || f.residual == c ? k + 1 : 1 + random_below(t, k + 1);
   seal(t);
   t->table->f32_gemm_stream(&block);
   check_untouched(t);
