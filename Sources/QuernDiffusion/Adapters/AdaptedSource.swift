@@ -7,6 +7,7 @@ import QuernModels
 /// are. An update of a convolution is that of its matrix `[outputs, inputs taps]`.
 public struct AdaptedSource: TensorSource {
   private let base: any TensorSource
+  private let context: Context
   private let updates: [String: [Update]]
   public var path: String { base.path }
   public var tensorNames: [String] { base.tensorNames }
@@ -14,19 +15,20 @@ public struct AdaptedSource: TensorSource {
   private struct Update: Sendable {
     let adapter: DiffusionLoRA
     let down, up: String
-    let scale: Double
+    let scale: Float
     let rank: Int
   }
 
   /// - Parameters:
   ///   - base: the weights of the part.
+  ///   - context: multiplies the factors.
   ///   - aliases: further names of modules, from those of the tensors.
   /// - Throws: ``ModelError`` for a module of an adapter that the weights do not have, and for shapes that do not fit.
   public init(
     _ base: any TensorSource, _ adapters: [DiffusionLoRA], part: DiffusionLoRA.Part,
-    aliases: (String) -> String? = { _ in nil }
+    context: Context = Context(backend: ReferenceBackend()), aliases: (String) -> String? = { _ in nil }
   ) throws(ModelError) {
-    self.base = base
+    (self.base, self.context) = (base, context)
     var updates: [String: [Update]] = [:]
     for adapter in adapters {
       guard let modules = adapter.modules[part] else { continue }
@@ -68,7 +70,7 @@ public struct AdaptedSource: TensorSource {
     guard a.shape.count >= 2, b.shape.count >= 2, a.shape[0] > 0, a.elementCount / a.shape[0] == inputs,
       a.elementCount % a.shape[0] == 0
     else { throw error(down, a, "\(a.shape) is no [r, ...] of \(inputs) inputs of \(name) \(w.shape)") }
-    guard b.elementCount == b.shape[0] * b.shape[1], b.shape[0] == w.shape[0], b.shape[1] == a.shape[0] else {
+    guard b.shape.dropFirst(2).allSatisfy({ $0 == 1 }), b.shape[0] == w.shape[0], b.shape[1] == a.shape[0] else {
       throw error(up, b, "\(b.shape) does not fit \(down) \(a.shape) and \(name) \(w.shape)")
     }
     let shared = adapter.shared[part]
@@ -82,7 +84,7 @@ public struct AdaptedSource: TensorSource {
     let rank = Double(a.shape[0])
     return Update(
       adapter: adapter, down: down, up: up,
-      scale: Double(adapter.weight) * alpha / (shared?.dividesByRoot == true ? rank.squareRoot() : rank),
+      scale: Float(Double(adapter.weight) * alpha / (shared?.dividesByRoot == true ? rank.squareRoot() : rank)),
       rank: a.shape[0])
   }
 
@@ -96,23 +98,23 @@ public struct AdaptedSource: TensorSource {
 
   public func readFloat32(_ name: String, into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError) {
     try base.readFloat32(name, into: destination)
-    guard let updates = updates[name], let first = destination.baseAddress else { return }
+    guard let updates = updates[name], destination.count > 0, let first = destination.baseAddress else { return }
     let outputs = try base.info(name).shape[0]
-    let inputs = destination.count / max(outputs, 1)
+    let inputs = destination.count / outputs
+    let weights = MutableTensor(
+      unsafeAddress: first, dataType: .f32, shape: Shape(outputs, inputs), strides: Shape(inputs, 1))
     for update in updates {
-      let (down, up) = (
-        try update.adapter.source.readFloat32(update.down), try update.adapter.source.readFloat32(update.up)
-      )
-      // Sums in double: they are rounded once, into the weight.
-      var row = [Double](repeating: 0, count: inputs)
-      for output in 0..<outputs {
-        for input in 0..<inputs { row[input] = 0 }
-        for r in 0..<update.rank {
-          let factor = update.scale * Double(up[output * update.rank + r])
-          for input in 0..<inputs { row[input] += factor * Double(down[r * inputs + input]) }
+      do {
+        func matrix(_ name: String, _ shape: Shape) throws -> TensorView {
+          try Tensor(shape: shape) { try update.adapter.source.readFloat32(name, into: $0) }.view
         }
-        let weights = first + output * inputs
-        for input in 0..<inputs { weights[input] = Float(Double(weights[input]) + row[input]) }
+        let down = try matrix(update.down, Shape(update.rank, inputs))
+        let up = try matrix(update.up, Shape(outputs, update.rank))
+        try context.matmul(up, down, beta: 1, epilogue: Epilogue(scale: update.scale), into: weights)
+      } catch let error as ModelError {
+        throw error
+      } catch {
+        throw ModelError(file: update.adapter.path, field: "tensors.\(update.up)", reason: "\(error)")
       }
     }
   }

@@ -70,7 +70,9 @@ public final class UNet2DConditionModel: Sendable {
   ) throws {
     let plan = UNetPlan(configuration)
     let source: any TensorSource =
-      adapters.isEmpty ? source : try AdaptedSource(source, adapters, part: .unet, aliases: plan.originalNames())
+      adapters.isEmpty
+      ? source
+      : try AdaptedSource(source, adapters, part: .unet, context: context, aliases: plan.originalNames())
     let weights = try Weights(source, file: file, probe: "conv_in.weight")
     let reader = LayerReader(weights, precision: precision, context: context)
     let channels = configuration.blockOutChannels
