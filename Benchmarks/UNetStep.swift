@@ -42,7 +42,7 @@ enum UNetStep {
       ]
     }
     for line in [["storage", "s/step", "GFLOP/s", "of FMA", "memory"]] + cells {
-      print(line.map { $0.padding(toLength: 11, withPad: " ", startingAt: 0) }.joined())
+      print(line.enumerated().map { $1.padding(toLength: $0 == 4 ? 18 : 11, withPad: " ", startingAt: 0) }.joined())
     }
   }
 
