@@ -79,7 +79,7 @@ public struct HubConfig: Sendable {
 
   public func string(_ key: String) throws(ModelError) -> String { try root.required(key).string() }
 
-  func string(_ key: String, oneOf allowed: [String], default value: String) throws(ModelError) -> String {
+  package func string(_ key: String, oneOf allowed: [String], default value: String) throws(ModelError) -> String {
     try root.optional(key) == nil ? value : string(key, oneOf: allowed)
   }
 
