@@ -43,7 +43,8 @@ import Testing
     for index in 0..<picture.shape.count { picture.base[index] = .nan }
     let noise = model is AutoencoderKL ? try values("noise") : nil
     try model.encode(
-      values("picture").view, noise: noise?.view, tiling: tiling, into: latents, workspace: workspace) {}
+      values("picture").view, noise: noise?.view, tiling: tiling, into: latents, workspace: workspace
+    ) {}
     try model.decode(values("latents").view, tiling: tiling, into: picture, workspace: workspace) {}
     return (
       try Parity.difference(latents.elements, encoded.elements),
@@ -142,10 +143,13 @@ import Testing
         tensor(Shape(1, 4, 4, 3)).view, noise: tensor(Shape(1, 2, 2, 3)).view, into: tensor(Shape(1, 2, 2, 4)),
         workspace: workspace)
     }
-    for tiling in [Tiling(sampleSize: 0), Tiling(sampleSize: 15), Tiling(sampleSize: 10), Tiling(sampleSize: 16, overlap: 0.6)] {
+    for tiling in [
+      Tiling(sampleSize: 0), Tiling(sampleSize: 15), Tiling(sampleSize: 10), Tiling(sampleSize: 16, overlap: 0.6),
+    ] {
       #expect(throws: QuernError.self) {
         try model.decode(
-          tensor(Shape(1, 20, 20, 4)).view, tiling: tiling, into: tensor(Shape(1, 40, 40, 3)), workspace: workspace) {}
+          tensor(Shape(1, 20, 20, 4)).view, tiling: tiling, into: tensor(Shape(1, 40, 40, 3)), workspace: workspace
+        ) {}
       }
     }
   }
@@ -163,13 +167,21 @@ import Testing
     ("kl", "    \"UpDecoderBlock2D\",\n", "", "up_block_types"),
     ("kl", "    8,\n", "    -8,\n", "block_out_channels[0]"),
     ("kl", "\"latent_channels\": 4", "\"latent_channels\": 5", "tensors.encoder.conv_out.weight.shape"),
-    ("kl", "\"layers_per_block\": 1", "\"layers_per_block\": 2", "tensors.encoder.down_blocks.0.resnets.1.norm1.weight"),
-    ("kl-plain", "\"mid_block_add_attention\": false", "\"mid_block_add_attention\": true", "tensors.encoder.mid_block.attentions.0.group_norm.weight"),
+    (
+      "kl", "\"layers_per_block\": 1", "\"layers_per_block\": 2", "tensors.encoder.down_blocks.0.resnets.1.norm1.weight"
+    ),
+    (
+      "kl-plain", "\"mid_block_add_attention\": false", "\"mid_block_add_attention\": true",
+      "tensors.encoder.mid_block.attentions.0.group_norm.weight"
+    ),
     ("tiny", "\"act_fn\": \"relu\"", "\"act_fn\": \"silu\"", "act_fn"),
     ("tiny", "\"upsample_fn\": \"nearest\"", "\"upsample_fn\": \"bilinear\"", "upsample_fn"),
     ("tiny", "\"upsampling_scaling_factor\": 2", "\"upsampling_scaling_factor\": 3", "upsampling_scaling_factor"),
     ("tiny", "\"num_decoder_blocks\": [\n    1,\n", "\"num_decoder_blocks\": [\n", "num_decoder_blocks"),
-    ("tiny", "\"encoder_block_out_channels\": [\n    8,\n", "\"encoder_block_out_channels\": [\n    9,\n", "encoder_block_out_channels"),
+    (
+      "tiny", "\"encoder_block_out_channels\": [\n    8,\n", "\"encoder_block_out_channels\": [\n    9,\n",
+      "encoder_block_out_channels"
+    ),
   ])
   func whatIsNotImplementedIsNamed(_ name: String, _ old: String, _ new: String, _ field: String) throws {
     let folder = try TemporaryFolder(copying: Self.files, of: Self.directory(name))

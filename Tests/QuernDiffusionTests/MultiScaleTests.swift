@@ -74,13 +74,15 @@ import Testing
         "fpn", channels: [4, 6, 9], width: 5, source: file, file: Self.path, context: Context())
     }
     #expect(error?.field == "tensors.fpn.inner_blocks.2.0.weight.shape")
-    #expect(thrown(ModelError.self) {
-      _ = try PyramidEncoder(
-        "encoder", channels: [3, 6, 8, 8], strides: [1, 2, 1], source: file, file: Self.path, context: Context())
-    }?.field == "tensors.encoder.2.weight")
-    #expect(thrown(QuernError.self) {
-      _ = try CrossScaleAttention(
-        "attention", channels: 8, heads: 3, source: file, file: Self.path, context: Context())
-    } != nil)
+    #expect(
+      thrown(ModelError.self) {
+        _ = try PyramidEncoder(
+          "encoder", channels: [3, 6, 8, 8], strides: [1, 2, 1], source: file, file: Self.path, context: Context())
+      }?.field == "tensors.encoder.2.weight")
+    #expect(
+      thrown(QuernError.self) {
+        _ = try CrossScaleAttention(
+          "attention", channels: 8, heads: 3, source: file, file: Self.path, context: Context())
+      } != nil)
   }
 }

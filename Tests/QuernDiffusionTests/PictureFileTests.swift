@@ -77,7 +77,8 @@ import Testing
       for (width, height) in [(1, 1), (3, 2), (257, 64)] {
         var random = SeededRandom()
         let image = try RGBImage(
-          width: width, height: height, bytes: (0..<3 * width * height).map { _ in .random(in: 0...255, using: &random) })
+          width: width, height: height,
+          bytes: (0..<3 * width * height).map { _ in .random(in: 0...255, using: &random) })
         try PictureFile.writePNG(image, texts: texts, to: path)
         let file = try PictureFile(path: path)
         #expect(file.image == image && file.texts == texts)
@@ -90,7 +91,8 @@ import Testing
       let folder = try TemporaryFolder()
       let image = try RGBImage(width: 1, height: 1, bytes: [1, 2, 3])
       for (key, value) in [
-        ("", "a"), (" a", "a"), ("a ", "a"), ("a  b", "a"), ("é", "a"), ("a\n", "a"), (String(repeating: "a", count: 80), "a"),
+        ("", "a"), (" a", "a"), ("a ", "a"), ("a  b", "a"), ("é", "a"), ("a\n", "a"),
+        (String(repeating: "a", count: 80), "a"),
         ("a", "b\0c"),
       ] {
         let error = thrown(ModelError.self) {
@@ -135,14 +137,16 @@ import Testing
       #expect(try refusal(sized(0x7FFF_FFFF, 0x7FFF_FFFF))?.field == "IHDR")
       #expect(try refusal(sized(20000, 20000))?.reason.contains("not read") == true)
       #expect(try refusal(sized(9000, 9000))?.reason.contains("cannot hold") == true)
-      #expect(try refusal(sized(0, 9))?.field == "IHDR")
+      #expect(try refusal(sized(0, 9))?.reason.contains("IHDR") == true)
       #expect(try refusal(sized(11, 10)) != nil)
       #expect(try refusal(png, limit: 3 * 11 * 9 - 1)?.field == "IHDR")
       #expect(try refusal(png, limit: 3 * 11 * 9) == nil)
       broken = png
       broken[png.count - 20] ^= 1
       #expect(try refusal(broken)?.reason.contains("CRC") == true)
-      #expect(try refusal([UInt8](try Data(contentsOf: URL(fileURLWithPath: Self.path("cmyk.jpg")))))?.reason.contains("CMYK") == true)
+      #expect(
+        try refusal([UInt8](try Data(contentsOf: URL(fileURLWithPath: Self.path("cmyk.jpg")))))?.reason.contains("CMYK")
+          == true)
     }
 
     private static func checksum(_ bytes: ArraySlice<UInt8>) -> UInt32 {
@@ -177,7 +181,9 @@ import Testing
     }
 
     /// Bytes changed, cut and doubled end in a picture or in a typed error.
-    @Test(arguments: ["rgb-8.png", "palette-4-interlaced.png", "grey-alpha-16.png", "progressive.jpg", "turned-6.jpg", "grey.jpg"])
+    @Test(arguments: [
+      "rgb-8.png", "palette-4-interlaced.png", "grey-alpha-16.png", "progressive.jpg", "turned-6.jpg", "grey.jpg",
+    ])
     func changedFilesNeverTrap(_ name: String) throws {
       let original = try Self.bytes(name)
       let folder = try TemporaryFolder()

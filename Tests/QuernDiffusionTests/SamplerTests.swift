@@ -33,7 +33,8 @@ import Testing
     let elements = try file.readFloat32(name)
     // The noise of all steps has a rank of 5.
     let shape = try file.info(name).shape
-    let tensor = try MutableTensor(zeros: Shape(checking: shape.count > 4 ? [shape[0], elements.count / shape[0]] : shape))
+    let tensor = try MutableTensor(
+      zeros: Shape(checking: shape.count > 4 ? [shape[0], elements.count / shape[0]] : shape))
     for (index, element) in elements.enumerated() { tensor.base[index] = element }
     return tensor
   }
@@ -112,12 +113,16 @@ import Testing
 
   @Test func numbersWithoutStepsAreRefused() throws {
     let euler = SchedulerConfiguration(.euler)
-    for steps in [0, -1, 1001, Int.max] { #expect(throws: QuernError.self) { try DiffusionSampler(euler, steps: steps) } }
+    for steps in [0, -1, 1001, Int.max] {
+      #expect(throws: QuernError.self) { try DiffusionSampler(euler, steps: steps) }
+    }
     for strength in [0, -0.5, 1.5, 0.01, .nan] {
       #expect(throws: QuernError.self) { try DiffusionSampler(euler, steps: 10, strength: strength) }
     }
     #expect(throws: QuernError.self) { try DiffusionSampler(euler, steps: 10, eta: 2) }
-    #expect(throws: QuernError.self) { try DiffusionSampler(.init(.lcm(originalInferenceSteps: 4, timestepScaling: 10)), steps: 5) }
+    #expect(throws: QuernError.self) {
+      try DiffusionSampler(.init(.lcm(originalInferenceSteps: 4, timestepScaling: 10)), steps: 5)
+    }
     var flow = SchedulerConfiguration.FlowShift()
     flow.useDynamicShifting = true
     #expect(throws: QuernError.self) { try DiffusionSampler(.init(.flowMatchEuler(flow)), steps: 5) }

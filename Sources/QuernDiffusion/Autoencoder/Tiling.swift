@@ -50,7 +50,8 @@ struct TiledPass {
     else {
       throw .invalidSetting(
         name: "tiling", value: "\(size) with an overlap of \(overlap)",
-        expected: "a multiple of \(factor) of which the overlap, up to a half, is one too, and for masks more than one latent")
+        expected:
+          "a multiple of \(factor) of which the overlap, up to a half, is one too, and for masks more than one latent")
     }
     let steps = (share(latents, 1 - overlap), share(size, 1 - overlap))
     (from, to) = isEnlarging ? (latents, size) : (size, latents)

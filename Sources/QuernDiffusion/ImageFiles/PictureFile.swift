@@ -100,7 +100,8 @@ public struct PictureFile: Sendable, Equatable {
     ) -> ModelError {
       let message = withUnsafeBytes(of: picture.message) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
       var (field, reason) = ("", message)
-      if let colon = message.firstRange(of: ": "), message.distance(from: message.startIndex, to: colon.lowerBound) <= 4 {
+      if let colon = message.firstRange(of: ": "), message.distance(from: message.startIndex, to: colon.lowerBound) <= 4
+      {
         (field, reason) = (String(message[..<colon.lowerBound]), String(message[colon.upperBound...]))
       }
       if status == IMAGE_TOO_LARGE { reason += "; more than \(limit) samples, three a pixel, are not read" }

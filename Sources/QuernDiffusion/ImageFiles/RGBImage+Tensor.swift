@@ -32,7 +32,8 @@ extension RGBImage {
       pixels.shape[axes - 2] == width, pixels.shape[axes - 1] == 3, pixels.isContiguous, pixels.dataType == .f32
     else {
       throw .invalidShape(
-        "a picture of \(width)x\(height) into \(pixels.shape): [\(height), \(width), 3] in f32 without gaps is expected")
+        "a picture of \(width)x\(height) into \(pixels.shape): [\(height), \(width), 3] in f32 without gaps is expected"
+      )
     }
     let target = pixels.pointer
     for (index, byte) in bytes.enumerated() { target[index] = Float(byte) / 127.5 - 1 }

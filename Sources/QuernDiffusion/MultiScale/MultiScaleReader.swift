@@ -14,7 +14,8 @@ public final class MultiScaleWorkspace {
 /// Checks of images `[batch, height, width, channels]` at several sizes.
 enum Scales {
   static func check(_ scales: [TensorView], channels: [Int]) throws(QuernError) {
-    guard scales.count == channels.count, let batch = scales.first?.shape.rank == 4 ? scales.first?.shape[0] : nil else {
+    guard scales.count == channels.count, let batch = scales.first?.shape.rank == 4 ? scales.first?.shape[0] : nil
+    else {
       throw .invalidShape("\(scales.count) images for \(channels.count) sizes; rank 4 is expected")
     }
     for (image, channels) in zip(scales, channels) {

@@ -136,7 +136,8 @@ extension SchedulerConfiguration {
       let ofSample = data / (scaled * scaled + data)
       let ofOriginal = scaled / (scaled * scaled + data).squareRoot()
       let isLast = index == count - 1
-      let next = isLast ? NoiseLevel(alpha: 1, sigma: 0) : NoiseLevel(alphaBar: try schedule.alphaBar(timesteps[index + 1]))
+      let next =
+        isLast ? NoiseLevel(alpha: 1, sigma: 0) : NoiseLevel(alphaBar: try schedule.alphaBar(timesteps[index + 1]))
       plan.ofPredicted = next.alpha * ofOriginal
       plan.ofSample = next.alpha * ofSample
       plan.ofNoise = next.sigma

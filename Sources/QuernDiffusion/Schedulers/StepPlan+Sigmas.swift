@@ -7,7 +7,8 @@ extension SchedulerConfiguration {
   private func ratios(_ count: Int) throws(QuernError) -> (timesteps: [Double], ratios: [Double]) {
     let schedule = NoiseSchedule(self)
     let table = schedule.ratios
-    let logarithms = table.map { log($0) }
+    // To f32, as the table itself: it decides which timestep a level that lies on one is given.
+    let logarithms = table.map { Double(Float(log($0))) }
     var (timesteps, levels): ([Double], [Double])
     if case .dpmSolver(let solver) = method {
       // log alpha - log sigma falls with the timesteps; those below the limit are left out.

@@ -44,7 +44,8 @@ public struct ImagePreprocessor: Sendable, Equatable {
     filter = isCLIP ? .bicubic : .bilinear
     if let resample = try config.root.optional("resample") {
       guard let found = ResamplingFilter(rawValue: try resample.int()) else {
-        throw resample.error("\(try resample.int()) is not supported; supported: 1, Lanczos, 2, bilinear, and 3, bicubic")
+        throw resample.error(
+          "\(try resample.int()) is not supported; supported: 1, Lanczos, 2, bilinear, and 3, bicubic")
       }
       filter = found
     }

@@ -18,7 +18,7 @@ public final class ResNetModel: Sendable {
     let bias: Tensor
   }
 
-  /// `act(convolutions(x) + x')`, where x' is x, or a 1x1 convolution of it.
+  /// `act(convolutions(x) + x')`, where x' is x, or a 1x1 convolution of it. Between convolutions is ReLU, whatever `hidden_act` is.
   private struct Layer: Sendable {
     let convolutions: [FoldedConvolution]
     let shortcut: FoldedConvolution?
@@ -69,7 +69,8 @@ public final class ResNetModel: Sendable {
         weights: try context.packConvolution(folded.weights.converted(to: precision).view, convolution),
         bias: folded.bias)
     }
-    first = try folded("embedder.embedder", configuration.numChannels, configuration.embeddingSize, kernel: 7, stride: 2)
+    first = try folded(
+      "embedder.embedder", configuration.numChannels, configuration.embeddingSize, kernel: 7, stride: 2)
     var (layers, inputs): ([Layer], Int) = ([], configuration.embeddingSize)
     for (stage, (width, depth)) in zip(configuration.hiddenSizes, configuration.depths).enumerated() {
       for index in 0..<depth {
@@ -99,7 +100,8 @@ public final class ResNetModel: Sendable {
     if source.contains("classifier.1.weight") {
       let labels = try source.info("classifier.1.weight").shape.first ?? 0
       classifier = try weights.linear(
-        LinearLayer(parts: [.init(name: "classifier.1", outputs: labels)], inputs: inputs), as: precision, hasBias: true,
+        LinearLayer(parts: [.init(name: "classifier.1", outputs: labels)], inputs: inputs), as: precision,
+        hasBias: true,
         context: context)
     } else {
       classifier = nil
@@ -134,7 +136,7 @@ public final class ResNetModel: Sendable {
       let target = (place + 1) % 2
       var hidden = current
       for (index, convolution) in layer.convolutions.dropLast().enumerated() {
-        hidden = try run(convolution, hidden.view, workspace, 2 + index, configuration.hiddenAct)
+        hidden = try run(convolution, hidden.view, workspace, 2 + index, .relu)
       }
       let last = layer.convolutions[layer.convolutions.count - 1]
       let result = try workspace.image(target, last.weights.outputShape(of: hidden.shape), precision)
