@@ -77,7 +77,7 @@ let package = Package(
     .executableTarget(
       name: "benchmarks",
       dependencies: [
-        "QuernModels", "QuernTesting", "CKernels", "CPeak", openBLAS,
+        "QuernModels", "QuernDiffusion", "QuernTesting", "CKernels", "CPeak", openBLAS,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Benchmarks",
@@ -104,7 +104,7 @@ let package = Package(
     ),
     .executableTarget(
       name: "AllocationProbe",
-      dependencies: ["QuernModels", "QuernTesting", "CAllocationCounter"],
+      dependencies: ["QuernModels", "QuernDiffusion", "QuernTesting", "CAllocationCounter"],
       path: "Tests/AllocationProbe",
       swiftSettings: swiftSettings
     ),
@@ -123,7 +123,7 @@ let package = Package(
     ),
     .testTarget(
       name: "QuernDiffusionTests",
-      dependencies: ["QuernDiffusion", "QuernModels", "QuernTesting"],
+      dependencies: ["QuernDiffusion", "QuernModels", "QuernTesting", "AllocationProbe"],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings
     ),

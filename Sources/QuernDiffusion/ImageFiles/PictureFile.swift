@@ -37,8 +37,8 @@ public struct PictureFile: Sendable, Equatable {
   /// - Throws: ``ModelError`` naming file and chunk or segment, for anything that is not whole; in a build without the trait
   ///   `ImageFiles`, for every file.
   public init(path: String, limit: Int = PictureFile.sampleLimit) throws(ModelError) {
-    let bytes = try ModelFile(path: path).readAll(limit: Self.sizeLimit)
     #if ImageFiles
+      let bytes = try ModelFile(path: path).readAll(limit: Self.sizeLimit)
       self = try bytes.withUnsafeBytes { (raw) throws(ModelError) in try Self.read(raw, path: path, limit: limit) }
     #else
       throw Self.withoutTrait(path)
