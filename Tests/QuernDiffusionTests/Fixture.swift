@@ -7,6 +7,11 @@ enum Fixture {
   static func path(_ name: String) -> String {
     Bundle.module.resourceURL!.appendingPathComponent("Fixtures/\(name)").path
   }
+
+  /// Read with Foundation, so that the reader under test does not judge itself.
+  static func decode<T: Decodable>(_: T.Type, _ name: String) throws -> T {
+    try JSONDecoder().decode(T.self, from: Data(contentsOf: URL(fileURLWithPath: path(name))))
+  }
 }
 
 extension TensorSource {
