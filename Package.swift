@@ -110,6 +110,7 @@ let package = Package(
     .testTarget(
       name: "QuernDiffusionTests",
       dependencies: ["QuernDiffusion", "QuernModels", "QuernTesting"],
+      resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings
     ),
   ]

@@ -1,6 +1,7 @@
 import Foundation
 import Quern
 import QuernModels
+import QuernTesting
 import Testing
 
 /// Every family of text encoders against `transformers`, and what it says to configurations that it does not implement.

@@ -1,6 +1,7 @@
 import Foundation
 import Quern
 import QuernModels
+import QuernTesting
 import Testing
 
 /// The encoder against PyTorch, and what it says to files that do not fit.

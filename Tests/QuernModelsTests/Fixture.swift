@@ -24,53 +24,6 @@ enum Fixture {
   }()
 }
 
-/// What a model makes of a fixture's inputs against what `transformers` made of them.
-enum Parity {
-  static let backends = Backends.names.filter { Backends.unavailability(of: $0) == nil }
-
-  /// The largest difference as a share of the largest expected value.
-  static func difference(_ values: [Float], _ expected: [Float]) throws -> Float {
-    try #require(values.count == expected.count && !values.isEmpty)
-    let difference = zip(values, expected).map { abs($0 - $1) }.max() ?? .infinity
-    return difference / (expected.map(abs).max() ?? 0)
-  }
-}
-
-/// A folder that is gone when the test is over.
-final class TemporaryFolder {
-  let path: String
-
-  init() throws {
-    path = NSTemporaryDirectory() + "/quern-" + UUID().uuidString
-    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-  }
-
-  deinit { try? FileManager.default.removeItem(atPath: path) }
-
-  /// A copy of these files of a directory.
-  convenience init(copying names: [String], of directory: String) throws {
-    try self.init()
-    for name in names { try write(name, Data(contentsOf: URL(fileURLWithPath: "\(directory)/\(name)"))) }
-  }
-
-  /// Replaces a text that a file has.
-  func replace(_ old: String, with new: String, in name: String) throws {
-    let text = try String(contentsOfFile: "\(path)/\(name)", encoding: .utf8)
-    try #require(text.contains(old), "\(name) has no \(old)")
-    try write(name, text.replacingOccurrences(of: old, with: new).utf8)
-  }
-
-  /// Writes a file and gives its path.
-  @discardableResult
-  func write(_ name: String, _ bytes: some Sequence<UInt8>) throws -> String {
-    let file = path + "/" + name
-    try FileManager.default.createDirectory(
-      atPath: (file as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
-    try Data(bytes).write(to: URL(fileURLWithPath: file))
-    return file
-  }
-}
-
 /// How much more memory this process had at some time during a call than before it. Only for a process of its own.
 enum PeakMemory {
   static func of(_ body: () throws -> Void) throws -> Int {

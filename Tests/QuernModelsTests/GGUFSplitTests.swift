@@ -1,6 +1,7 @@
 import Foundation
 import Quern
 import QuernModels
+import QuernTesting
 import Testing
 
 /// Models in several GGUF files, and stacks of experts in them, that do not fit together.

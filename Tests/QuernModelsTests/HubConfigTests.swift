@@ -1,5 +1,6 @@
 import Foundation
 import QuernModels
+import QuernTesting
 import Testing
 
 @Suite struct HubConfigTests {

@@ -1,6 +1,7 @@
 import Foundation
 import Quern
 import QuernModels
+import QuernTesting
 import Testing
 
 /// CLIP's towers and ViT against `transformers` (tools/fixtures/tiny_images.py), and what they say to files that do not fit.

@@ -1,6 +1,7 @@
 import Foundation
 import Quern
 import QuernModels
+import QuernTesting
 import Testing
 
 /// Images against PyTorch's resampling of bytes (tools/fixtures/preprocessing.py), whose weights have 16 bits, and configurations.

@@ -1,6 +1,7 @@
 import Foundation
 import Quern
 import QuernModels
+import QuernTesting
 import Testing
 
 /// Files that say of a tensor that it is quantised, and are wrong; and models whose tensors do not go together.

@@ -1,5 +1,6 @@
 import Foundation
 import QuernModels
+import QuernTesting
 import Testing
 
 /// Files that must be refused with a field and a byte, and with little memory.

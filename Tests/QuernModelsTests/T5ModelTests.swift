@@ -1,6 +1,7 @@
 import Foundation
 import Quern
 import QuernModels
+import QuernTesting
 import Testing
 
 /// T5 against `transformers` (tools/fixtures/tiny_t5.py), and what it says to files that do not fit.

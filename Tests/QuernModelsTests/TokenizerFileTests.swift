@@ -1,5 +1,6 @@
 import Foundation
 import QuernModels
+import QuernTesting
 import Testing
 
 /// Tokenizer files that must be refused, each by an edit of a good one.

@@ -273,7 +273,7 @@ extension HubConfig {
   }
 
   /// A positive number, or `value` where the field is missing or null.
-  func positive(_ key: String, default value: Double) throws(ModelError) -> Double {
+  package func positive(_ key: String, default value: Double) throws(ModelError) -> Double {
     let number = try double(key, default: value)
     guard number > 0, number.isFinite else { throw try root.required(key).error("\(number) is not a positive number") }
     return number

@@ -127,12 +127,12 @@ extension DecoderConfiguration {
 
 extension Int {
   /// The sum or product of numbers that are not negative, or the largest that there is.
-  fileprivate func saturatingAdd(_ other: Int) -> Int {
+  package func saturatingAdd(_ other: Int) -> Int {
     let (sum, overflows) = addingReportingOverflow(other)
     return overflows ? .max : sum
   }
 
-  fileprivate func saturatingMultiply(_ other: Int) -> Int {
+  package func saturatingMultiply(_ other: Int) -> Int {
     let (product, overflows) = multipliedReportingOverflow(by: other)
     return overflows ? .max : product
   }

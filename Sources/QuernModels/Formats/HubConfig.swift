@@ -7,7 +7,9 @@ public struct HubConfig: Sendable {
   public let root: JSONValue
 
   /// Reads `name` in `directory`.
-  public init(directory: String, name: String = "config.json") throws(ModelError) {
+  ///
+  /// - Parameter allowsInfinity: see ``JSONDocument/init(path:limit:allowsInfinity:)``.
+  public init(directory: String, name: String = "config.json", allowsInfinity: Bool = false) throws(ModelError) {
     let path = "\(directory)/\(name)"
     guard ModelFile.exists(path) else {
       let reason =
@@ -16,7 +18,7 @@ public struct HubConfig: Sendable {
       throw ModelError(file: path, field: "", reason: reason)
     }
     self.path = path
-    root = try JSONDocument(path: path, limit: Self.sizeLimit).root
+    root = try JSONDocument(path: path, limit: Self.sizeLimit, allowsInfinity: allowsInfinity).root
   }
 
   /// As `init`, or nil when there is no such file.
@@ -30,7 +32,7 @@ public struct HubConfig: Sendable {
     case "config.json", "tokenizer.json": "a Hugging Face model directory has one"
     case "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json":
       "a sentence-transformers model directory has one"
-    case "model_index.json", "scheduler/scheduler_config.json": "a diffusers model directory has one"
+    case "model_index.json", "scheduler_config.json": "a diffusers model directory has one"
     default: "the model needs it"
     }
   }
@@ -79,7 +81,7 @@ public struct HubConfig: Sendable {
 
   public func string(_ key: String) throws(ModelError) -> String { try root.required(key).string() }
 
-  func string(_ key: String, oneOf allowed: [String], default value: String) throws(ModelError) -> String {
+  package func string(_ key: String, oneOf allowed: [String], default value: String) throws(ModelError) -> String {
     try root.optional(key) == nil ? value : string(key, oneOf: allowed)
   }
 

@@ -15,8 +15,12 @@ public final class JSONDocument: Sendable {
   var bytes: UnsafeRawBufferPointer { storage.bytes }
 
   /// Reads the file at `path`, which may be at most `limit` bytes long.
-  public convenience init(path: String, limit: Int = 1 << 28) throws(ModelError) {
-    try self.init(storage: ModelFile(path: path).readAll(limit: min(limit, Self.sizeLimit)), file: path)
+  ///
+  /// - Parameter allowsInfinity: takes `-Infinity` for a number, as Python writes it; ``JSONValue/double()`` still refuses it.
+  public convenience init(path: String, limit: Int = 1 << 28, allowsInfinity: Bool = false) throws(ModelError) {
+    try self.init(
+      storage: ModelFile(path: path).readAll(limit: min(limit, Self.sizeLimit)), file: path,
+      allowsInfinity: allowsInfinity)
   }
 
   /// Reads `text`; `file` is the name that errors carry.
@@ -28,7 +32,9 @@ public final class JSONDocument: Sendable {
     try self.init(storage: storage, file: file)
   }
 
-  init(storage: FileBytes, file: String, rootField: String = "", baseOffset: Int = 0) throws(ModelError) {
+  init(
+    storage: FileBytes, file: String, rootField: String = "", baseOffset: Int = 0, allowsInfinity: Bool = false
+  ) throws(ModelError) {
     guard storage.count <= Self.sizeLimit else {
       throw ModelError(file: file, field: rootField, reason: "is more than \(Self.sizeLimit) bytes of JSON")
     }
@@ -37,10 +43,11 @@ public final class JSONDocument: Sendable {
     self.baseOffset = baseOffset
     self.storage = storage
     let cursor = ByteCursor(file: file, bytes: storage.bytes, baseOffset: baseOffset)
-    var counter = JSONScanner(cursor: cursor, rootField: rootField)
+    var counter = JSONScanner(cursor: cursor, rootField: rootField, allowsInfinity: allowsInfinity)
     try counter.scanDocument()
     tape = try JSONTape(count: counter.count, file: file)
-    var recorder = JSONScanner(cursor: cursor, rootField: rootField, tape: tape.words)
+    var recorder = JSONScanner(
+      cursor: cursor, rootField: rootField, allowsInfinity: allowsInfinity, tape: tape.words)
     try recorder.scanDocument()
     try rejectDuplicateKeys()
   }

@@ -12,13 +12,18 @@ package struct JSONScanner {
   private var cursor: ByteCursor
   private let tape: UnsafeMutableBufferPointer<UInt32>?
   private let rootField: String
+  /// `-Infinity` counts as a number.
+  private let allowsInfinity: Bool
   /// Tape words so far.
   private(set) var count = 0
   /// For each open array or object, the member being read: the offset of its key, or its place in the array.
   private var path: [JSONPathPart] = []
 
-  init(cursor: ByteCursor, rootField: String, tape: UnsafeMutableBufferPointer<UInt32>? = nil) {
+  init(
+    cursor: ByteCursor, rootField: String, allowsInfinity: Bool, tape: UnsafeMutableBufferPointer<UInt32>? = nil
+  ) {
     self.cursor = cursor
+    self.allowsInfinity = allowsInfinity
     self.rootField = rootField
     self.tape = tape
     path.reserveCapacity(Self.depthLimit)
@@ -140,6 +145,10 @@ package struct JSONScanner {
 
   private mutating func scanLiteral(_ literal: StaticString) throws(ModelError) {
     emit(cursor.position)
+    try skip(literal)
+  }
+
+  private mutating func skip(_ literal: StaticString) throws(ModelError) {
     let start = cursor.position
     for index in 0..<literal.utf8CodeUnitCount {
       guard cursor.peek() == literal.utf8Start[index] else {
@@ -152,7 +161,10 @@ package struct JSONScanner {
 
   private mutating func scanNumber() throws(ModelError) {
     let start = cursor.position
-    if cursor.peek() == UInt8(ascii: "-") { cursor.skipByte() }
+    if cursor.peek() == UInt8(ascii: "-") {
+      cursor.skipByte()
+      if allowsInfinity, cursor.peek() == UInt8(ascii: "I") { return try skip("Infinity") }
+    }
     let leadingZero = cursor.peek() == UInt8(ascii: "0")
     let digits = skipDigits()
     var valid = digits > 0 && !(leadingZero && digits > 1)

@@ -89,10 +89,16 @@ public struct JSONValue: Sendable {
       value = sum
       position += 1
     }
+    if isNegativeInfinity { throw error("is not an integer") }
     if position < bytes.count, bytes[position] == UInt8(ascii: ".") || bytes[position] | 0x20 == UInt8(ascii: "e") {
       throw error("is not an integer")
     }
     return value
+  }
+
+  /// Whether the value is `-Infinity`, in a document that allows it.
+  package var isNegativeInfinity: Bool {
+    kind == .number && start + 1 < document.bytes.count && document.bytes[start + 1] == UInt8(ascii: "I")
   }
 
   /// The integer, when it is in `range`.

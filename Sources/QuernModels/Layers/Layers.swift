@@ -16,6 +16,8 @@ package struct LinearLayer: Sendable, Equatable {
   package var inputs: Int
   /// The tensor, a single one, is `[inputs, outputs]`, as GPT-2's are.
   package var isTransposed = false
+  /// The tensors are those of 1x1 convolutions, `[outputs, inputs, 1, 1]`.
+  package var isConvolution = false
   /// Some checkpoints lack it: a head, where the model is one that gives embeddings.
   package var isOptional = false
   /// Whether the model reads it as two factors too, by ``Weights/linear(_:as:hasBias:activation:context:)``.
@@ -31,7 +33,17 @@ package struct LinearLayer: Sendable, Equatable {
   package var outputs: Int { parts.reduce(0) { $0 + $1.outputs } }
 
   /// The shape of a part's tensor.
-  package func shape(_ part: Part) -> Shape { isTransposed ? Shape(inputs, part.outputs) : Shape(part.outputs, inputs) }
+  package func shape(_ part: Part) -> Shape {
+    if isConvolution { return Shape(part.outputs, inputs, 1, 1) }
+    return isTransposed ? Shape(inputs, part.outputs) : Shape(part.outputs, inputs)
+  }
+}
+
+extension LinearLayer {
+  package init(_ parts: [(name: String, outputs: Int)], inputs: Int, isConvolution: Bool = false) {
+    self.init(parts: parts.map { Part(name: $0.name, outputs: $0.outputs) }, inputs: inputs)
+    self.isConvolution = isConvolution
+  }
 }
 
 /// `activation(x Wᵀ + bias) + residual`: packed weights and what follows the product.
@@ -88,6 +100,10 @@ package struct Norm: Sendable {
   package let weight: Tensor
   package let bias: Tensor?
   package let epsilon: Float
+
+  package init(isCentred: Bool, weight: Tensor, bias: Tensor?, epsilon: Float) {
+    (self.isCentred, self.weight, self.bias, self.epsilon) = (isCentred, weight, bias, epsilon)
+  }
 
   package func callAsFunction(_ x: TensorView, into y: MutableTensor, _ context: Context) throws(QuernError) {
     if isCentred {

@@ -1,0 +1,17 @@
+import Foundation
+import Quern
+import QuernModels
+import QuernTesting
+import Testing
+
+/// Files in `Fixtures`, made by tools/fixtures/*.py.
+enum Fixture {
+  static func path(_ name: String) -> String {
+    Bundle.module.resourceURL!.appendingPathComponent("Fixtures/\(name)").path
+  }
+
+  /// Read with Foundation, so that the reader under test does not judge itself.
+  static func decode<T: Decodable>(_: T.Type, _ name: String) throws -> T {
+    try JSONDecoder().decode(T.self, from: Data(contentsOf: URL(fileURLWithPath: path(name))))
+  }
+}
