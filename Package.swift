@@ -90,7 +90,7 @@ let package = Package(
     ),
     .executableTarget(
       name: "AllocationProbe",
-      dependencies: ["QuernModels", "QuernTesting", "CAllocationCounter"],
+      dependencies: ["QuernModels", "QuernDiffusion", "QuernTesting", "CAllocationCounter"],
       path: "Tests/AllocationProbe",
       swiftSettings: swiftSettings
     ),
@@ -109,7 +109,7 @@ let package = Package(
     ),
     .testTarget(
       name: "QuernDiffusionTests",
-      dependencies: ["QuernDiffusion", "QuernModels", "QuernTesting"],
+      dependencies: ["QuernDiffusion", "QuernModels", "QuernTesting", "AllocationProbe"],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings
     ),

@@ -15,3 +15,10 @@ enum Fixture {
     try JSONDecoder().decode(T.self, from: Data(contentsOf: URL(fileURLWithPath: path(name))))
   }
 }
+
+extension TensorSource {
+  /// A tensor of a fixture.
+  func tensor(_ name: String) throws -> Tensor {
+    try Tensor(readFloat32(name), shape: Shape(checking: info(name).shape))
+  }
+}

@@ -1,6 +1,7 @@
 import Foundation
 import Quern
 import QuernModels
+import QuernTesting
 import Testing
 
 /// Files in `Fixtures`, made by tools/fixtures/*.py.
@@ -52,11 +53,4 @@ enum PeakMemory {
 }
 
 /// The error that `body` throws, when it is a `ModelError`.
-func modelError(_ body: () throws -> Void) -> ModelError? {
-  do {
-    try body()
-    return nil
-  } catch {
-    return error as? ModelError
-  }
-}
+func modelError(_ body: () throws -> Void) -> ModelError? { thrown(by: body) }

@@ -6,8 +6,12 @@ import QuernModels
 package final class Arena {
   private var storage: MutableTensor
   private var used = 0
-  /// The most elements that were taken at a time since the memory was last made larger.
-  package private(set) var peak = 0
+  private var peak = 0
+
+  package var byteCount: Int { storage.shape.count * storage.dataType.size }
+
+  /// The most that was taken at a time since the memory was last made larger.
+  package var peakByteCount: Int { peak * storage.dataType.size }
 
   package init() throws(QuernError) { storage = try MutableTensor(zeros: Shape(0)) }
 

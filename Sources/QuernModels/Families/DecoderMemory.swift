@@ -8,18 +8,20 @@ import Quern
   import Darwin
 #endif
 
-/// Bytes that a decoder takes, known before any of its weights are read.
+/// Bytes that a model takes, known before any of its weights are read.
 ///
 /// Packing pads a matrix to whole panels, and the program, its tokenizer and its stacks come on top: a few percent.
 public struct MemoryNeed: Sendable, Equatable {
   /// The matrices as they are stored, embeddings, norms and biases.
-  public internal(set) var weights = 0
-  /// The largest matrix once more: while a model is loaded, one is in memory as the file has it.
-  public internal(set) var loading = 0
+  public package(set) var weights = 0
+  /// What is in memory beside them while a model is loaded: the largest matrix as the file has it.
+  public package(set) var loading = 0
   /// Keys and values.
-  public internal(set) var cache = 0
-  /// Hidden states of a pass, and logits.
-  public internal(set) var workspace = 0
+  public package(set) var cache = 0
+  /// Hidden states of a pass, and its results.
+  public package(set) var workspace = 0
+
+  package init() {}
 
   /// The most at any time.
   public var total: Int { weights.saturatingAdd(max(loading, cache.saturatingAdd(workspace))) }
