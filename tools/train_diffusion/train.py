@@ -5,8 +5,8 @@ CPU only, two threads, fixed seed and number of steps. Each stage and every 200 
 interrupted run goes on: each step draws from a seed of its own, so the result is that of an uninterrupted run.
 """
 import argparse
-import json
 import pathlib
+import shutil
 import time
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+import clip_tokenizer
 import pictures
 
 SEED = 20261121
@@ -27,33 +28,6 @@ WORDS = [*pictures.COLOURS, *pictures.BACKGROUNDS, *pictures.SHAPES, "small", "l
 
 def say(*words) -> None:
     print(f"{time.process_time():8.1f} s CPU", *words, flush=True)
-
-
-# MARK: Tokenizer
-
-def write_tokenizer(folder: pathlib.Path) -> CLIPTokenizer:
-    """CLIP's layout: the bytes, the bytes that end a word, and merges that build each word of the captions."""
-    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(byte) for byte in visible] + [chr(256 + index) for index in range(256 - len(visible))]
-    tokens = letters + [letter + "</w>" for letter in letters]
-    merges = []
-    for word in WORDS:
-        parts = [*word[:-1], word[-1] + "</w>"]
-        while len(parts) > 1:
-            if (parts[0], parts[1]) not in merges:
-                merges.append((parts[0], parts[1]))
-                tokens.append(parts[0] + parts[1])
-            parts[:2] = [parts[0] + parts[1]]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
-    special = dict(bos_token="<|startoftext|>", eos_token="<|endoftext|>", unk_token="<|endoftext|>",
-                   pad_token="<|endoftext|>")
-    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2))
-    (folder / "tokenizer_config.json").write_text(json.dumps(
-        dict(tokenizer_class="CLIPTokenizer", model_max_length=LENGTH, do_lower_case=True, **special), indent=2))
-    return CLIPTokenizer.from_pretrained(folder)
 
 
 # MARK: Training
@@ -234,7 +208,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     parts = arguments.output.with_name(arguments.output.name + ".parts")
     parts.mkdir(parents=True, exist_ok=True)
-    tokenizer = write_tokenizer(arguments.output / "tokenizer")
+    tokenizer = clip_tokenizer.write(arguments.output / "tokenizer", WORDS, LENGTH)
     vae, unet, text_encoder = make_vae(), make_unet(), make_text_encoder(tokenizer)
     for module in (vae, unet):
         module.to(memory_format=torch.channels_last)
@@ -249,6 +223,7 @@ def main() -> None:
         feature_extractor=None, requires_safety_checker=False).to(torch.float16)
     pipeline.save_pretrained(arguments.output)
     measure(pipeline.to(torch.float32), arguments.measured)
+    shutil.rmtree(parts)
 
 
 if __name__ == "__main__":

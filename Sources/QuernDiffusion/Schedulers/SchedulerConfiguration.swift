@@ -119,7 +119,7 @@ public struct SchedulerConfiguration: Sendable, Equatable {
 
   /// Reads the fields of a `scheduler_config.json`; see ``init(directory:as:)``.
   public init(_ config: HubConfig, as className: String? = nil) throws(ModelError) {
-    let name = try className ?? config.string("_class_name", oneOf: Self.classNames)
+    let name = if let className { className } else { try config.string("_class_name", oneOf: Self.classNames) }
     guard let reader = Self.readers.first(where: { $0.name == name }) else {
       throw try config.root.required("_class_name").error("\(name) is not supported")
     }
