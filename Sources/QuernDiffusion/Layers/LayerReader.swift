@@ -22,15 +22,17 @@ package struct LayerReader {
       activation: activation, context: context)
   }
 
-  /// A convolution of `kernel` by `kernel` taps with a bias.
+  /// A convolution of `kernel` by `kernel` taps.
   package func convolution(
-    _ name: String, inputs: Int, outputs: Int, kernel: Int = 3, _ convolution: Convolution = Convolution(padding: 1)
+    _ name: String, inputs: Int, outputs: Int, kernel: Int = 3, _ convolution: Convolution = Convolution(padding: 1),
+    hasBias: Bool = true, activation: Activation = .identity
   ) throws -> ConvolutionLayer {
     let shape = try Shape(checking: [outputs, inputs, kernel, kernel])
     return ConvolutionLayer(
       weights: try context.packConvolution(
         weights.tensor("\(name).weight", shape, as: precision).view, convolution),
-      bias: try weights.tensor("\(name).bias", Shape(outputs)))
+      epilogue: Epilogue(
+        bias: hasBias ? try weights.tensor("\(name).bias", Shape(outputs)) : nil, activation: activation))
   }
 
   package func groupNorm(
@@ -71,14 +73,14 @@ package struct GroupNorm: Sendable {
 /// A convolution of images with channels last.
 package struct ConvolutionLayer: Sendable {
   let weights: PackedConvolution
-  let bias: Tensor
+  let epilogue: Epilogue
 
   package var outputs: Int { weights.outputs }
 
-  /// `y = conv(x) + bias + add + residual`; add is `[batch, outputs]`.
+  /// `y = activation(conv(x) + bias + add) + residual`; add is `[batch, outputs]`.
   package func callAsFunction(
     _ x: TensorView, add: TensorView? = nil, residual: TensorView? = nil, into y: MutableTensor, _ context: Context
   ) throws(QuernError) {
-    try context.conv2d(x, weights: weights, epilogue: Epilogue(bias: bias), add: add, residual: residual, into: y)
+    try context.conv2d(x, weights: weights, epilogue: epilogue, add: add, residual: residual, into: y)
   }
 }

@@ -10,7 +10,7 @@ final class DiffusionRun {
   private let pipeline: DiffusionPipeline
   private let request: DiffusionRequest
   private let size: ImageSize
-  private let sampler: Sampler
+  private let sampler: DiffusionSampler
   private let guidance: Guidance
   /// `[1, height, width, channels]`.
   private let input, prediction, predicted, fresh, noise: MutableTensor
@@ -35,7 +35,7 @@ final class DiffusionRun {
       throw QuernError.invalidSetting(name: "mask", value: "a picture", expected: "an initial image that it is of")
     }
     let latent = try pipeline.autoencoder.latentSize(of: size)
-    sampler = try Sampler(
+    sampler = try DiffusionSampler(
       request.scheduler ?? pipeline.scheduler, steps: request.steps ?? (isConsistency ? 4 : 50), strength: strength,
       eta: request.eta, tokens: latent.height * latent.width / 4)
     let channels = pipeline.autoencoder.latentChannels
