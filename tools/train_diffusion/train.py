@@ -21,7 +21,7 @@ import pictures
 SEED = 20261121
 LENGTH = 24
 POOL = 10240
-BATCH = 32
+BATCH = 16
 WORDS = [*pictures.COLOURS, *pictures.BACKGROUNDS, *pictures.SHAPES, "small", "large", "left", "right", "of", "above",
          "below", "on", "background"]
 
@@ -201,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("output", type=pathlib.Path)
     parser.add_argument("--vae-steps", type=int, default=900)
-    parser.add_argument("--unet-steps", type=int, default=2000)
+    parser.add_argument("--unet-steps", type=int, default=3000)
     parser.add_argument("--measured", type=int, default=96)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
@@ -218,6 +218,8 @@ def main() -> None:
     say("parameters:", {type(m).__name__: sum(p.numel() for p in m.parameters()) for m in (vae, unet, text_encoder)})
     train_vae(vae, parts, arguments.vae_steps)
     train_unet(unet, text_encoder, vae, tokenizer, scheduler, parts, arguments.unet_steps)
+    for module in (vae, unet):
+        module.to(memory_format=torch.contiguous_format)
     pipeline = StableDiffusionPipeline(
         vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler, safety_checker=None,
         feature_extractor=None, requires_safety_checker=False).to(torch.float16)

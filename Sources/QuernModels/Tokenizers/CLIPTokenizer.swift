@@ -25,7 +25,7 @@ public struct CLIPTokenizer: Sendable {
       let start = try special.name("bos_token") ?? Self.start
       tokenizer = try HubTokenizer(
         vocabulary: "\(directory)/vocab.json", merges: "\(directory)/merges.txt", start: start, end: end,
-        unknown: special.name("unk_token") ?? end)
+        unknown: special.name("unk_token") ?? end, padding: pad)
     }
     guard let id = tokenizer.id(of: pad) else { throw special.error("pad_token", "\(pad) is not in the vocabulary") }
     padID = id
@@ -81,7 +81,7 @@ private struct SpecialTokens {
 extension HubTokenizer {
   /// CLIP's layout over a vocabulary and merges in files of their own.
   fileprivate convenience init(
-    vocabulary: String, merges: String, start: String, end: String, unknown: String
+    vocabulary: String, merges: String, start: String, end: String, unknown: String, padding: String
   ) throws(ModelError) {
     let tokens = try JSONDocument(path: vocabulary, limit: TokenizerFile.sizeLimit).root
     let table = try Vocabulary(tokens)
@@ -90,9 +90,12 @@ extension HubTokenizer {
       return id
     }
     let (first, last, other) = (try id(start), try id(end), try id(unknown))
+    // Each is found in a text as well, SDXL's padding token "!" too.
+    var added: [AddedToken] = []
+    for token in [start, end, unknown, padding] where !added.contains(where: { $0.content == token }) {
+      added.append(AddedToken(id: try id(token), content: token, rstrip: false, special: true))
+    }
     let rules = try JSONDocument(text: CLIPTokenizer.rules.utf8, file: "CLIP").root
-    var added = [AddedToken(id: first, content: start, rstrip: false, special: true)]
-    if last != first { added.append(AddedToken(id: last, content: end, rstrip: false, special: true)) }
     self.init(
       model: .bpe(
         BPEModel(
