@@ -63,7 +63,7 @@ let package = Package(
     .executableTarget(
       name: "benchmarks",
       dependencies: [
-        "QuernModels", "QuernTesting", "CKernels", "CPeak", openBLAS,
+        "QuernModels", "QuernDiffusion", "QuernTesting", "CKernels", "CPeak", openBLAS,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Benchmarks",

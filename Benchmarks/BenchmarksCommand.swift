@@ -60,6 +60,9 @@ struct BenchmarksCommand: ParsableCommand {
     help: "Time prompts and decoding of whole decoders with random weights, instead of the cases; --filter names some.")
   var generation = false
 
+  @Flag(help: "Time guided steps of Stable Diffusion 1.5's U-Net with random weights; --filter names f32 or bf16.")
+  var unet = false
+
   @Flag(help: ArgumentHelp("Run cases as standard input asks for them, for `make peers`.", visibility: .hidden))
   var serve = false
 
@@ -68,7 +71,7 @@ struct BenchmarksCommand: ParsableCommand {
   }
 
   func run() throws {
-    if generation { return try runGeneration() }
+    if generation || unet { return try runModels() }
     let cases = try chosenCases()
     if list {
       for entry in cases { print("\(entry.operation.rawValue)\t\(entry.name)") }
@@ -102,14 +105,15 @@ struct BenchmarksCommand: ParsableCommand {
     if !runner.failures.isEmpty { throw ExitCode(1) }
   }
 
-  private func runGeneration() throws {
+  private func runModels() throws {
     try ReleaseBuild.takeOverFromDebug()
     let chosen = try Backends.make(
       backend.last ?? Backends.defaultName, options: BackendOptions(threads: threads, isa: isa))
     let machine = try Machine(threads: chosen.threads, isa: isa ?? MultithreadedBackend().isa ?? .scalar)
     StandardError.writeLine("benchmarks: \(machine)")
-    try Generation.run(
-      context: Context(backend: chosen), machine: machine, filter: filter, asJSON: format == .json)
+    let (context, asJSON) = (Context(backend: chosen), format == .json)
+    if unet { return try UNetStep.run(context: context, machine: machine, filter: filter, asJSON: asJSON) }
+    try Generation.run(context: context, machine: machine, filter: filter, asJSON: asJSON)
   }
 
   private func chosenCases() throws -> [BenchmarkCases.Entry] {

@@ -136,7 +136,7 @@ enum Generation {
   }
 
   /// Pages of this process in memory, less what it has freed; 0 where the system does not say.
-  private static func residentBytes() -> Int {
+  static func residentBytes() -> Int {
     cpeak_trim()
     guard let text = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8) else { return 0 }
     let fields = text.split(separator: " ")

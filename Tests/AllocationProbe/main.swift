@@ -1,12 +1,13 @@
 // Counts what calls take from the system in their steady state, and prints it as one JSON object. It is a program of its
 // own since a count of a process's allocations or threads means nothing beside other tests.
 //
-//     AllocationProbe BACKEND [--trace] [--decoders=DIR]   heap allocations; --trace writes the stack of each to standard error,
-//                                         DIR has decoders, a folder each
+//     AllocationProbe BACKEND [--trace] [--decoders=DIR] [--unets=DIR]   heap allocations; --trace writes the stack of each to
+//                                         standard error, the directories have a model in each folder
 //     AllocationProbe BACKEND --threads   operating-system threads while 64 tasks call at once
 import CAllocationCounter
 import Foundation
 import Quern
+import QuernDiffusion
 import QuernModels
 import QuernTesting
 
@@ -58,6 +59,32 @@ struct Probe {
           cache.truncate(1, to: 2)
           let hidden = try model.forward(ids, segments: segments, cache: cache, workspace: workspace)
           _ = try model.logits(hidden, rows: rows, workspace: workspace)
+        }
+    }
+  }
+
+  /// Steps of U-Nets whose conditions have been computed.
+  func steps(_ folder: String) throws -> Int64 {
+    try ["sd1", "sdxl", "lcm", "classes"].reduce(0) { sum, name in
+      let model = try UNet2DConditionModel(directory: "\(folder)/\(name)", context: context)
+      let inputs = try Safetensors(path: "\(folder)/\(name)/inputs.safetensors")
+      func tensor(_ name: String) throws -> Tensor? {
+        guard inputs.contains(name) else { return nil }
+        return try Tensor(inputs.readFloat32(name), shape: Shape(checking: inputs.info(name).shape))
+      }
+      let conditioning = try model.conditioning(
+        prompt: tensor("encoder_hidden_states")?.view, textEmbeds: tensor("text_embeds")?.view,
+        timeIDs: tensor("time_ids")?.view, classes: inputs.contains("class_labels") ? .indices([3, 1]) : nil, images: 2)
+      guard let sample = try tensor("sample") else { return sum }
+      var shape = sample.shape
+      shape[1] = model.configuration.outChannels
+      let (y, workspace) = (try MutableTensor(zeros: shape), try UNetWorkspace())
+      var timestep = 999.0
+      return try sum
+        + count {
+          try model.forward(
+            sample.view, timestep: timestep, conditioning: conditioning, workspace: workspace, into: y)
+          timestep -= 1
         }
     }
   }
@@ -119,7 +146,7 @@ enum TinyBert {
   }
 }
 
-func countAllocations(on name: String, traces: Bool, decoders: String?) throws {
+func countAllocations(on name: String, traces: Bool, decoders: String?, unets: String?) throws {
   guard allocation_counter_works() != 0 else {
     print("{\"works\": false}")
     return
@@ -130,6 +157,7 @@ func countAllocations(on name: String, traces: Bool, decoders: String?) throws {
   let attention = AttentionShape([70, 20], heads: 4, size: 24, mask: .causalAdditive)
   let counts: [(String, Int64)] = [
     ("forward", try probe.forward()), ("tokens", try decoders.map(probe.tokens) ?? 0),
+    ("steps", try unets.map(probe.steps) ?? 0),
     (
       "linear",
       try probe.operation(
@@ -156,9 +184,11 @@ do {
   if arguments.contains("--threads") {
     try await ThreadCount.report(on: name)
   } else {
-    let prefix = "--decoders="
-    let decoders = arguments.first { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) }
-    try countAllocations(on: name, traces: arguments.contains("--trace"), decoders: decoders)
+    func folder(_ prefix: String) -> String? {
+      arguments.first { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) }
+    }
+    try countAllocations(
+      on: name, traces: arguments.contains("--trace"), decoders: folder("--decoders="), unets: folder("--unets="))
   }
 } catch {
   FileHandle.standardError.write(Data("AllocationProbe: \(error)\n".utf8))

@@ -16,7 +16,7 @@ import Testing
 
   /// A model and the inputs of its fixture.
   struct Case {
-    let model: UNet2DConditionModel
+    var model: UNet2DConditionModel
     let inputs, expected: Safetensors
 
     init(_ name: String, _ context: Context, precision: DataType = .f32) throws {
@@ -150,5 +150,40 @@ import Testing
     #expect(need.loading > 0)
     let own = try unet.model.workspaceNeed(images: 2, height: shape[2], width: shape[3], tokens: tokens)
     #expect(own.workspace == need.workspace && own.cache == need.cache && own.weights == 0)
+  }
+}
+
+/// Steps allocate nothing: counted in a process of its own, whose allocator counts.
+@Suite struct UNetAllocationTests {
+  private struct Counts: Decodable {
+    let works: Bool
+    let steps: Int?
+  }
+
+  private static let isSanitized = ProcessInfo.processInfo.environment["QUERN_SANITIZE"] != nil
+
+  @Test(.disabled(if: isSanitized, "a sanitizer has an allocator of its own"), arguments: ["multithreaded", "blas"])
+  func stepsAllocateNothing(_ backend: String) throws {
+    if let reason = Backends.unavailability(of: backend) {
+      return print("not run: allocations of \(backend): \(reason)")
+    }
+    let output = try BuiltProgram("AllocationProbe").run(
+      [backend, "--unets=" + Fixture.path("unets")], environment: ["QUERN_NUM_THREADS": ""])
+    try #require(output.status == 0, "\(output.standardError)")
+    let counts = try JSONDecoder().decode(Counts.self, from: Data(output.standardOutput.utf8))
+    guard counts.works else { return print("not run: allocations of \(backend): this C library cannot be counted") }
+    #expect(counts.steps == 0, "\(output.standardOutput): `AllocationProbe \(backend) --trace --unets=DIR` shows where")
+  }
+}
+
+/// What a step costs, counted.
+@Suite struct UNetWorkTests {
+  /// The step that published times are of: 1.354 TFLOP by another count, which has norms and the rest.
+  @Test func stableDiffusionIsAsLargeAsItIsSaidToBe() throws {
+    let folder = try TemporaryFolder()
+    try folder.write("config.json", #"{"cross_attention_dim": 768, "attention_head_dim": 8}"#.utf8)
+    let configuration = try UNetConfiguration(HubConfig(directory: folder.path))
+    let operations = configuration.operations(images: 2, height: 64, width: 64, tokens: 77)
+    #expect(abs(operations - 1.354e12) < 0.02e12, "\(operations)")
   }
 }

@@ -53,19 +53,24 @@ public final class UNet2DConditionModel: Sendable {
   ///   - directory: the `unet` folder of a diffusers directory: `config.json` and safetensors weights.
   ///   - context: packs the weights and runs the model.
   ///   - precision: the storage of matrices and activations.
+  ///   - adapters: added to the weights.
   /// - Throws: ``ModelError`` naming file, field and offset; ``QuernError`` for memory that cannot be had.
-  public convenience init(directory: String, context: Context, precision: DataType = .f32) throws {
+  public convenience init(
+    directory: String, context: Context, precision: DataType = .f32, adapters: [DiffusionLoRA] = []
+  ) throws {
     try self.init(
       UNetConfiguration(HubConfig(directory: directory)), source: ComponentFiles.source(directory), file: directory,
-      context: context, precision: precision)
+      context: context, precision: precision, adapters: adapters)
   }
 
   /// - Parameter source: weights named as in diffusers.
   public init(
     _ configuration: UNetConfiguration, source: any TensorSource, file: String, context: Context,
-    precision: DataType = .f32
+    precision: DataType = .f32, adapters: [DiffusionLoRA] = []
   ) throws {
     let plan = UNetPlan(configuration)
+    let source: any TensorSource =
+      adapters.isEmpty ? source : try AdaptedSource(source, adapters, part: .unet, aliases: plan.originalNames())
     let weights = try Weights(source, file: file, probe: "conv_in.weight")
     let reader = LayerReader(weights, precision: precision, context: context)
     let channels = configuration.blockOutChannels
@@ -242,11 +247,12 @@ public final class UNet2DConditionModel: Sendable {
     var hidden = skips[next]
     let mark = arena.mark
     for (place, layer) in middle.enumerated() {
-      let result = place == middle.count - 1 ? below[next] : try arena.take(hidden.shape)
+      // A convolution does not write beside what it reads.
+      let result = place > 0 && place == middle.count - 1 ? below[next] : try arena.take(hidden.shape)
       try run(layer, hidden.view, into: result, down.count - 1, conditioning, workspace)
       hidden = result
     }
-    if middle.isEmpty { try context.copy(hidden.pixels.view, into: below[next].pixels) }
+    if middle.count < 2 { try context.copy(hidden.pixels.view, into: below[next].pixels) }
     arena.release(mark)
 
     for (index, block) in up.enumerated() {

@@ -49,7 +49,7 @@ extension UNetConfiguration {
 
 extension MemoryNeed {
   /// The tensors of a file: matrices as `precision`, vectors as f32.
-  mutating func addWeights(of source: some TensorSource, precision: DataType) throws(ModelError) {
+  package mutating func addWeights(of source: some TensorSource, precision: DataType) throws(ModelError) {
     for name in source.tensorNames {
       let info = try source.info(name)
       let bytes = info.elementCount.saturatingMultiply(info.shape.count < 2 ? 4 : precision.size)

@@ -129,7 +129,7 @@ struct UNetSizes {
     let (deepest, widest) = (c.blocks - 1, c.blockOutChannels[c.blocks - 1])
     let middle = Arena.size(pixels(deepest).saturatingMultiply(widest))
     for layer in plan.middle {
-      most = max(most, middle.saturatingMultiply(plan.middle.count - 1).saturatingAdd(scratch(layer, deepest)))
+      most = max(most, middle.saturatingMultiply(max(plan.middle.count - 1, 1)).saturatingAdd(scratch(layer, deepest)))
     }
     for (index, block) in plan.up.enumerated() {
       let level = deepest - index
