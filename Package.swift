@@ -109,7 +109,7 @@ let package = Package(
     ),
     .testTarget(
       name: "QuernDiffusionTests",
-      dependencies: ["QuernDiffusion", "QuernModels", "QuernTesting", "AllocationProbe"],
+      dependencies: ["QuernDiffusion", "QuernModels", "QuernTesting", "quern", "AllocationProbe"],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings
     ),

@@ -52,9 +52,10 @@ struct DiffuseCommand: ParsableCommand {
     (request.guidanceScale, request.guidanceRescale) = (guidance, guidanceRescale)
     (request.strength, request.scheduler) = (strength, try scheduler())
     if let width, let height { request.size = ImageSize(height, width) }
-    request.initialImage = try initial.map { try ImageFile.read(path: $0) }
-    request.mask = try mask.map { try ImageFile.read(path: $0) }
+    request.initialImage = try initial.map { try PictureFile(path: $0).image }
+    request.mask = try mask.map { try PictureFile(path: $0).image }
     request.latents = try latents.map { try LatentFile.read(path: $0) }
+    let memory = try memoryNeed(request)
     let pipeline = try DiffusionPipeline(directory: model, context: backend.context(), precision: precision)
     let progress = StepProgress()
     let result: DiffusionResult
@@ -62,7 +63,7 @@ struct DiffuseCommand: ParsableCommand {
       result = try pipeline.generate(request) { step in
         progress.update(step)
         if let preview, (step.index + 1) % preview == 0, step.index + 1 < step.count {
-          try step.preview().writePNG(path: previewPath(step.index + 1))
+          try PictureFile.writePNG(step.preview(), to: previewPath(step.index + 1))
         }
         return .proceed
       }
@@ -70,11 +71,25 @@ struct DiffuseCommand: ParsableCommand {
       throw named(error)
     }
     progress.finish()
-    let report = DiffusionReport(self, result)
-    try result.image.writePNG(path: output, text: ["parameters": report.parameters])
+    let report = DiffusionReport(self, result, memory)
+    try PictureFile.writePNG(
+      result.image, texts: [.init(key: "parameters", value: report.parameters)], to: output)
     if let savedLatents { try LatentFile.write(result.latents, path: savedLatents) }
     if format == .json { print(try report.json()) }
     StandardError.write("\(report.summary)\n")
+  }
+
+  /// Refuses a model that does not fit into memory before any of it is read.
+  private func memoryNeed(_ request: DiffusionRequest) throws -> MemoryNeed {
+    let size = request.size ?? request.initialImage.map { ImageSize($0.height, $0.width) }
+    let need = try DiffusionPipeline.memoryNeed(directory: model, precision: precision, size: size)
+    guard !ignoresMemory, let available = MemoryNeed.available(), need.total > available else { return need }
+    func gigabytes(_ bytes: Int) -> String { String(format: "%.2f GB", Double(bytes) / 1e9) }
+    throw ModelError(
+      file: model, field: "",
+      reason:
+        "needs \(gigabytes(need.total)) of memory (\(gigabytes(need.weights)) of weights), but "
+        + "\(gigabytes(available)) are available; take --precision bf16, a smaller picture, or --ignore-memory")
   }
 
   private func scheduler() throws -> SchedulerConfiguration? {
@@ -157,8 +172,11 @@ private struct DiffusionReport: Encodable {
   let width, height: Int
   let model, output: String
   let secondsPerStep: Double
+  /// Bytes, known before the run.
+  let memoryNeed: Int
 
-  init(_ command: DiffuseCommand, _ result: DiffusionResult) {
+  init(_ command: DiffuseCommand, _ result: DiffusionResult, _ memory: MemoryNeed) {
+    memoryNeed = memory.total
     (prompt, negativePrompt, seed) = (command.prompt, command.negativePrompt, command.seed)
     (steps, guidance, sampler) = (result.steps, command.guidance, command.sampler?.rawValue)
     (width, height) = (result.image.width, result.image.height)
@@ -177,7 +195,8 @@ private struct DiffusionReport: Encodable {
   }
 
   var summary: String {
-    "\(width)x\(height), \(steps) steps, \(String(format: "%.3f", secondsPerStep)) s each"
+    "\(width)x\(height), \(steps) steps, \(String(format: "%.3f", secondsPerStep)) s each, "
+      + "\(String(format: "%.2f", Double(memoryNeed) / 1e9)) GB of memory stated"
   }
 
   func json() throws -> String {

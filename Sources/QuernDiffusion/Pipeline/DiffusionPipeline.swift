@@ -101,7 +101,7 @@ public final class DiffusionPipeline: Sendable {
     try autoencoder.latentScale.unscale(latents, into: unscaled)
     let picture = try MutableTensor(zeros: Shape(checking: [1, height, width, 3]))
     try autoencoder.decode(unscaled.view, into: picture, workspace: workspace.autoencoder)
-    return try RGBImage(picture)
+    return try RGBImage(pixels: picture.view)
   }
 
   private func channelsFirst(_ latents: MutableTensor) throws -> Tensor {
@@ -109,24 +109,5 @@ public final class DiffusionPipeline: Sendable {
     let result = try MutableTensor(zeros: Shape(shape[0], shape[3], shape[1], shape[2]))
     try context.copy(latents.view.permuted([0, 3, 1, 2]), into: result)
     return try result.copied()
-  }
-}
-
-extension RGBImage {
-  /// From `[1, height, width, 3]` in -1...1, cut off there.
-  init(_ picture: MutableTensor) throws(QuernError) {
-    let bytes = (0..<picture.shape.count).map { index -> UInt8 in
-      let value = (Double(picture.pointer[index]) / 2 + 0.5) * 255
-      // What is no number is black.
-      return value > 0 ? UInt8(min(value, 255).rounded(.toNearestOrEven)) : 0
-    }
-    try self.init(width: picture.shape[2], height: picture.shape[1], bytes: bytes)
-  }
-
-  /// `[1, height, width, 3]` in -1...1.
-  func tensor() throws(QuernError) -> MutableTensor {
-    let picture = try MutableTensor(zeros: Shape(checking: [1, height, width, 3]))
-    for (index, byte) in bytes.enumerated() { picture.pointer[index] = Float(Double(byte) / 127.5 - 1) }
-    return picture
   }
 }

@@ -124,7 +124,8 @@ final class DiffusionRun {
     }
     let original = try MutableTensor(zeros: sample.shape)
     try request.noise.fill(fresh, .posterior, context: context)
-    let pixels = try image.resized(height: size.height, width: size.width, .bicubic).tensor()
+    let pixels = try MutableTensor(zeros: Shape(checking: [1, size.height, size.width, 3]))
+    try image.resized(height: size.height, width: size.width, .bicubic).write(to: pixels)
     try autoencoder.encode(pixels.view, noise: fresh.view, into: original, workspace: workspace.autoencoder)
     try autoencoder.latentScale.scale(original.view, into: original)
     guard let mask = request.mask else {
