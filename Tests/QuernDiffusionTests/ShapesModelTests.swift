@@ -61,6 +61,12 @@ struct ShapesModelTests {
   }
 }
 
+@Test func theReadmeShowsTheDiffusionSnippet() throws {
+  #expect(
+    try ReadmeSnippet.isShown("diffusion", in: #filePath),
+    "README.md lacks the lines between // readme:diffusion and // readme:end, in this order")
+}
+
 /// What the model was trained on, and the measure of its pictures: `shows` of tools/train_diffusion/pictures.py.
 enum ShapesModel {
   static let directory = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
