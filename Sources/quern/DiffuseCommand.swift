@@ -34,7 +34,13 @@ struct DiffuseCommand: ParsableCommand {
   @Option(name: .customLong("save-latents"), help: "A safetensors file for the last latents.") var savedLatents: String?
   @Option(help: "Write the picture as the model sees it after every so many steps, to OUTPUT-STEP.png.")
   var preview: Int?
+  @Option(
+    help: ArgumentHelp(
+      "A LoRA adapter, with the names of diffusers or kohya, perhaps with a weight; repeatable.",
+      valueName: "path[=weight]"))
+  var lora: [String] = []
   @Option(help: "How matrices and activations are stored; arithmetic is in f32.") var precision = DataType.f32
+  @Flag(help: "Encode and decode the picture piece by piece, in less memory.") var tiled = false
   @Flag(name: .customLong("ignore-memory"), help: "Begin even where the model needs more memory than there is.")
   var ignoresMemory = false
   @OptionGroup var backend: BackendArguments
@@ -50,13 +56,18 @@ struct DiffuseCommand: ParsableCommand {
     var request = DiffusionRequest(prompt: prompt, seed: seed)
     (request.negativePrompt, request.steps) = (negativePrompt, steps)
     (request.guidanceScale, request.guidanceRescale) = (guidance, guidanceRescale)
-    (request.strength, request.scheduler) = (strength, try scheduler())
+    (request.strength, request.scheduler, request.isTiled) = (strength, try scheduler(), tiled)
     if let width, let height { request.size = ImageSize(height, width) }
     request.initialImage = try initial.map { try PictureFile(path: $0).image }
     request.mask = try mask.map { try PictureFile(path: $0).image }
     request.latents = try latents.map { try LatentFile.read(path: $0) }
     let memory = try memoryNeed(request)
-    let pipeline = try DiffusionPipeline(directory: model, context: backend.context(), precision: precision)
+    let adapters = try lora.map {
+      let (path, weight) = AdapterArguments.pathAndWeight($0)
+      return try DiffusionLoRA(path: path, weight: weight)
+    }
+    let pipeline = try DiffusionPipeline(
+      directory: model, context: backend.context(), precision: precision, adapters: adapters)
     let progress = StepProgress()
     let result: DiffusionResult
     do {

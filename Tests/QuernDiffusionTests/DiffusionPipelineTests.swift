@@ -146,6 +146,53 @@ import Testing
     #expect(throws: Halt.self) { try pipeline.generate(small()) { _ in throw Halt() } }
   }
 
+  @Test func adaptersOfTextEncoderAndUNetChangeThePicture() throws {
+    let folder = try TemporaryFolder()
+    let path = "\(folder.path)/lora.safetensors"
+    func pair(_ module: String, _ width: Int) -> [Safetensors.NewTensor] {
+      func values(_ count: Int) -> Safetensors.NewTensor.Values { .float32((0..<count).map { Float($0 % 7) / 7 - 0.4 }) }
+      return [
+        .init(name: "\(module).lora_A.weight", shape: [2, width], values: values(2 * width)),
+        .init(name: "\(module).lora_B.weight", shape: [width, 2], values: values(2 * width)),
+      ]
+    }
+    func latents(_ adapters: [DiffusionLoRA]) throws -> [Float] {
+      try DiffusionPipeline(directory: Self.sd, context: Context(), adapters: adapters).generate(small()).latents.elements
+    }
+    let plain = try latents([])
+    for module in [
+      "text_encoder.text_model.encoder.layers.0.self_attn.q_proj",
+      "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
+    ] {
+      try Safetensors.write(path: path, tensors: pair(module, module.hasPrefix("text") ? 24 : 8))
+      #expect(try latents([DiffusionLoRA(path: path)]) != plain, "\(module)")
+      #expect(try latents([DiffusionLoRA(path: path, weight: 0)]) == plain, "\(module)")
+    }
+    try Safetensors.write(path: path, tensors: pair("text_encoder_2.text_model.encoder.layers.0.self_attn.q_proj", 24))
+    let error = thrown(ModelError.self) { _ = try latents([DiffusionLoRA(path: path)]) }
+    #expect(error?.file == path, "\(String(describing: error))")
+  }
+
+  @Test(arguments: names)
+  func memoryIsStatedBeforeAnythingIsRead(_ name: String) throws {
+    let directory = Fixture.path("pipelines/\(name)")
+    var elements = 0
+    for part in ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model", "text_encoder_2/model"] {
+      let path = "\(directory)/\(part).safetensors"
+      guard FileManager.default.fileExists(atPath: path) else { continue }
+      let file = try Safetensors(path: path)
+      for tensor in file.tensorNames { elements += try file.info(tensor).elementCount }
+    }
+    let need = try DiffusionPipeline.memoryNeed(directory: directory)
+    #expect(need.weights == 4 * elements)
+    let half = try DiffusionPipeline.memoryNeed(directory: directory, precision: .bf16)
+    #expect(half.weights < 3 * elements && half.workspace < need.workspace)
+    let large = try DiffusionPipeline.memoryNeed(directory: directory, size: ImageSize(64, 64))
+    #expect(large.workspace > 8 * need.workspace && large.weights == need.weights)
+    let single = try DiffusionPipeline.memoryNeed(directory: directory, isGuided: false)
+    #expect(single.workspace < need.workspace)
+  }
+
   // MARK: Refusals
 
   @Test(arguments: [

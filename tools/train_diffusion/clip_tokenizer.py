@@ -7,6 +7,16 @@ from transformers import CLIPTokenizer
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
+def pieces(word: str, merges: list[tuple[str, str]]) -> list[str]:
+    """What the merges make of a word: of the pairs that are there the earliest in the list is merged, until none is."""
+    parts, ranks = [*word[:-1], word[-1] + "</w>"], {merge: rank for rank, merge in enumerate(merges)}
+    while pairs := [pair for pair in zip(parts, parts[1:]) if pair in ranks]:
+        best = min(pairs, key=ranks.get)
+        at = next(i for i in range(len(parts) - 1) if (parts[i], parts[i + 1]) == best)
+        parts[at:at + 2] = ["".join(best)]
+    return parts
+
+
 def write(folder: pathlib.Path, words: list[str], length: int, pad: str = END) -> CLIPTokenizer:
     """Writes vocab.json, merges.txt and the special tokens; gives the tokenizer that transformers reads from them."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -14,12 +24,10 @@ def write(folder: pathlib.Path, words: list[str], length: int, pad: str = END) -
     tokens = letters + [letter + "</w>" for letter in letters]
     merges = []
     for word in words:
-        parts = [*word[:-1], word[-1] + "</w>"]
-        while len(parts) > 1:
-            if (parts[0], parts[1]) not in merges:
-                merges.append((parts[0], parts[1]))
-                tokens.append(parts[0] + parts[1])
-            parts[:2] = [parts[0] + parts[1]]
+        # A later merge changes no word that earlier ones make whole.
+        while len(parts := pieces(word, merges)) > 1:
+            merges.append((parts[0], parts[1]))
+            tokens.append(parts[0] + parts[1])
     tokens += [START, END]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))

@@ -26,13 +26,22 @@ public final class DiffusionPipeline: Sendable {
   ///   - context: packs the weights and runs the model.
   ///   - precision: the storage of matrices and activations; the autoencoder of SDXL, whose activations leave f16's range, has f32 in its
   ///     place.
+  ///   - adapters: added to the weights of U-Net and text encoders as they are read.
   /// - Throws: ``ModelError`` naming file, field and offset; ``QuernError`` for memory that cannot be had.
-  public init(directory: String, context: Context, precision: DataType = .f32) throws {
+  public init(
+    directory: String, context: Context, precision: DataType = .f32, adapters: [DiffusionLoRA] = []
+  ) throws {
     let configuration = try PipelineConfiguration(directory: directory)
+    for adapter in adapters where adapter.parts.contains(.textEncoder2) && configuration.kind != .stableDiffusionXL {
+      throw ModelError(
+        file: adapter.path, field: "tensors", reason: "some are of a second text encoder, which \(directory) lacks")
+    }
     (self.configuration, self.context) = (configuration, context)
     scheduler = try SchedulerConfiguration(directory: "\(directory)/scheduler")
-    prompts = try PromptEncoder(directory: directory, configuration, context: context, precision: precision)
-    unet = try UNet2DConditionModel(directory: "\(directory)/unet", context: context, precision: precision)
+    prompts = try PromptEncoder(
+      directory: directory, configuration, adapters: adapters, context: context, precision: precision)
+    unet = try UNet2DConditionModel(
+      directory: "\(directory)/unet", context: context, precision: precision, adapters: adapters)
     let needsRange = configuration.kind == .stableDiffusionXL && precision == .f16
     autoencoder = try LatentAutoencoders.open(
       directory: "\(directory)/vae", context: context, precision: needsRange ? .f32 : precision)
@@ -90,17 +99,19 @@ public final class DiffusionPipeline: Sendable {
     let steps = try run(conditioning, workspace, proceed: proceed)
     let stepDuration = ContinuousClock.now - start
     return DiffusionResult(
-      image: try decode(run.sample.view, workspace), latents: try channelsFirst(run.sample), steps: steps,
+      image: try decode(run.sample.view, isTiled: request.isTiled, workspace), latents: try channelsFirst(run.sample), steps: steps,
       stepDuration: stepDuration)
   }
 
   /// The picture of a model's latents, `[1, height, width, channels]`.
-  func decode(_ latents: TensorView, _ workspace: Workspace) throws -> RGBImage {
+  func decode(_ latents: TensorView, isTiled: Bool, _ workspace: Workspace) throws -> RGBImage {
     let (height, width) = (latents.shape[1] * autoencoder.factor, latents.shape[2] * autoencoder.factor)
     let unscaled = try MutableTensor(zeros: latents.shape)
     try autoencoder.latentScale.unscale(latents, into: unscaled)
     let picture = try MutableTensor(zeros: Shape(checking: [1, height, width, 3]))
-    try autoencoder.decode(unscaled.view, into: picture, workspace: workspace.autoencoder)
+    try autoencoder.decode(
+      unscaled.view, tiling: isTiled ? autoencoder.defaultTiling : nil, into: picture,
+      workspace: workspace.autoencoder) {}
     return try RGBImage(pixels: picture.view)
   }
 

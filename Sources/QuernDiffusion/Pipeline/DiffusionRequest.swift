@@ -29,6 +29,8 @@ public struct DiffusionRequest: Sendable {
   public var strength: Double?
   /// The first noise, `[1, channels, height, width]` of mean 0 and variance 1, in place of the seed's.
   public var latents: Tensor?
+  /// The autoencoder works piece by piece, in less memory and with small differences; see ``LatentAutoencoder/defaultTiling``.
+  public var isTiled = false
 
   public init(prompt: String, seed: UInt64 = 0) {
     (self.prompt, noise) = (prompt, NoiseSource(seed: seed))

@@ -109,7 +109,8 @@ final class DiffusionRun {
       }
       let report = DiffusionStep(
         index: step, count: sampler.count, timestep: sampler.timesteps[step], duration: ContinuousClock.now - begin,
-        latents: sample.view, predicted: predicted.view, decode: { try self.pipeline.decode($0, workspace) })
+        latents: sample.view, predicted: predicted.view,
+        decode: { try self.pipeline.decode($0, isTiled: self.request.isTiled, workspace) })
       if try proceed(report) == .stop { return step + 1 }
     }
     return sampler.count
@@ -126,7 +127,9 @@ final class DiffusionRun {
     try request.noise.fill(fresh, .posterior, context: context)
     let pixels = try MutableTensor(zeros: Shape(checking: [1, size.height, size.width, 3]))
     try image.resized(height: size.height, width: size.width, .bicubic).write(to: pixels)
-    try autoencoder.encode(pixels.view, noise: fresh.view, into: original, workspace: workspace.autoencoder)
+    try autoencoder.encode(
+      pixels.view, noise: fresh.view, tiling: request.isTiled ? autoencoder.defaultTiling : nil, into: original,
+      workspace: workspace.autoencoder) {}
     try autoencoder.latentScale.scale(original.view, into: original)
     guard let mask = request.mask else {
       try sampler.addNoise(noise.view, to: original.view, into: sample)

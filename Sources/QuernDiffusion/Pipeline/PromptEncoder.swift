@@ -7,7 +7,9 @@ struct PromptEncoder: Sendable {
     let tokenizer: CLIPTokenizer
     let model: CLIPTextModel
 
-    init(directory: String, suffix: String, context: Context, precision: DataType) throws {
+    init(
+      directory: String, suffix: String, adapters: [DiffusionLoRA], context: Context, precision: DataType
+    ) throws {
       let folder = "\(directory)/text_encoder\(suffix)"
       let configuration = try CLIPTextConfiguration(HubConfig(directory: folder))
       tokenizer = try CLIPTokenizer(
@@ -17,8 +19,12 @@ struct PromptEncoder: Sendable {
           file: "\(folder)/config.json", field: "vocab_size",
           reason: "is \(configuration.encoder.vocabSize), and the tokenizer has ids up to \(tokenizer.tokenizer.largestID)")
       }
+      let source = try SafetensorsDirectory(path: folder)
+      let adapted = try AdaptedSource(
+        source, adapters, part: suffix.isEmpty ? .textEncoder : .textEncoder2, aliases: { "text_model.\($0)" })
       model = try CLIPTextModel(
-        configuration, source: SafetensorsDirectory(path: folder), file: folder, context: context, precision: precision)
+        configuration, source: adapters.isEmpty ? source : adapted, file: folder, context: context,
+        precision: precision)
     }
 
     var width: Int { model.configuration.encoder.hiddenSize }
@@ -35,10 +41,13 @@ struct PromptEncoder: Sendable {
   private let towers: [Tower]
   private let configuration: PipelineConfiguration
 
-  init(directory: String, _ configuration: PipelineConfiguration, context: Context, precision: DataType) throws {
+  init(
+    directory: String, _ configuration: PipelineConfiguration, adapters: [DiffusionLoRA], context: Context,
+    precision: DataType
+  ) throws {
     let suffixes = configuration.kind == .stableDiffusionXL ? ["", "_2"] : [""]
     let towers = try suffixes.map {
-      try Tower(directory: directory, suffix: $0, context: context, precision: precision)
+      try Tower(directory: directory, suffix: $0, adapters: adapters, context: context, precision: precision)
     }
     guard Set(towers.map(\.tokenizer.maximumLength)).count == 1 else {
       throw ModelError(
