@@ -19,10 +19,13 @@ let package = Package(
     .executable(name: "quern", targets: ["quern"]),
   ],
   traits: [
-    .default(enabledTraits: ["OpenBLAS", "OpenMP"]),
+    .default(enabledTraits: ["ImageFiles", "OpenBLAS", "OpenMP"]),
     .trait(
       name: "OpenBLAS",
       description: "The blas backend and LinearAlgebra: OpenBLAS and LAPACK (libopenblas-dev, liblapacke-dev)."),
+    .trait(
+      name: "ImageFiles",
+      description: "PNG and JPEG files of QuernDiffusion: libpng and libjpeg (libpng-dev, libjpeg-dev)."),
     .trait(name: "OpenMP", description: "Threads from LLVM's OpenMP runtime (libomp-dev) instead of a pthread pool."),
   ],
   dependencies: [
@@ -53,7 +56,18 @@ let package = Package(
     ),
     .target(name: "Quern", dependencies: ["CKernels", openBLAS], swiftSettings: swiftSettings),
     .target(name: "QuernModels", dependencies: ["Quern"], swiftSettings: swiftSettings),
-    .target(name: "QuernDiffusion", dependencies: ["QuernModels"], swiftSettings: swiftSettings),
+    // Without its trait an empty library.
+    .target(
+      name: "CImageFiles",
+      cSettings: [
+        .unsafeFlags(["-O2", "-std=c17", "-Wall", "-Wextra"]),
+        .define("QUERN_IMAGE_FILES", .when(traits: ["ImageFiles"])),
+      ],
+      linkerSettings: [
+        .linkedLibrary("png", .when(traits: ["ImageFiles"])), .linkedLibrary("jpeg", .when(traits: ["ImageFiles"])),
+      ]
+    ),
+    .target(name: "QuernDiffusion", dependencies: ["QuernModels", "CImageFiles"], swiftSettings: swiftSettings),
     .target(name: "QuernTesting", dependencies: ["Quern", "CKernels"], swiftSettings: swiftSettings),
     .executableTarget(
       name: "quern",

@@ -7,8 +7,8 @@
 set -euo pipefail
 
 readonly minimum=6.2
-# pkg-config is how SwiftPM finds OpenBLAS; the other three are the libraries themselves.
-packages=(libopenblas-dev liblapacke-dev libomp-dev pkg-config)
+# pkg-config is how SwiftPM finds OpenBLAS; the others are the libraries themselves.
+packages=(libopenblas-dev liblapacke-dev libomp-dev libpng-dev libjpeg-dev pkg-config)
 remedy="or build without them: swift build --disable-default-traits"
 
 say() { echo "bootstrap: $*" >&2; }
@@ -34,6 +34,8 @@ present() {
     case $1 in
       libopenblas-dev) pkg-config --exists openblas ;;
       liblapacke-dev) pkg-config --exists lapacke || pkg-config --exists openblas ;;
+      libpng-dev) pkg-config --exists libpng ;;
+      libjpeg-dev) pkg-config --exists libjpeg ;;
       libomp-dev) ldconfig -p | grep -q 'libomp[0-9]*\.so' ;;
       pkg-config) command -v pkg-config >/dev/null ;;
       gcc-aarch64-linux-gnu | libc6-dev-arm64-cross) command -v aarch64-linux-gnu-gcc >/dev/null ;;

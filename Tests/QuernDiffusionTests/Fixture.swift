@@ -1,8 +1,6 @@
 import Foundation
 import Quern
 import QuernModels
-import QuernTesting
-import Testing
 
 /// Files in `Fixtures`, made by tools/fixtures/*.py.
 enum Fixture {

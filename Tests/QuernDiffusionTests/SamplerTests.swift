@@ -17,10 +17,10 @@ import Testing
 
     var testDescription: String { name }
 
-    func sampler() throws -> Sampler {
+    func sampler() throws -> DiffusionSampler {
       let folder = try TemporaryFolder()
       try folder.write("scheduler_config.json", config.utf8)
-      return try Sampler(
+      return try DiffusionSampler(
         SchedulerConfiguration(directory: folder.path), steps: steps, strength: strength, eta: arguments["eta"] ?? 0,
         tokens: arguments["tokens"].map { Int($0) })
     }
@@ -31,7 +31,9 @@ import Testing
   private static func tensor(_ name: String) throws -> MutableTensor {
     let file = try Safetensors(path: Fixture.path("samplers/runs.safetensors"))
     let elements = try file.readFloat32(name)
-    let tensor = try MutableTensor(zeros: Shape(checking: file.info(name).shape.count > 4 ? [51, 24] : file.info(name).shape))
+    // The noise of all steps has a rank of 5.
+    let shape = try file.info(name).shape
+    let tensor = try MutableTensor(zeros: Shape(checking: shape.count > 4 ? [shape[0], elements.count / shape[0]] : shape))
     for (index, element) in elements.enumerated() { tensor.base[index] = element }
     return tensor
   }
@@ -44,7 +46,7 @@ import Testing
     }
   }
 
-  private static func run(_ sampler: Sampler, from sample: MutableTensor, noise: MutableTensor) throws {
+  private static func run(_ sampler: DiffusionSampler, from sample: MutableTensor, noise: MutableTensor) throws {
     let (input, output) = (try MutableTensor(zeros: sample.shape), try MutableTensor(zeros: sample.shape))
     for step in 0..<sampler.count {
       try sampler.scaleModelInput(sample.view, step: step, into: input)
@@ -54,7 +56,7 @@ import Testing
     }
   }
 
-  private static func start(_ test: Case, _ sampler: Sampler) throws -> MutableTensor {
+  private static func start(_ test: Case, _ sampler: DiffusionSampler) throws -> MutableTensor {
     let noise = try tensor("start")
     let sample = try MutableTensor(zeros: noise.shape)
     if test.strength == 1 {
@@ -96,7 +98,7 @@ import Testing
   }
 
   @Test func stepsComeInOrderAndOfOneShape() throws {
-    let sampler = try Sampler(SchedulerConfiguration(.dpmSolver(.init())), steps: 5)
+    let sampler = try DiffusionSampler(SchedulerConfiguration(.dpmSolver(.init())), steps: 5)
     let (sample, other) = (try MutableTensor(zeros: Shape(1, 2, 2, 4)), try MutableTensor(zeros: Shape(1, 2, 4, 2)))
     try sampler.step(0, output: sample.copied().view, sample: sample)
     #expect(throws: QuernError.self) { try sampler.step(2, output: sample.copied().view, sample: sample) }
@@ -104,35 +106,35 @@ import Testing
     #expect(throws: QuernError.self) { try sampler.step(1, output: other.copied().view, sample: other) }
     #expect(throws: QuernError.self) { try sampler.step(5, output: sample.copied().view, sample: sample) }
     try sampler.step(1, output: sample.copied().view, sample: sample)
-    let noisy = try Sampler(SchedulerConfiguration(.eulerAncestral), steps: 5)
+    let noisy = try DiffusionSampler(SchedulerConfiguration(.eulerAncestral), steps: 5)
     #expect(throws: QuernError.self) { try noisy.step(0, output: sample.copied().view, sample: sample) }
   }
 
   @Test func numbersWithoutStepsAreRefused() throws {
     let euler = SchedulerConfiguration(.euler)
-    for steps in [0, -1, 1001, Int.max] { #expect(throws: QuernError.self) { try Sampler(euler, steps: steps) } }
+    for steps in [0, -1, 1001, Int.max] { #expect(throws: QuernError.self) { try DiffusionSampler(euler, steps: steps) } }
     for strength in [0, -0.5, 1.5, 0.01, .nan] {
-      #expect(throws: QuernError.self) { try Sampler(euler, steps: 10, strength: strength) }
+      #expect(throws: QuernError.self) { try DiffusionSampler(euler, steps: 10, strength: strength) }
     }
-    #expect(throws: QuernError.self) { try Sampler(euler, steps: 10, eta: 2) }
-    #expect(throws: QuernError.self) { try Sampler(.init(.lcm(originalInferenceSteps: 4, timestepScaling: 10)), steps: 5) }
+    #expect(throws: QuernError.self) { try DiffusionSampler(euler, steps: 10, eta: 2) }
+    #expect(throws: QuernError.self) { try DiffusionSampler(.init(.lcm(originalInferenceSteps: 4, timestepScaling: 10)), steps: 5) }
     var flow = SchedulerConfiguration.FlowShift()
     flow.useDynamicShifting = true
-    #expect(throws: QuernError.self) { try Sampler(.init(.flowMatchEuler(flow)), steps: 5) }
+    #expect(throws: QuernError.self) { try DiffusionSampler(.init(.flowMatchEuler(flow)), steps: 5) }
     // Without signal at the first timestep noise says nothing about the original.
     var silent = SchedulerConfiguration(.ddim)
     (silent.rescaleBetasZeroSNR, silent.timestepSpacing) = (true, .trailing)
-    #expect(throws: QuernError.self) { try Sampler(silent, steps: 10) }
+    #expect(throws: QuernError.self) { try DiffusionSampler(silent, steps: 10) }
     silent.predictionType = .velocity
-    #expect(throws: Never.self) { try Sampler(silent, steps: 10) }
+    #expect(throws: Never.self) { try DiffusionSampler(silent, steps: 10) }
     var late = SchedulerConfiguration(.pndm)
     late.stepsOffset = 500
-    #expect(throws: QuernError.self) { try Sampler(late, steps: 10) }
+    #expect(throws: QuernError.self) { try DiffusionSampler(late, steps: 10) }
   }
 
   @Test func theOriginalIsSeenThroughTheNoise() throws {
     for method in [SchedulerConfiguration.Method.ddim, .pndm, .euler, .dpmSolver(.init()), .flowMatchEuler(.init())] {
-      let sampler = try Sampler(SchedulerConfiguration(method), steps: 10)
+      let sampler = try DiffusionSampler(SchedulerConfiguration(method), steps: 10)
       let original = try MutableTensor(zeros: Shape(1, 1, 1, 4))
       let noise = try MutableTensor(zeros: original.shape)
       for index in 0..<4 { (original.base[index], noise.base[index]) = (Float(index) - 2, 1 - Float(index) * 0.3) }

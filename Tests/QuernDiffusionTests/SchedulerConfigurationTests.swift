@@ -90,7 +90,7 @@ import Testing
         do {
           let configuration = try SchedulerConfiguration(directory: folder.path)
           guard configuration.numTrainTimesteps <= 10000 else { continue }
-          _ = try Sampler(configuration, steps: 7, strength: 0.8, tokens: 64)
+          _ = try DiffusionSampler(configuration, steps: 7, strength: 0.8, tokens: 64)
         } catch {
           #expect(error is ModelError || error is QuernError, "\(error)")
         }

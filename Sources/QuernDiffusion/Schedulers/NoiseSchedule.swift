@@ -36,27 +36,30 @@ struct NoiseLevel: Sendable {
 }
 
 /// The table behind a schedule: for each timestep of the training the share of the original's variance that is left.
+///
+/// Rounded to f32 where diffusers does, which matters where little noise is: the first shares differ from 1 by a thousandth.
 struct NoiseSchedule: Sendable {
   let alphaBars: [Double]
 
   init(_ configuration: SchedulerConfiguration) {
     let count = configuration.numTrainTimesteps
     let (start, end) = (configuration.betaStart, configuration.betaEnd)
-    let betas: [Double]
+    let betas: [Float]
     switch configuration.betaSchedule {
-    case .linear: betas = Self.linspace(start, end, count)
-    case .scaledLinear: betas = Self.linspace(start.squareRoot(), end.squareRoot(), count).map { $0 * $0 }
+    case .linear: betas = Self.linspace(Float(start), Float(end), count)
+    case .scaledLinear:
+      betas = Self.linspace(Float(start.squareRoot()), Float(end.squareRoot()), count).map { $0 * $0 }
     case .squaredCosine:
       func left(_ step: Int) -> Double {
         let angle = (Double(step) / Double(count) + 0.008) / 1.008 * .pi / 2
         return cos(angle) * cos(angle)
       }
-      betas = (0..<count).map { min(1 - left($0 + 1) / left($0), 0.999) }
+      betas = (0..<count).map { Float(min(1 - left($0 + 1) / left($0), 0.999)) }
     }
     var product = 1.0
     var bars = betas.map { beta -> Double in
-      product *= 1 - beta
-      return product
+      product *= Double(1 - beta)
+      return Double(Float(product))
     }
     if configuration.rescaleBetasZeroSNR {
       let roots = bars.map { $0.squareRoot() }
@@ -85,7 +88,13 @@ struct NoiseSchedule: Sendable {
   }
 
   /// sigma / alpha of each timestep, growing.
-  var ratios: [Double] { alphaBars.map { ((1 - $0) / $0).squareRoot() } }
+  var ratios: [Double] { alphaBars.map { Double(((1 - Float($0)) / Float($0)).squareRoot()) } }
+
+  /// As PyTorch's: from both ends to the middle.
+  private static func linspace(_ first: Float, _ last: Float, _ count: Int) -> [Float] {
+    let step = (last - first) / Float(max(count - 1, 1))
+    return (0..<count).map { $0 < (count + 1) / 2 ? first + step * Float($0) : last - step * Float(count - 1 - $0) }
+  }
 
   static func linspace(_ first: Double, _ last: Double, _ count: Int) -> [Double] {
     guard count > 1 else { return [Double](repeating: first, count: count) }

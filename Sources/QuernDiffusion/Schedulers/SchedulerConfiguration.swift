@@ -35,6 +35,8 @@ public struct SchedulerConfiguration: Sendable, Equatable {
     public var lowerOrderFinal = true
     public var eulerAtFinal = false
     public var lambdaMinClipped = -Double.infinity
+
+    public init() {}
   }
 
   /// How `FlowMatchEulerDiscreteScheduler` moves its noise levels towards more noise.
@@ -50,6 +52,8 @@ public struct SchedulerConfiguration: Sendable, Equatable {
     /// The last noise level, to which the others are stretched.
     public var shiftTerminal: Double?
     public var stochasticSampling = false
+
+    public init() {}
   }
 
   /// How the variances of the forward process grow.
@@ -281,8 +285,8 @@ extension SchedulerConfiguration {
     for switched in ["use_exponential_sigmas", "use_beta_sigmas"] { try config.refuse(switched) }
     endsAtSigmaMin =
       try config.string("final_sigmas_type", oneOf: ["zero", "sigma_min"], default: "zero") == "sigma_min"
-    if try config.root.optional("sigma_min") != nil { sigmaMin = try config.positive("sigma_min", default: 0) }
-    if try config.root.optional("sigma_max") != nil { sigmaMax = try config.positive("sigma_max", default: 0) }
+    if try config.root.optional("sigma_min") != nil { sigmaMin = try config.positive("sigma_min", default: 1) }
+    if try config.root.optional("sigma_max") != nil { sigmaMax = try config.positive("sigma_max", default: 1) }
   }
 }
 
@@ -292,13 +296,6 @@ extension HubConfig {
   ) throws(ModelError) -> Choice {
     let text = try string(key, oneOf: choices.map(\.rawValue), default: value.rawValue)
     return choices.first { $0.rawValue == text } ?? value
-  }
-
-  fileprivate func positive(_ key: String, default value: Double) throws(ModelError) -> Double {
-    guard let number = try root.optional(key) else { return value }
-    let read = try number.double()
-    guard read > 0 else { throw number.error("is \(read), which is not positive") }
-    return read
   }
 
   /// A variance, between 0 and 1.

@@ -97,7 +97,7 @@ extension SchedulerConfiguration {
         plan.ofPredicted += slope / ratio
         plan.ofKept[(index - 1) % 2] = -slope / ratio
       }
-      plan.keepsPredictionAt = index % 2
+      if solver.order == 2 { plan.keepsPredictionAt = index % 2 }
       return plan
     }
   }

@@ -1,3 +1,4 @@
+import Foundation
 import Quern
 
 /// What a model's images go through before it sees them, from a directory's `preprocessor_config.json`: resizing, a crop at the
@@ -43,7 +44,7 @@ public struct ImagePreprocessor: Sendable, Equatable {
     filter = isCLIP ? .bicubic : .bilinear
     if let resample = try config.root.optional("resample") {
       guard let found = ResamplingFilter(rawValue: try resample.int()) else {
-        throw resample.error("\(try resample.int()) is not supported; supported: 2, bilinear, and 3, bicubic")
+        throw resample.error("\(try resample.int()) is not supported; supported: 1, Lanczos, 2, bilinear, and 3, bicubic")
       }
       filter = found
     }
@@ -112,16 +113,26 @@ public struct RGBImage: Sendable, Equatable {
 
 /// The filters of Pillow's `resize`, with their numbers there: where an image becomes smaller they widen, so that every pixel counts.
 public enum ResamplingFilter: Int, Sendable {
+  /// Lanczos' windowed sinc, three lobes a side (*Applied Analysis*, 1956).
+  case lanczos = 1
   case bilinear = 2
   /// Keys' cubic convolution with a = -1/2 (IEEE ASSP 29, 1981).
   case bicubic = 3
 
   /// How far it reaches.
-  fileprivate var support: Double { self == .bilinear ? 1 : 2 }
+  fileprivate var support: Double {
+    switch self {
+    case .lanczos: 3
+    case .bilinear: 1
+    case .bicubic: 2
+    }
+  }
 
   fileprivate func weight(_ x: Double) -> Double {
     let x = abs(x)
+    func sinc(_ x: Double) -> Double { x == 0 ? 1 : sin(.pi * x) / (.pi * x) }
     switch self {
+    case .lanczos: return x < 3 ? sinc(x) * sinc(x / 3) : 0
     case .bilinear: return max(1 - x, 0)
     case .bicubic:
       if x < 1 { return (1.5 * x - 2.5) * x * x + 1 }

@@ -7,13 +7,13 @@
 #endif
 
 /// A file that appears under its name only when `commit` has put all of it on the disk.
-final class AtomicFile {
+package final class AtomicFile {
   private let path: String
   private let temporaryPath: String
   private var descriptor: Int32
   private var isCommitted = false
 
-  init(path: String) throws(ModelError) {
+  package init(path: String) throws(ModelError) {
     self.path = path
     temporaryPath = "\(path).tmp-\(getpid())-\(String(UInt64.random(in: 0 ... .max), radix: 16))"
     descriptor = open(temporaryPath, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
@@ -25,7 +25,7 @@ final class AtomicFile {
     if !isCommitted { unlink(temporaryPath) }
   }
 
-  func write(_ bytes: UnsafeRawBufferPointer) throws(ModelError) {
+  package func write(_ bytes: UnsafeRawBufferPointer) throws(ModelError) {
     guard let base = bytes.baseAddress else { return }
     var done = 0
     while done < bytes.count {
@@ -44,7 +44,7 @@ final class AtomicFile {
     }
   }
 
-  func commit() throws(ModelError) {
+  package func commit() throws(ModelError) {
     guard fsync(descriptor) == 0 else { throw failure("cannot be put on the disk") }
     let open = descriptor
     descriptor = -1

@@ -3,7 +3,7 @@ import Quern
 /// One run of a scheduler: its timesteps, and the way from noise to a sample.
 ///
 /// ```swift
-/// let sampler = try Sampler(SchedulerConfiguration(directory: "model/scheduler"), steps: 20)
+/// let sampler = try DiffusionSampler(SchedulerConfiguration(directory: "model/scheduler"), steps: 20)
 /// try noise.fill(latents, .initial, scale: sampler.initialNoiseScale, context: context)
 /// for step in 0..<sampler.count {
 ///   try sampler.scaleModelInput(latents.view, step: step, into: input)
@@ -15,7 +15,7 @@ import Quern
 ///
 /// Each element is computed in Double, on one thread, and rounded once a step: numbers do not depend on backend or threads. Layouts do
 /// not matter as long as all tensors have the same. Not `Sendable`; a configuration serves any number of samplers.
-public final class Sampler {
+public final class DiffusionSampler {
   public let configuration: SchedulerConfiguration
   /// What the model is given, step by step.
   public let timesteps: [Double]
@@ -24,6 +24,7 @@ public final class Sampler {
   private let plans: [StepPlan]
   /// Predictions of the steps before, and a sample of one.
   private var kept: [MutableTensor] = []
+  private let places: Int
   private var position = 0
 
   /// - Parameters:
@@ -63,6 +64,8 @@ public final class Sampler {
         expected: "v_prediction or sample: no signal is left at timestep \(broken.timestep)")
     }
     (self.configuration, initialNoiseScale, timesteps) = (configuration, scale, plans.map(\.timestep))
+    let predictions = plans.compactMap(\.keepsPredictionAt).max().map { $0 + 1 } ?? 0
+    places = plans.contains(where: \.keepsSample) ? StepPlan.places : predictions
   }
 
   /// The number of steps that are run.
@@ -157,12 +160,6 @@ public final class Sampler {
   }
 
   private func reserve(_ shape: Shape) throws(QuernError) {
-    let places: Int
-    switch configuration.method {
-    case .pndm: places = StepPlan.places
-    case .dpmSolver(let solver): places = solver.order == 2 ? 2 : 0
-    case .ddpm, .ddim, .euler, .eulerAncestral, .lcm, .flowMatchEuler: places = 0
-    }
     guard places > 0, kept.first?.shape != shape else { return }
     guard position == 0 || kept.isEmpty else {
       throw .invalidShape("a sample of \(shape) after one of \(kept[0].shape); step 0 begins a new run")
