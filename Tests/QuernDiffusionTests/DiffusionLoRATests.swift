@@ -26,7 +26,7 @@ import Testing
     print("unet \(name): largest difference \(difference) of the largest value")
     #expect(difference <= 1e-5)
     // Two halves are a whole, and it is not what the model says alone.
-    let halves = try [lora, lora].map {
+    let halves = [lora, lora].map {
       var half = $0
       half.weight /= 2
       return half
@@ -68,7 +68,9 @@ import Testing
     #expect(field { try adapter(folder, up: [9, 2]) } == "\(module).lora_B.weight.shape")
     #expect(field { try adapter(folder, half: "B") } == "\(module).lora_A.weight")
     #expect(field { try adapter(folder, half: "A") } == "\(module).lora_B.weight")
-    for name in ["lora_unet_conv_in.dora_scale", "lora_unet_conv_in.hada_w1_a", "unet.conv_in.lora_magnitude_vector", "other"] {
+    for name in [
+      "lora_unet_conv_in.dora_scale", "lora_unet_conv_in.hada_w1_a", "unet.conv_in.lora_magnitude_vector", "other",
+    ] {
       #expect(field { try adapter(folder, more: [name: [1]]) } == "tensors.\(name)")
     }
     #expect(field { try adapter(folder, more: ["unet.conv_in.alpha": [1]]) } == "tensors.unet.conv_in.alpha")

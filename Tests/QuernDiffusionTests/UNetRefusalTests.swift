@@ -29,7 +29,8 @@ import Testing
     ("act_fn", "\"mish\"", "mish"), ("time_embedding_type", "\"fourier\"", "fourier"),
     ("time_embedding_act_fn", "\"silu\"", "not supported"), ("timestep_post_act", "\"silu\"", "not supported"),
     ("class_embed_type", "\"other\"", "other"), ("addition_embed_type", "\"text_image\"", "text_image"),
-    ("encoder_hid_dim_type", "\"image_proj\"", "image_proj"), ("encoder_hid_dim_type", "\"text_proj\"", "encoder_hid_dim"),
+    ("encoder_hid_dim_type", "\"image_proj\"", "image_proj"),
+    ("encoder_hid_dim_type", "\"text_proj\"", "encoder_hid_dim"),
     ("dual_cross_attention", "true", "true"), ("class_embeddings_concat", "true", "true"),
     ("center_input_sample", "true", "true"), ("cross_attention_norm", "\"layer_norm\"", "not supported"),
     ("attention_type", "\"gated\"", "gated"), ("resnet_time_scale_shift", "\"ada_group\"", "ada_group"),
@@ -69,10 +70,15 @@ import Testing
     ("sd1", "\"cross_attention_dim\": 12", "\"cross_attention_dim\": 13", "attn2.to_k.weight"),
     ("sd1", "\"use_linear_projection\": false", "\"use_linear_projection\": true", "proj_in.weight"),
     ("sd1", "\"layers_per_block\": 1", "\"layers_per_block\": 2", "resnets.1"),
-    ("sd1", "\"resnet_time_scale_shift\": \"default\"", "\"resnet_time_scale_shift\": \"scale_shift\"", "time_emb_proj"),
+    (
+      "sd1", "\"resnet_time_scale_shift\": \"default\"", "\"resnet_time_scale_shift\": \"scale_shift\"", "time_emb_proj"
+    ),
     ("sd1", "\"time_cond_proj_dim\": null", "\"time_cond_proj_dim\": 8", "time_embedding.cond_proj.weight"),
     ("sd1", "\"num_class_embeds\": null", "\"num_class_embeds\": 8", "class_embedding.weight"),
-    ("sdxl", "\"projection_class_embeddings_input_dim\": 58", "\"projection_class_embeddings_input_dim\": 59", "add_embedding"),
+    (
+      "sdxl", "\"projection_class_embeddings_input_dim\": 58", "\"projection_class_embeddings_input_dim\": 59",
+      "add_embedding"
+    ),
     ("classes", "\"AttnDownBlock2D\"", "\"CrossAttnDownBlock2D\"", "attentions.0"),
   ])
   func tensorsThatDoNotFitAreNamed(_ name: String, _ old: String, _ new: String, _ tensor: String) throws {

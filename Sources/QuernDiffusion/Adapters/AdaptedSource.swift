@@ -100,7 +100,9 @@ public struct AdaptedSource: TensorSource {
     let outputs = try base.info(name).shape[0]
     let inputs = destination.count / max(outputs, 1)
     for update in updates {
-      let (down, up) = (try update.adapter.source.readFloat32(update.down), try update.adapter.source.readFloat32(update.up))
+      let (down, up) = (
+        try update.adapter.source.readFloat32(update.down), try update.adapter.source.readFloat32(update.up)
+      )
       // Sums in double: they are rounded once, into the weight.
       var row = [Double](repeating: 0, count: inputs)
       for output in 0..<outputs {

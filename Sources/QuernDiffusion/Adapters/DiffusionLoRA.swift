@@ -97,21 +97,23 @@ public struct DiffusionLoRA: Sendable {
         return (found.1, String(rest.dropLast(ending.count)), role)
       }
       for layer in ["to_q", "to_k", "to_v", "to_out"] where rest.hasSuffix(".\(layer)_lora.\(old).weight") {
-        let attention = rest.dropLast("\(layer)_lora.\(old).weight".count)
-        return (found.1, attention + own(layer, of: attention, in: found.1), role)
+        let stem = rest.dropLast(".\(layer)_lora.\(old).weight".count)
+        let attention = stem.hasSuffix(".processor") ? stem.dropLast(".processor".count) : stem
+        return (found.1, "\(attention).\(own(layer, in: found.1))", role)
       }
     }
     return nil
   }
 
   /// What the model itself calls a layer that a processor of diffusers calls `to_q` and so on.
-  private static func own(_ layer: String, of attention: Substring, in part: Part) -> String {
+  private static func own(_ layer: String, in part: Part) -> String {
     if part == .unet { return layer == "to_out" ? "to_out.0" : layer }
     return layer == "to_out" ? "out_proj" : "\(layer.suffix(1))_proj"
   }
 
   /// What diffusers writes into a file's metadata: the options of PEFT, part by part.
-  private static func shared(_ source: Safetensors) throws(ModelError) -> [Part: (alpha: Double?, dividesByRoot: Bool)] {
+  private static func shared(_ source: Safetensors) throws(ModelError) -> [Part: (alpha: Double?, dividesByRoot: Bool)]
+  {
     guard let text = source.metadata["lora_adapter_metadata"] else { return [:] }
     let options = try JSONDocument(text: text.utf8, file: source.path).root
     var found: [Part: (alpha: Double?, dividesByRoot: Bool)] = [:]

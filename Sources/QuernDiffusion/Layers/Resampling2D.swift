@@ -7,7 +7,8 @@ package struct Downsample2D: Sendable {
 
   /// - Parameter padding: 1 on every side, or 0, which stands for one row below and one column to the right, as the autoencoder has it.
   package init(_ name: String, inputs: Int, outputs: Int, padding: Int, _ reader: LayerReader) throws {
-    let margins = padding == 0 ? Convolution.Padding(top: 0, left: 0, bottom: 1, right: 1) : .init(integerLiteral: padding)
+    let margins =
+      padding == 0 ? Convolution.Padding(top: 0, left: 0, bottom: 1, right: 1) : .init(integerLiteral: padding)
     convolution = try reader.convolution(
       "\(name).conv", inputs: inputs, outputs: outputs, Convolution(stride: 2, padding: margins))
   }

@@ -177,7 +177,8 @@ struct UNetConditioningLayers: Sendable {
     }
     let rows = try MutableTensor(zeros: Shape(images, width))
     let y = try MutableTensor(zeros: Shape(images, configuration.blockOutChannels[0]))
-    try TimestepEmbedding(size: width, scale: 1000).write([Float](repeating: Float(scale - 1), count: images), into: rows)
+    try TimestepEmbedding(size: width, scale: 1000).write(
+      [Float](repeating: Float(scale - 1), count: images), into: rows)
     try guidance(rows.view, into: y, context)
     return y
   }

@@ -103,12 +103,16 @@ extension UNetConfiguration {
   public init(_ config: HubConfig) throws(ModelError) {
     _ = try config.string("_class_name", oneOf: ["UNet2DConditionModel"], default: "UNet2DConditionModel")
     try Self.refuseWhatIsNotThere(config)
-    let types = try Self.strings(config, "down_block_types") ?? [
-      "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D",
-    ].map { ($0, config.root) }
-    let upTypes = try Self.strings(config, "up_block_types") ?? [
-      "UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D",
-    ].map { ($0, config.root) }
+    let types =
+      try Self.strings(config, "down_block_types")
+      ?? [
+        "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D",
+      ].map { ($0, config.root) }
+    let upTypes =
+      try Self.strings(config, "up_block_types")
+      ?? [
+        "UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D",
+      ].map { ($0, config.root) }
     guard (1...16).contains(types.count), upTypes.count == types.count else {
       throw try (config.root.optional("up_block_types") ?? config.root).error(
         "has \(upTypes.count) blocks, down_block_types \(types.count); they have 1 to 16, as many as each other")
@@ -186,7 +190,7 @@ extension UNetConfiguration {
       // diffusers gives the blocks of the way up the sizes of the heads in the order of the way down.
       let used =
         downBlockTypes[block] != .plain || upBlockTypes[up] == .crossAttention
-        || (block == blocks - 1 && midBlockType == .crossAttention) ? [attentionHeadDim[block]] : []
+          || (block == blocks - 1 && midBlockType == .crossAttention) ? [attentionHeadDim[block]] : []
       for heads in used + (upBlockTypes[up] == .attention ? [attentionHeadDim[up]] : []) {
         guard channels % heads == 0 else {
           throw try error("attention_head_dim", "\(heads) does not divide \(channels) of block_out_channels")

@@ -31,7 +31,9 @@ extension UNetPlan {
         places["\(block.name).resnets.\(layer)"] = "output_blocks.\(output).0"
         places["\(block.name).attentions.\(layer)"] = "output_blocks.\(output).1"
         let behind = plan.attention == nil ? 1 : 2
-        if layer == block.layers.count - 1 { places["\(block.name).upsamplers.0"] = "output_blocks.\(output).\(behind)" }
+        if layer == block.layers.count - 1 {
+          places["\(block.name).upsamplers.0"] = "output_blocks.\(output).\(behind)"
+        }
         output += 1
       }
     }
