@@ -17,7 +17,8 @@ import Testing
     let folder = try TemporaryFolder()
     let (output, latents) = ("\(folder.path)/a.png", "\(folder.path)/a.safetensors")
     let run = try diffuse(
-      output, "--seed", "7", "--preview", "1", "--save-latents", latents, "--format", "json", "--negative-prompt", "cat")
+      output, "--seed", "7", "--preview", "1", "--save-latents", latents, "--format", "json", "--negative-prompt", "cat"
+    )
     #expect(run.status == 0, "\(run.standardError)")
     struct Report: Decodable { let steps, width, height, seed: Int, secondsPerStep: Double }
     let report = try JSONDecoder().decode(Report.self, from: Data(run.standardOutput.utf8))
@@ -58,7 +59,8 @@ import Testing
   }
 
   @Test(arguments: [
-    (["--width", "17", "--height", "16"], "--width"), (["--width", "16"], "--height"), (["--preview", "0"], "--preview"),
+    (["--width", "17", "--height", "16"], "--width"), (["--width", "16"], "--height"),
+    (["--preview", "0"], "--preview"),
     (["--strength", "0.5"], "--init"), (["--sampler", "magic"], "dpm++-2m"), (["--guidance", "nan"], "--guidance"),
   ])
   func argumentsThatDoNotFitAreNamed(_ arguments: [String], _ word: String) throws {

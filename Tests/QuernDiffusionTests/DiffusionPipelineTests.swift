@@ -150,14 +150,17 @@ import Testing
     let folder = try TemporaryFolder()
     let path = "\(folder.path)/lora.safetensors"
     func pair(_ module: String, _ width: Int) -> [Safetensors.NewTensor] {
-      func values(_ count: Int) -> Safetensors.NewTensor.Values { .float32((0..<count).map { Float($0 % 7) / 7 - 0.4 }) }
+      func values(_ count: Int) -> Safetensors.NewTensor.Values {
+        .float32((0..<count).map { Float($0 % 7) / 7 - 0.4 })
+      }
       return [
         .init(name: "\(module).lora_A.weight", shape: [2, width], values: values(2 * width)),
         .init(name: "\(module).lora_B.weight", shape: [width, 2], values: values(2 * width)),
       ]
     }
     func latents(_ adapters: [DiffusionLoRA]) throws -> [Float] {
-      try DiffusionPipeline(directory: Self.sd, context: Context(), adapters: adapters).generate(small()).latents.elements
+      try DiffusionPipeline(directory: Self.sd, context: Context(), adapters: adapters).generate(small()).latents
+        .elements
     }
     let plain = try latents([])
     for module in [
@@ -177,7 +180,9 @@ import Testing
   func memoryIsStatedBeforeAnythingIsRead(_ name: String) throws {
     let directory = Fixture.path("pipelines/\(name)")
     var elements = 0
-    for part in ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model", "text_encoder_2/model"] {
+    for part in [
+      "unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model", "text_encoder_2/model",
+    ] {
       let path = "\(directory)/\(part).safetensors"
       guard FileManager.default.fileExists(atPath: path) else { continue }
       let file = try Safetensors(path: path)
@@ -200,8 +205,11 @@ import Testing
     ("an unknown pipeline", "\"StableDiffusionPipeline\"", "\"KandinskyPipeline\"", "_class_name"),
     ("an unknown scheduler", "\"DDIMScheduler\"", "\"HeunDiscreteScheduler\"", "scheduler"),
     ("an unknown text encoder", "\"CLIPTextModel\"", "\"T5EncoderModel\"", "text_encoder"),
-    ("an unknown part", "\"safety_checker\": [\n    null,\n    null", "\"motion_adapter\": [\"diffusers\", \"MotionAdapter\"",
-      "motion_adapter"),
+    (
+      "an unknown part", "\"safety_checker\": [\n    null,\n    null",
+      "\"motion_adapter\": [\"diffusers\", \"MotionAdapter\"",
+      "motion_adapter"
+    ),
   ])
   func indicesThatAreNotUnderstoodAreRefused(_ what: String, _ old: String, _ new: String, _ field: String) throws {
     let folder = try TemporaryFolder(copying: ["model_index.json"], of: Self.sd)

@@ -47,7 +47,9 @@ struct ShapesModelTests {
 
   @Test func theMeasureTellsPicturesApart() throws {
     let scene = ShapesModel.Scene("red", "circle", .leftOf, "blue", "square")
-    let (circle, square): (ShapesModel.Shape, ShapesModel.Shape) = (.init("red", "circle", 16, 30), .init("blue", "square", 46, 33))
+    let (circle, square): (ShapesModel.Shape, ShapesModel.Shape) = (
+      .init("red", "circle", 16, 30), .init("blue", "square", 46, 33)
+    )
     #expect(scene.isShown(in: try ShapesModel.drawing([circle, square])))
     #expect(!scene.isShown(in: try ShapesModel.drawing([circle])))
     let others: [(ShapesModel.Shape, ShapesModel.Shape)] = [
@@ -142,7 +144,9 @@ enum ShapesModel {
 
   private static func regions(of image: RGBImage) -> [String: Region] {
     let nearest = (0..<image.width * image.height).map { pixel -> Int in
-      let (red, green, blue) = (Int(image.bytes[3 * pixel]), Int(image.bytes[3 * pixel + 1]), Int(image.bytes[3 * pixel + 2]))
+      let (red, green, blue) = (
+        Int(image.bytes[3 * pixel]), Int(image.bytes[3 * pixel + 1]), Int(image.bytes[3 * pixel + 2])
+      )
       func distance(_ index: Int) -> Int {
         let colour = palette[index]
         return (red - colour.red) * (red - colour.red) + (green - colour.green) * (green - colour.green)

@@ -21,7 +21,8 @@ extension DiffusionPipeline {
     let latents = unet.sampleSize ?? ImageSize(64, 64)
     let size = size ?? ImageSize(latents.height * factor, latents.width * factor)
     var need = try UNet2DConditionModel.memoryNeed(
-      directory: "\(directory)/unet", precision: precision, images: isGuided ? 2 : 1, height: max(size.height / factor, 1),
+      directory: "\(directory)/unet", precision: precision, images: isGuided ? 2 : 1,
+      height: max(size.height / factor, 1),
       width: max(size.width / factor, 1))
     for suffix in pipeline.kind == .stableDiffusionXL ? ["", "_2"] : [""] {
       try need.addWeights(of: SafetensorsDirectory(path: "\(directory)/text_encoder\(suffix)"), precision: precision)

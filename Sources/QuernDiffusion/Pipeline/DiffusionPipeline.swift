@@ -51,7 +51,8 @@ public final class DiffusionPipeline: Sendable {
     let channels = autoencoder.latentChannels
     guard unet.configuration.inChannels == channels, unet.configuration.outChannels == channels else {
       throw refuse(
-        "unet", "in_channels", "\(unet.configuration.inChannels) to \(unet.configuration.outChannels), where the "
+        "unet", "in_channels",
+        "\(unet.configuration.inChannels) to \(unet.configuration.outChannels), where the "
           + "autoencoder's latents have \(channels) channels")
     }
     guard autoencoder.pictureChannels == 3 else {
@@ -99,7 +100,8 @@ public final class DiffusionPipeline: Sendable {
     let steps = try run(conditioning, workspace, proceed: proceed)
     let stepDuration = ContinuousClock.now - start
     return DiffusionResult(
-      image: try decode(run.sample.view, isTiled: request.isTiled, workspace), latents: try channelsFirst(run.sample), steps: steps,
+      image: try decode(run.sample.view, isTiled: request.isTiled, workspace), latents: try channelsFirst(run.sample),
+      steps: steps,
       stepDuration: stepDuration)
   }
 
@@ -111,7 +113,8 @@ public final class DiffusionPipeline: Sendable {
     let picture = try MutableTensor(zeros: Shape(checking: [1, height, width, 3]))
     try autoencoder.decode(
       unscaled.view, tiling: isTiled ? autoencoder.defaultTiling : nil, into: picture,
-      workspace: workspace.autoencoder) {}
+      workspace: workspace.autoencoder
+    ) {}
     return try RGBImage(pixels: picture.view)
   }
 

@@ -70,11 +70,14 @@ final class DiffusionRun {
   }
 
   private func fillNoise() throws {
-    guard let latents = request.latents else { return try request.noise.fill(noise, .initial, context: pipeline.context) }
+    guard let latents = request.latents else {
+      return try request.noise.fill(noise, .initial, context: pipeline.context)
+    }
     let expected = Shape(1, noise.shape[3], noise.shape[1], noise.shape[2])
     guard latents.shape == expected else {
       throw QuernError.invalidSetting(
-        name: "latents", value: "\(latents.shape)", expected: "\(expected) for a picture of \(size.width)x\(size.height)")
+        name: "latents", value: "\(latents.shape)",
+        expected: "\(expected) for a picture of \(size.width)x\(size.height)")
     }
     try pipeline.context.copy(latents.view.permuted([0, 2, 3, 1]), into: noise)
   }
@@ -129,7 +132,8 @@ final class DiffusionRun {
     try image.resized(height: size.height, width: size.width, .bicubic).write(to: pixels)
     try autoencoder.encode(
       pixels.view, noise: fresh.view, tiling: request.isTiled ? autoencoder.defaultTiling : nil, into: original,
-      workspace: workspace.autoencoder) {}
+      workspace: workspace.autoencoder
+    ) {}
     try autoencoder.latentScale.scale(original.view, into: original)
     guard let mask = request.mask else {
       try sampler.addNoise(noise.view, to: original.view, into: sample)

@@ -10,12 +10,14 @@ public enum LatentFile {
     let file = try Safetensors(path: path)
     guard file.tensorNames == [name] else {
       throw ModelError(
-        file: path, field: "tensors", reason: "has \(file.tensorNames.count) tensors; a file of latents has one, \(name)")
+        file: path, field: "tensors",
+        reason: "has \(file.tensorNames.count) tensors; a file of latents has one, \(name)")
     }
     let info = try file.info(name)
     guard info.shape.count == 4, info.shape[0] == 1, info.elementCount > 0, info.elementCount <= 1 << 26 else {
       throw ModelError(
-        file: path, field: "tensors.\(name).shape", reason: "is \(info.shape); [1, channels, height, width] is expected")
+        file: path, field: "tensors.\(name).shape", reason: "is \(info.shape); [1, channels, height, width] is expected"
+      )
     }
     return try Tensor(file.readFloat32(name), shape: Shape(checking: info.shape))
   }

@@ -17,7 +17,8 @@ struct PromptEncoder: Sendable {
       guard Int(tokenizer.tokenizer.largestID) < configuration.encoder.vocabSize else {
         throw ModelError(
           file: "\(folder)/config.json", field: "vocab_size",
-          reason: "is \(configuration.encoder.vocabSize), and the tokenizer has ids up to \(tokenizer.tokenizer.largestID)")
+          reason:
+            "is \(configuration.encoder.vocabSize), and the tokenizer has ids up to \(tokenizer.tokenizer.largestID)")
       }
       let source = try SafetensorsDirectory(path: folder)
       let adapted = try AdaptedSource(

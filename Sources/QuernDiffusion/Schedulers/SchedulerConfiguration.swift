@@ -111,12 +111,13 @@ public struct SchedulerConfiguration: Sendable, Equatable {
     try self.init(HubConfig(directory: directory, name: "scheduler_config.json", allowsInfinity: true), as: className)
   }
 
-  private static let readers: [(name: String, read: @Sendable (HubConfig) throws(ModelError) -> SchedulerConfiguration)] =
-    [
-      ("DDPMScheduler", ddpm), ("DDIMScheduler", ddim), ("PNDMScheduler", pndm), ("EulerDiscreteScheduler", euler),
-      ("EulerAncestralDiscreteScheduler", eulerAncestral), ("DPMSolverMultistepScheduler", dpmSolver),
-      ("LCMScheduler", lcm), ("FlowMatchEulerDiscreteScheduler", flowMatchEuler),
-    ]
+  private static let readers:
+    [(name: String, read: @Sendable (HubConfig) throws(ModelError) -> SchedulerConfiguration)] =
+      [
+        ("DDPMScheduler", ddpm), ("DDIMScheduler", ddim), ("PNDMScheduler", pndm), ("EulerDiscreteScheduler", euler),
+        ("EulerAncestralDiscreteScheduler", eulerAncestral), ("DPMSolverMultistepScheduler", dpmSolver),
+        ("LCMScheduler", lcm), ("FlowMatchEulerDiscreteScheduler", flowMatchEuler),
+      ]
 
   /// The classes that are read.
   public static var classNames: [String] { readers.map(\.name) }
