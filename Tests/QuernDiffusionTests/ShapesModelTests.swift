@@ -21,7 +21,8 @@ struct ShapesModelTests {
     print(result.image.width, result.image.height)  // and result.image.bytes, red, green and blue
     // readme:end
     let scene = ShapesModel.Scene("red", "circle", .leftOf, "blue", "square")
-    #expect(scene.isShown(in: result.image))
+    let isShown = scene.isShown(in: result.image)
+    #expect(isShown)
   }
 
   @Test func mostPicturesShowWhatTheirCaptionsSay() throws {
@@ -44,7 +45,10 @@ struct ShapesModelTests {
     }
     #expect(missed.count <= 3, "of 30 pictures: \(missed)")
   }
+}
 
+/// The measure itself, which needs no model.
+@Suite struct ShapesMeasureTests {
   @Test func theMeasureTellsPicturesApart() throws {
     let scene = ShapesModel.Scene("red", "circle", .leftOf, "blue", "square")
     let (circle, square): (ShapesModel.Shape, ShapesModel.Shape) = (
