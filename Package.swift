@@ -71,7 +71,7 @@ let package = Package(
     .target(name: "QuernTesting", dependencies: ["Quern", "CKernels"], swiftSettings: swiftSettings),
     .executableTarget(
       name: "quern",
-      dependencies: ["QuernModels", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: ["QuernDiffusion", "QuernModels", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       swiftSettings: swiftSettings
     ),
     .executableTarget(
@@ -123,7 +123,7 @@ let package = Package(
     ),
     .testTarget(
       name: "QuernDiffusionTests",
-      dependencies: ["QuernDiffusion", "QuernModels", "QuernTesting", "AllocationProbe"],
+      dependencies: ["QuernDiffusion", "QuernModels", "QuernTesting", "quern", "AllocationProbe"],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings
     ),

@@ -13,13 +13,18 @@ struct AdapterArguments: ParsableArguments {
   var adapters: [LoRAAdapter] {
     get throws {
       try lora.map { argument in
-        // A directory may have an equals sign in its name.
-        guard let sign = argument.lastIndex(of: "="), let weight = Float(argument[argument.index(after: sign)...])
-        else {
-          return try LoRAAdapter(directory: argument)
-        }
-        return try LoRAAdapter(directory: String(argument[..<sign]), weight: weight)
+        let (path, weight) = Self.pathAndWeight(argument)
+        return try LoRAAdapter(directory: path, weight: weight)
       }
     }
+  }
+
+  /// The parts of `path=weight`, or a path alone, whose weight is 1.
+  static func pathAndWeight(_ argument: String) -> (path: String, weight: Float) {
+    // A path may have an equals sign in its name.
+    guard let sign = argument.lastIndex(of: "="), let weight = Float(argument[argument.index(after: sign)...]) else {
+      return (argument, 1)
+    }
+    return (String(argument[..<sign]), weight)
   }
 }

@@ -8,8 +8,8 @@ struct QuernCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "quern", abstract: "Runs published models on the CPU.",
     subcommands: [
-      EmbedCommand.self, GenerateCommand.self, PerplexityCommand.self, ForwardCommand.self, QuantizeCommand.self,
-      CompressCommand.self, BackendsCommand.self,
+      EmbedCommand.self, GenerateCommand.self, DiffuseCommand.self, PerplexityCommand.self, ForwardCommand.self,
+      QuantizeCommand.self, CompressCommand.self, BackendsCommand.self,
     ])
 
   /// Usage errors exit with 2, everything else with 1 and one line on standard error.

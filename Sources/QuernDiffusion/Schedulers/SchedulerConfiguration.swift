@@ -104,9 +104,11 @@ public struct SchedulerConfiguration: Sendable, Equatable {
 
   /// Reads `scheduler_config.json` of a folder.
   ///
+  /// - Parameter className: the class that reads it, of ``classNames``, in place of the one that the file names: as `from_config` of
+  ///   diffusers, fields of another class are passed over.
   /// - Throws: ``ModelError`` naming file, field and offset.
-  public init(directory: String) throws(ModelError) {
-    try self.init(HubConfig(directory: directory, name: "scheduler_config.json", allowsInfinity: true))
+  public init(directory: String, as className: String? = nil) throws(ModelError) {
+    try self.init(HubConfig(directory: directory, name: "scheduler_config.json", allowsInfinity: true), as: className)
   }
 
   private static let readers:
@@ -120,9 +122,9 @@ public struct SchedulerConfiguration: Sendable, Equatable {
   /// The classes that are read.
   public static var classNames: [String] { readers.map(\.name) }
 
-  /// Reads the fields of a `scheduler_config.json`.
-  public init(_ config: HubConfig) throws(ModelError) {
-    let name = try config.string("_class_name", oneOf: Self.classNames)
+  /// Reads the fields of a `scheduler_config.json`; see ``init(directory:as:)``.
+  public init(_ config: HubConfig, as className: String? = nil) throws(ModelError) {
+    let name = if let className { className } else { try config.string("_class_name", oneOf: Self.classNames) }
     guard let reader = Self.readers.first(where: { $0.name == name }) else {
       throw try config.root.required("_class_name").error("\(name) is not supported")
     }

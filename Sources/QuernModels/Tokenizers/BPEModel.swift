@@ -16,9 +16,12 @@ struct BPEModel: Sendable {
   private static let mergeLimit = 1 << 24
 
   /// Byte-level BPE over a vocabulary that is there already.
-  init(_ vocabulary: Vocabulary, merges: MergeTable, ignoresMerges: Bool) {
+  init(
+    _ vocabulary: Vocabulary, merges: MergeTable, ignoresMerges: Bool, suffix: String = "", unknownID: Int32? = nil
+  ) {
     (self.vocabulary, self.merges, self.ignoresMerges) = (vocabulary, merges, ignoresMerges)
-    (unknownID, fusesUnknown, prefix, suffix, byteTokens) = (nil, false, [], [], [])
+    (self.unknownID, self.suffix) = (unknownID, Array(suffix.utf8))
+    (fusesUnknown, prefix, byteTokens) = (false, [], [])
     scalarTokens = Self.scalarTokens(vocabulary)
   }
 
