@@ -129,7 +129,7 @@ final class DiffusionRun {
     let original = try MutableTensor(zeros: sample.shape)
     try request.noise.fill(fresh, .posterior, context: context)
     let pixels = try MutableTensor(zeros: Shape(checking: [1, size.height, size.width, 3]))
-    try image.resized(height: size.height, width: size.width, .bicubic).write(to: pixels)
+    try image.resized(height: size.height, width: size.width, .lanczos).write(to: pixels)
     try autoencoder.encode(
       pixels.view, noise: fresh.view, tiling: request.isTiled ? autoencoder.defaultTiling : nil, into: original,
       workspace: workspace.autoencoder
@@ -144,7 +144,7 @@ final class DiffusionRun {
     } else {
       try sampler.addNoise(noise.view, to: original.view, into: sample)
     }
-    return Kept(original: original, mask: try mask.resized(height: size.height, width: size.width, .bicubic))
+    return Kept(original: original, mask: try mask.resized(height: size.height, width: size.width, .lanczos))
   }
 
   /// What inpainting keeps: latents of the initial image, where the mask is black.
