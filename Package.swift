@@ -71,7 +71,9 @@ let package = Package(
     .target(name: "QuernTesting", dependencies: ["Quern", "CKernels"], swiftSettings: swiftSettings),
     .executableTarget(
       name: "quern",
-      dependencies: ["QuernDiffusion", "QuernModels", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: [
+        "QuernDiffusion", "QuernModels", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
       swiftSettings: swiftSettings
     ),
     .executableTarget(

@@ -53,6 +53,8 @@ struct DiffuseCommand: ParsableCommand {
   }
 
   func run() throws {
+    // Before the steps, which may take minutes.
+    for path in [output, savedLatents].compactMap({ $0 }) { try requireFolder(of: path) }
     var request = DiffusionRequest(prompt: prompt, seed: seed)
     (request.negativePrompt, request.steps) = (negativePrompt, steps)
     (request.guidanceScale, request.guidanceRescale) = (guidance, guidanceRescale)
@@ -88,6 +90,13 @@ struct DiffuseCommand: ParsableCommand {
     if let savedLatents { try LatentFile.write(result.latents, path: savedLatents) }
     if format == .json { print(try report.json()) }
     StandardError.write("\(report.summary)\n")
+  }
+
+  private func requireFolder(of path: String) throws(ModelError) {
+    let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
+    guard FileManager.default.isWritableFile(atPath: folder) else {
+      throw ModelError(file: path, field: "", reason: "cannot be written: \(folder) is not a folder that takes files")
+    }
   }
 
   /// Refuses a model that does not fit into memory before any of it is read.

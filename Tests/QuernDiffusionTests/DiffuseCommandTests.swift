@@ -79,6 +79,10 @@ import Testing
         ["diffuse", "--model", Self.sd, "--prompt", "a", "--output", "\(folder.path)/a.png"] + arguments)
       #expect(run.status == 1 && run.standardError.contains(word), "\(run)")
     }
+    let nowhere = try diffuse("\(folder.path)/a.png", "--save-latents", "\(folder.path)/none/a.safetensors")
+    #expect(
+      nowhere.status == 1 && nowhere.standardError.contains("none/a.safetensors: cannot be written"), "\(nowhere)")
+    #expect(!FileManager.default.fileExists(atPath: "\(folder.path)/a.png"))
     let run = try BuiltProgram("quern").run(
       ["diffuse", "--model", folder.path, "--prompt", "a", "--output", "\(folder.path)/a.png"])
     #expect(run.status == 1 && run.standardError.contains("model_index.json"), "\(run)")
