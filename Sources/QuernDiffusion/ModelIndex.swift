@@ -18,7 +18,10 @@ public struct ModelIndex: Sendable, Equatable {
 
   /// - Throws: ``ModelError`` naming file, field and offset, where the file is missing or is not as diffusers writes it.
   public init(directory: String) throws(ModelError) {
-    let config = try HubConfig(directory: directory, name: "model_index.json")
+    try self.init(HubConfig(directory: directory, name: "model_index.json"))
+  }
+
+  init(_ config: HubConfig) throws(ModelError) {
     var parts: [String: Part] = [:]
     try config.root.forEachMember { (name, value) throws(ModelError) in
       guard value.kind == .array else { return }

@@ -99,17 +99,11 @@ struct DiffuseCommand: ParsableCommand {
     }
   }
 
-  /// Refuses a model that does not fit into memory before any of it is read.
   private func memoryNeed(_ request: DiffusionRequest) throws -> MemoryNeed {
     let size = request.size ?? request.initialImage.map { ImageSize($0.height, $0.width) }
     let need = try DiffusionPipeline.memoryNeed(directory: model, precision: precision, size: size)
-    guard !ignoresMemory, let available = MemoryNeed.available(), need.total > available else { return need }
-    func gigabytes(_ bytes: Int) -> String { String(format: "%.2f GB", Double(bytes) / 1e9) }
-    throw ModelError(
-      file: model, field: "",
-      reason:
-        "needs \(gigabytes(need.total)) of memory (\(gigabytes(need.weights)) of weights), but "
-        + "\(gigabytes(available)) are available; take --precision bf16, a smaller picture, or --ignore-memory")
+    if !ignoresMemory { try need.requireAvailable(for: model, remedy: "--precision bf16, a smaller picture") }
+    return need
   }
 
   private func scheduler() throws -> SchedulerConfiguration? {

@@ -112,7 +112,6 @@ struct GenerateCommand: ParsableCommand {
     if format == .text { print(report.text ?? best.tokens.map { "\($0)" }.joined(separator: " ")) }
   }
 
-  /// Refuses a model that does not fit into memory before any of it is read.
   private func memoryNeed(_ prompt: Int) throws -> MemoryNeed {
     let (wanted, overflows) = prompt.addingReportingOverflow(maximumTokens)
     let capacity = context ?? (overflows ? .max : wanted)
@@ -122,14 +121,12 @@ struct GenerateCommand: ParsableCommand {
       need += try DecoderModel.memoryNeed(
         path: draft, precision: precision, capacity: capacity, cacheType: cacheType)
     }
-    guard !ignoresMemory, let available = MemoryNeed.available(), need.total > available else { return need }
-    func gigabytes(_ bytes: Int) -> String { String(format: "%.2f GB", Double(bytes) / 1e9) }
-    throw ModelError(
-      file: model, field: "",
-      reason:
-        "needs \(gigabytes(need.total)) of memory (\(gigabytes(need.weights)) of weights, \(gigabytes(need.cache)) of "
-        + "keys and values), but \(gigabytes(available)) are available; take --precision bf16, a smaller "
-        + "--context or a quantised model, or --ignore-memory")
+    if !ignoresMemory {
+      try need.requireAvailable(
+        for: model, remedy: "--precision bf16, a smaller --context or a quantised model",
+        also: ", \(MemoryNeed.gigabytes(need.cache)) of keys and values")
+    }
+    return need
   }
 
   private func draft(_ tokenizer: HubTokenizer?, _ context: Context) throws -> TextGenerator.Draft? {

@@ -102,10 +102,11 @@ import Testing
       path: "\(weights.path)/model.safetensors",
       tensors: names.map { .init(name: $0, shape: [4, 4], values: .float32([Float](repeating: 1, count: 16))) })
     let base = try SafetensorsDirectory(path: weights.path)
-    let first = try AdaptedSource(base, [lora], part: .textEncoder)
+    let context = Context(backend: ReferenceBackend())
+    let first = try AdaptedSource(base, [lora], part: .textEncoder, context: context)
     #expect(try first.readFloat32(names[0]).allSatisfy { abs($0 - 1.01) < 1e-6 })
     #expect(try first.readFloat32(names[1]).allSatisfy { $0 == 1 })
-    let second = try AdaptedSource(base, [lora], part: .textEncoder2)
+    let second = try AdaptedSource(base, [lora], part: .textEncoder2, context: context)
     #expect(try second.readFloat32(names[0]).allSatisfy { $0 == 1 })
     #expect(try second.readFloat32(names[1]).allSatisfy { abs($0 - 1.01) < 1e-6 })
   }

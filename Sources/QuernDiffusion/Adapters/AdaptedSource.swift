@@ -26,7 +26,7 @@ public struct AdaptedSource: TensorSource {
   /// - Throws: ``ModelError`` for a module of an adapter that the weights do not have, and for shapes that do not fit.
   public init(
     _ base: any TensorSource, _ adapters: [DiffusionLoRA], part: DiffusionLoRA.Part,
-    context: Context = Context(backend: ReferenceBackend()), aliases: (String) -> String? = { _ in nil }
+    context: Context, aliases: (String) -> String? = { _ in nil }
   ) throws(ModelError) {
     (self.base, self.context) = (base, context)
     var updates: [String: [Update]] = [:]

@@ -34,7 +34,7 @@ public struct PipelineConfiguration: Sendable, Equatable {
     className = try config.string("_class_name", oneOf: Self.kinds.map(\.className))
     kind = Self.kinds.first { [className] in $0.className == className }?.kind ?? .stableDiffusion
     forceZerosForEmptyPrompt = try config.bool("force_zeros_for_empty_prompt", default: true)
-    let parts = try ModelIndex(directory: directory).parts
+    let parts = try ModelIndex(config).parts
     for part in Self.parts(of: kind) {
       guard let found = parts[part.name] else {
         throw ModelError(

@@ -22,7 +22,8 @@ struct PromptEncoder: Sendable {
       }
       let source = try SafetensorsDirectory(path: folder)
       let adapted = try AdaptedSource(
-        source, adapters, part: suffix.isEmpty ? .textEncoder : .textEncoder2, aliases: { "text_model.\($0)" })
+        source, adapters, part: suffix.isEmpty ? .textEncoder : .textEncoder2, context: context,
+        aliases: { "text_model.\($0)" })
       model = try CLIPTextModel(
         configuration, source: adapters.isEmpty ? source : adapted, file: folder, context: context,
         precision: precision)
@@ -71,10 +72,11 @@ struct PromptEncoder: Sendable {
     let tokens = towers[0].tokenizer.maximumLength
     let hidden = try MutableTensor(zeros: Shape(checking: [count, tokens, width]))
     var (column, pooled): (Int, MutableTensor?) = (0, nil)
-    for tower in towers {
+    for (index, tower) in towers.enumerated() {
       let workspace = try EncoderModel.Workspace()
       let batch = try EncoderBatch(texts.map { (text) throws(TokenizerError) in try tower.tokenizer.encode(text) })
-      if isXL {
+      // The first encoder's pooled state goes nowhere.
+      if isXL, index == towers.count - 1 {
         let embedded = try tower.model.embed(batch, workspace: workspace)
         pooled = try MutableTensor(zeros: Shape(count, tower.model.embeddingSize))
         if let pooled { try context.copy(embedded.view, into: pooled.rows(first..<count)) }
