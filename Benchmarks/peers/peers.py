@@ -1,5 +1,5 @@
-"""Measures Quern beside PyTorch on the same operands and cores, in turn, in one run: the encoder, every operation, and
-matrix products beside OpenBLAS and llama.cpp as well.
+"""Measures Quern beside PyTorch on the same operands and cores, in turn, in one run: the encoder, every operation,
+matrix products beside OpenBLAS and llama.cpp as well, and, with `--part diffusion`, a U-Net beside OpenVINO too.
 
 The tables go to standard output, progress to standard error, and every figure to the file of --json, in which a part
 that does not run keeps the figures it has.
@@ -14,7 +14,7 @@ from pathlib import Path
 import common
 import tables
 
-PARTS = ("encoder", "operations", "gemm")
+PARTS = ("encoder", "operations", "gemm", "diffusion")
 
 
 def arguments():
@@ -63,6 +63,12 @@ def main():
         print(gemm_tables.text(part))
         report["gemm"] = part
         succeeded = succeeded and not part["wrong"]
+    if options.part == "diffusion":  # minutes for one row: only when asked for
+        import diffusion
+
+        part = diffusion.run(options, len(cores))
+        print(diffusion.text(part))
+        report["diffusion"] = part
     if file and not options.filter:
         file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         common.say(f"wrote {file}")

@@ -315,8 +315,17 @@ void ck_conv_biases(const ck_kernels *table, const ck_conv *call, float *to) {
   }
 }
 
+// Transforming the weights costs what some squares save; squares that reach far beyond the image save little. One image decides,
+// so that its bits are the same in any batch.
+static int winograd_pays(const ck_conv *call) {
+  const size_t squares = pieces_of(call->h.output, 4) * pieces_of(call->w.output, 4);
+  return call->winograd && squares >= 16 && call->h.output * call->w.output >= 8 * squares && call->channels >= 16 &&
+         call->outputs >= 16 && ck_winograd_can(call);
+}
+
 int32_t ck_f32_conv(const ck_kernels *table, const ck_conv *call, size_t threads) {
   if (!call->batch || !call->outputs || !call->h.output || !call->w.output) return 0;
+  if (winograd_pays(call)) return ck_f32_winograd(table, call, threads);
   const size_t nr = table->gemm_nr, taps = call->h.kernel * call->w.kernel, panel = nr * taps * call->channels;
   const size_t classes_h = call->transposed ? MIN(call->h.stride, call->h.output) : 1;
   const size_t classes_w = call->transposed ? MIN(call->w.stride, call->w.output) : 1;

@@ -35,12 +35,16 @@ typedef struct ck_conv {
   const void *residual;  // the shape of y or NULL; may be y exactly
   ck_conv_strides residual_s;
   ck_dtype x_type, weights_type, y_type, add_type, residual_type;
+  int32_t winograd;  // whether its sums may be Winograd's, where that pays
 } ck_conv;
 
 // Both return 0, or -1 when scratch memory cannot be had (then y is untouched).
 int32_t ck_f32_conv(const ck_kernels *table, const ck_conv *call, size_t threads);
 // Every channel by itself: outputs a multiple of channels, output o reads channel o / (outputs / channels). Not transposed.
 int32_t ck_f32_depthwise(const ck_kernels *table, const ck_conv *call, size_t threads);
+// Winograd's F(4, 3), where it can be: 3 x 3 taps at stride 1, not dilated nor transposed, channels last, x, y and residual f32.
+int ck_winograd_can(const ck_conv *call);
+int32_t ck_f32_winograd(const ck_kernels *table, const ck_conv *call, size_t threads);
 // to[batch, outputs] = bias + add, for the drivers: what an image adds to every pixel.
 void ck_conv_biases(const ck_kernels *table, const ck_conv *call, float *to);
 
@@ -59,5 +63,17 @@ typedef struct ck_depthwise_run {
   const float *residual;  // [pixels, n] or NULL; may equal y exactly
   size_t residual_ps;
 } ck_depthwise_run;
+
+// A square of 4 x 4 pixels of y: y[i] = activation(scale A^T m A + bias) + residual[i] for n channels.
+typedef struct ck_winograd_tile {
+  size_t n;
+  const float *m;  // [36][n], m_fs apart
+  size_t m_fs;
+  float *y[16];                // [n] each; NULL beyond the image
+  const float *residual[16];  // [n] or NULL; may equal y exactly
+  float scale;
+  const float *bias;  // [n] or NULL
+  ck_activation activation;
+} ck_winograd_tile;
 
 #endif

@@ -24,6 +24,7 @@
 
 #include "../body/attention.h"
 #include "../body/conv.h"
+#include "../body/winograd.h"
 #include "../body/elementwise.h"
 
 #include "../body/data.h"

@@ -51,7 +51,7 @@ import Testing
 
   @Test(arguments: [
     ("QUERN_NUM_THREADS", "0"), ("QUERN_NUM_THREADS", "many"), ("QUERN_NUM_THREADS", "257"), ("QUERN_MAX_ISA", "sse9"),
-    ("QUERN_TRACE", "everything"), ("QUERN_F32", "tf32"),
+    ("QUERN_TRACE", "everything"), ("QUERN_F32", "tf32"), ("QUERN_CONV", "fft"),
   ])
   func settingsOutOfRangeSaySo(_ name: String, _ value: String) throws {
     let output = try quern(["embed", "--model", Self.tiny, "x"], environment: [name: value])

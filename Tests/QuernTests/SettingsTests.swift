@@ -26,7 +26,10 @@ import Testing
     let none = try settings([:])
     #expect(none.backend == nil && none.threads == nil && none.maximumISA == nil && !none.tracesFallbacks)
     #expect(none.f32 == nil)
-    let names = ["QUERN_BACKEND", "QUERN_NUM_THREADS", "OMP_NUM_THREADS", "QUERN_MAX_ISA", "QUERN_F32", "QUERN_TRACE"]
+    let names = [
+      "QUERN_BACKEND", "QUERN_NUM_THREADS", "OMP_NUM_THREADS", "QUERN_MAX_ISA", "QUERN_F32", "QUERN_CONV",
+      "QUERN_TRACE",
+    ]
     #expect(try settings(Dictionary(uniqueKeysWithValues: names.map { ($0, "") })) == none, "empty counts as unset")
   }
 
@@ -36,6 +39,7 @@ import Testing
       "QUERN_TRACE": "fallback",
     ])
     #expect(all.backend == "blas" && all.threads == 3 && all.maximumISA == .avx2 && all.tracesFallbacks)
+    for sums in ConvolutionSums.allCases { #expect(try settings(["QUERN_CONV": sums.rawValue]).convolution == sums) }
     for way in F32Products.allCases { #expect(try settings(["QUERN_F32": way.rawValue]).f32 == way) }
     for isa in ISA.allCases { #expect(try settings(["QUERN_MAX_ISA": isa.rawValue]).maximumISA == isa) }
   }
@@ -68,6 +72,7 @@ import Testing
     for value in ["sse2", "AVX2", "avx512 ", "1"] {
       #expect(refused(["QUERN_MAX_ISA": value]) == ["QUERN_MAX_ISA", value])
     }
+    for value in ["fft", "Winograd"] { #expect(refused(["QUERN_CONV": value]) == ["QUERN_CONV", value]) }
     for value in ["tf32", "Split", "1"] { #expect(refused(["QUERN_F32": value]) == ["QUERN_F32", value]) }
     for value in ["1", "Fallback", "all"] { #expect(refused(["QUERN_TRACE": value]) == ["QUERN_TRACE", value]) }
   }

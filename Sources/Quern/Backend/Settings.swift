@@ -17,9 +17,11 @@ public struct BackendOptions: Sendable, Equatable {
   public var isa: ISA?
   /// How products with f32 weights are formed.
   public var f32: F32Products?
+  /// How sums of convolutions are formed that allow a choice.
+  public var convolution: ConvolutionSums?
 
-  public init(threads: Int? = nil, isa: ISA? = nil, f32: F32Products? = nil) {
-    (self.threads, self.isa, self.f32) = (threads, isa, f32)
+  public init(threads: Int? = nil, isa: ISA? = nil, f32: F32Products? = nil, convolution: ConvolutionSums? = nil) {
+    (self.threads, self.isa, self.f32, self.convolution) = (threads, isa, f32, convolution)
   }
 }
 
@@ -29,6 +31,14 @@ public enum F32Products: String, Sendable, CaseIterable {
   case fma
   /// As sums of bf16 pieces where the instruction set multiplies tiles (``ISA/amx``); elsewhere as ``fma``.
   case split
+}
+
+/// How sums of convolutions are formed whose ``Convolution/allowsWinograd`` is set.
+public enum ConvolutionSums: String, Sendable, CaseIterable {
+  /// Tap by tap, with the bound of a product.
+  case direct
+  /// By Winograd's minimal filtering where that pays.
+  case winograd
 }
 
 /// The environment variables, read and checked in one place.
@@ -41,6 +51,8 @@ public struct Settings: Sendable, Equatable {
   public var maximumISA: ISA?
   /// `QUERN_F32`.
   public var f32: F32Products?
+  /// `QUERN_CONV`.
+  public var convolution: ConvolutionSums?
   /// `QUERN_TRACE=fallback` reports operations that a backend hands on, on standard error.
   public var tracesFallbacks: Bool
 
@@ -78,6 +90,7 @@ public struct Settings: Sendable, Equatable {
     }
     maximumISA = try choice("QUERN_MAX_ISA")
     f32 = try choice("QUERN_F32")
+    convolution = try choice("QUERN_CONV")
     tracesFallbacks = false
     if let text = value("QUERN_TRACE") {
       guard text == "fallback" else {

@@ -11,6 +11,7 @@ public struct MultithreadedBackend: Backend {
   let table: KernelTable
   /// What may go through tiles.
   let split: ck_split
+  let convolution: ConvolutionSums
 
   public var isa: ISA? { table.isa }
   public var dataTypes: DataTypes { .all }
@@ -20,6 +21,7 @@ public struct MultithreadedBackend: Backend {
     let settings = try Settings.environment()
     threads = try settings.threads(for: options)
     split = (options.f32 ?? settings.f32) == .split ? CK_SPLIT_THREE : CK_SPLIT_NARROW
+    convolution = options.convolution ?? settings.convolution ?? .winograd
     table = try KernelTable(options.isa)
   }
 

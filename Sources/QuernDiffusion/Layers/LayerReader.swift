@@ -28,6 +28,8 @@ package struct LayerReader {
     hasBias: Bool = true, activation: Activation = .identity
   ) throws -> ConvolutionLayer {
     let shape = try Shape(checking: [outputs, inputs, kernel, kernel])
+    var convolution = convolution
+    convolution.allowsWinograd = true
     return ConvolutionLayer(
       weights: try context.packConvolution(
         weights.tensor("\(name).weight", shape, as: precision).view, convolution),

@@ -32,7 +32,8 @@ public struct ConvolutionShape: Sendable, CustomStringConvertible {
       + (c.stride == 1 ? "" : " stride \(c.stride)") + (c.dilation == 1 ? "" : " dilation \(c.dilation)")
       + (c.groups == 1 ? "" : " groups \(c.groups)") + (c.isTransposed ? " transposed" : "")
       + (layout == .channelsLast ? "" : " NCHW") + (activation == .identity ? "" : " \(activation.rawValue)")
-      + (hasBias ? " bias" : "") + (hasAdd ? " add" : "") + (hasResidual ? " residual" : "")
+      + (c.allowsWinograd ? " Winograd" : "") + (hasBias ? " bias" : "") + (hasAdd ? " add" : "")
+      + (hasResidual ? " residual" : "")
   }
 
   /// Products in the sum of one output, at most.
@@ -40,6 +41,12 @@ public struct ConvolutionShape: Sendable, CustomStringConvertible {
   fileprivate var weightShape: Shape {
     let (first, second) = convolution.isTransposed ? (channels, outputs) : (outputs, channels)
     return Shape(first, second / convolution.groups, kernel.height, kernel.width)
+  }
+  fileprivate var kernels: [String] {
+    if convolution.allowsWinograd {
+      return ["f32_gemm_block", "f32_winograd_input", "f32_winograd_weights", "f32_winograd_output"]
+    }
+    return isDepthwise ? ["f32_depthwise"] : ["f32_gemm_block"] + (layout == .channelsLast ? [] : ["f32_conv_strips"])
   }
   fileprivate var isDepthwise: Bool {
     convolution.groups > 1 && convolution.groups == channels && !convolution.isTransposed
@@ -66,7 +73,7 @@ extension Workload {
 
   private static func conv2d(
     _ shape: ConvolutionShape, _ name: String?, _ operands: Operands, x: TensorView, weights: TensorView, bias: Tensor?,
-    add: TensorView?, residual: TensorView?, output: MutableTensor
+    add: TensorView?, residual: TensorView?, output: MutableTensor, magnitudes: TensorView? = nil
   ) -> Workload {
     let epilogue = Epilogue(bias: bias, activation: shape.activation)
     let positions = shape.convolution.isTransposed ? x.shape.count / shape.channels : output.shape.count / shape.outputs
@@ -77,9 +84,10 @@ extension Workload {
     let touched = x.shape.count + weights.shape.count + output.shape.count * (residual == nil ? 1 : 2)
     let workload = Workload(
       .conv2d, name ?? "\(shape)",
-      kernels: shape.isDepthwise ? ["f32_depthwise"] : ["f32_gemm_block", "f32_conv_strips"],
+      kernels: shape.kernels,
       flops: 2 * products, bytes: 4 * Double(touched),
-      isExactOnIntegers: shape.activation == .identity || shape.activation == .relu, operands: operands, output: output,
+      isExactOnIntegers: !shape.convolution.allowsWinograd && [.identity, .relu].contains(shape.activation),
+      operands: operands, output: output,
       prepare: { context in
         let packed = try context.packConvolution(weights, shape.convolution)
         return { y in
@@ -90,7 +98,8 @@ extension Workload {
       bound: { rounding, expected in
         try convolutionBound(
           shape, x: x, weights: weights, epilogue: epilogue, add: add, residual: residual, output: output,
-          expected: expected, rounding: rounding)
+          magnitudes: magnitudes ?? winogradMagnitudes(shape, x, Array(0..<positions)), expected: expected,
+          rounding: rounding)
       })
     if shape.layout == .channelsLast, !shape.convolution.isTransposed, output.shape.count > 0 {
       workload.sampling = Sampling(rows: positions, work: Double(shape.outputs) * Double(shape.depth)) { rows in
@@ -129,27 +138,39 @@ extension Workload {
     }
     let part = shape.with {
       ($0.batch, $0.height, $0.width) = (rows.count, reach.0, reach.1)
-      $0.convolution = Convolution(dilation: c.dilation, groups: c.groups)
+      $0.convolution = Convolution(dilation: c.dilation, groups: c.groups, allowsWinograd: c.allowsWinograd)
     }
     return conv2d(
       part, nil, operands, x: patches.view, weights: weights, bias: bias, add: add.map { _ in adds.view },
       residual: residual.map { _ in residuals.view },
-      output: try MutableTensor(zeros: Shape(rows.count, 1, 1, shape.outputs)))
+      output: try MutableTensor(zeros: Shape(rows.count, 1, 1, shape.outputs)),
+      magnitudes: try winogradMagnitudes(shape, x, rows))
   }
 }
 
 /// As for a product of depth taps x channels: γ(depth + 3) (Σ|x w| + |bias + add|), through the activation, plus the
 /// activation's own error; Σ|x w| is the same convolution of the absolute values.
+///
+/// By Winograd's sums the factor is γ(channels + 33), of the 36 products and at most 30 roundings of the transforms, and the sum that of
+/// `patches` of ``winogradMagnitudes(_:_:_:)``.
 private func convolutionBound(
   _ shape: ConvolutionShape, x: TensorView, weights: TensorView, epilogue: Epilogue, add: TensorView?,
-  residual: TensorView?, output: MutableTensor, expected: [Float], rounding: Rounding
+  residual: TensorView?, output: MutableTensor, magnitudes patches: TensorView?, expected: [Float], rounding: Rounding
 ) throws -> [Double] {
   let context = Context(backend: ReferenceBackend())
   let magnitudes = try MutableTensor(zeros: output.shape)
-  try context.conv2d(
-    try absolute(x), weights: try context.packConvolution(try absolute(weights), shape.convolution),
-    layout: shape.layout, into: magnitudes)
-  let (factor, activation) = (rounding.product(shape.depth + 1), epilogue.activation)
+  if let patches {
+    try context.conv2d(
+      patches, weights: try context.packConvolution(try absolute(weights)),
+      into: magnitudes.reshaped(Shape(patches.shape[0], 1, 1, shape.outputs)))
+  } else {
+    try context.conv2d(
+      try absolute(x), weights: try context.packConvolution(try absolute(weights), shape.convolution),
+      layout: shape.layout, into: magnitudes)
+  }
+  let (factor, activation) = (
+    rounding.product(patches == nil ? shape.depth + 1 : shape.channels + 30), epilogue.activation
+  )
   let pixels = max(output.shape[2] * output.shape[3], 1)
   return magnitudes.view.values.enumerated().map { position, products in
     let last = shape.layout == .channelsLast
@@ -161,6 +182,65 @@ private func convolutionBound(
     return through + activation.error(at: total, value: abs(Double(expected[position]) - added) + through)
       + Rounding.unit * abs(Double(expected[position]))
   }
+}
+
+/// What bounds Winograd's sums at these pixels, as patches `[rows, 3, 3, channels]` to be multiplied by |weights|: tap (p, q) has
+/// Σ |Aᵀ G| |Bᵀ| |x| |B| |Gᵀ A| over the 36 places, of its pixel's square of x. `nil` where the sums are direct.
+private func winogradMagnitudes(_ shape: ConvolutionShape, _ x: TensorView, _ rows: [Int]) throws -> TensorView? {
+  let padding = shape.convolution.padding
+  guard shape.convolution.allowsWinograd else { return nil }
+  let (height, width) = (
+    shape.height + padding.top + padding.bottom - 2, shape.width + padding.left + padding.right - 2
+  )
+  let patches = try MutableTensor(zeros: Shape(rows.count, 3, 3, shape.channels))
+  for (index, row) in rows.enumerated() {
+    let (image, i, j) = (row / width / height, row / width % height, row % width)
+    for channel in 0..<shape.channels {
+      // |Bᵀ| |x| |B|, an axis at a time.
+      var half = [[Double]](repeating: [Double](repeating: 0, count: 6), count: 6)
+      for r in 0..<6 {
+        for s in 0..<6 {
+          let (y, z) = (i / 4 * 4 + r - padding.top, j / 4 * 4 + s - padding.left)
+          guard (0..<shape.height).contains(y), (0..<shape.width).contains(z) else { continue }
+          let value = abs(Double(x[image, y, z, channel]))
+          for place in 0..<6 { half[r][place] += Winograd.input[place][s] * value }
+        }
+      }
+      for p in 0..<3 {
+        for q in 0..<3 {
+          var sum = 0.0
+          for place in 0..<36 {
+            let (f, g) = (place / 6, place % 6)
+            let v = (0..<6).reduce(0) { $0 + Winograd.input[f][$1] * half[$1][g] }
+            let (across, down) = (Winograd.output[j % 4][g] * Winograd.weights[g][q], Winograd.weights[f][p])
+            sum += Winograd.output[i % 4][f] * down * across * v
+          }
+          patches[index, p, q, channel] = sum
+        }
+      }
+    }
+  }
+  return patches.view
+}
+
+/// The absolute values of the matrices of F(4, 3) at the points 0, ±1/√2, ±√2 and infinity.
+private enum Winograd {
+  private static let (a, b, third, sixth) = (0.5.squareRoot(), 2.0.squareRoot(), 1.0 / 3, 1.0 / 6)
+  /// |Bᵀ|
+  static let input: [[Double]] = [
+    [1, 0, 2.5, 0, 1, 0], [0, 2 * a, 2, a, 1, 0], [0, 2 * a, 2, a, 1, 0], [0, b / 2, 0.5, b, 1, 0],
+    [0, b / 2, 0.5, b, 1, 0],
+    [0, 1, 0, 2.5, 0, 1],
+  ]
+  /// |G|
+  static let weights: [[Double]] = [
+    [1, 0, 0], [2 * third, b * third, third], [2 * third, b * third, third], [sixth, b * sixth, third],
+    [sixth, b * sixth, third], [0, 0, 1],
+  ]
+  /// |Aᵀ|
+  static let output: [[Double]] = [
+    [1, 1, 1, 1, 1, 0], [0, a, a, b, b, 0], [0, 0.5, 0.5, 2, 2, 0], [0, a / 2, a / 2, 2 * b, 2 * b, 1],
+  ]
 }
 
 extension Suite {
@@ -229,8 +309,16 @@ extension Suite {
         },
       ]
     }
+    let winograd = Convolution(padding: 1, allowsWinograd: true)
+    let wide = Convolution(padding: .init(top: 2, left: 0, bottom: 1, right: 2), allowsWinograd: true)
+    let others = [
+      ConvolutionShape(17, 18, 16, to: 33, winograd), ConvolutionShape(19, 16, 18, to: 16, wide),
+      ConvolutionShape(12, 13, 20, to: 19, winograd, batch: 3).with {
+        ($0.activation, $0.hasBias, $0.hasAdd, $0.hasResidual) = (.silu, true, true, true)
+      },
+    ]
     shapes += shapes.prefix(20).dropFirst(2).map { $0.with { $0.layout = .channelsFirst } }
-    return shapes.map { shape in TestCases.Entry(.conv2d) { try .conv2d(shape, operands: $0) } }
+    return (shapes + others).map { shape in TestCases.Entry(.conv2d) { try .conv2d(shape, operands: $0) } }
   }()
 
   private static let convolutionBenchmarks: [BenchmarkCases.Entry] = [
@@ -265,6 +353,14 @@ extension Suite {
       "SD-1.5 projection",
       ConvolutionShape(32, 32, 640, to: 640, kernel: 1).with { ($0.hasBias, $0.hasResidual) = (true, true) }
     ),
+    (
+      "SD-1.5 res",
+      ConvolutionShape(64, 64, 320, to: 320, Convolution(padding: 1, allowsWinograd: true)).with { $0.hasBias = true }
+    ),
+    (
+      "SD-1.5 res",
+      ConvolutionShape(16, 16, 1280, to: 1280, Convolution(padding: 1, allowsWinograd: true)).with { $0.hasBias = true }
+    ),
     ("SD-1.5 VAE", ConvolutionShape(128, 128, 128, to: 128, Convolution(padding: 1)).with { $0.hasBias = true }),
     (
       "MobileNetV2 depthwise",
@@ -273,10 +369,7 @@ extension Suite {
       }
     ),
   ].map { model, shape in
-    let kernels =
-      shape.isDepthwise
-      ? ["f32_depthwise"] : ["f32_gemm_block"] + (shape.layout == .channelsLast ? [] : ["f32_conv_strips"])
-    return BenchmarkCases.Entry(.conv2d, "\(model): \(shape)", kernels: kernels) {
+    BenchmarkCases.Entry(.conv2d, "\(model): \(shape)", kernels: shape.kernels) {
       try .conv2d(shape, name: $0, operands: $1)
     }
   }

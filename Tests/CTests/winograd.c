@@ -1,0 +1,190 @@
+// Winograd's F(4, 3): its three transforms beside their matrices, and the driver beside the direct sum.
+#include <stdlib.h>
+
+#include "definitions.h"
+#include "image.h"
+#include "products.h"
+
+#define A 0.70710678118654752440
+#define B 1.41421356237309504880
+
+static const double input_matrix[6][6] = {{1, 0, -2.5, 0, 1, 0},      {0, -2 * A, -2, A, 1, 0},   {0, 2 * A, -2, -A, 1, 0},
+                                          {0, -B / 2, -0.5, B, 1, 0}, {0, B / 2, -0.5, -B, 1, 0}, {0, 1, 0, -2.5, 0, 1}};
+static const double weights_matrix[6][3] = {{1, 0, 0},
+                                            {-2 / 3.0, -2 / 3.0 * A, -1 / 3.0},
+                                            {-2 / 3.0, 2 / 3.0 * A, -1 / 3.0},
+                                            {1 / 6.0, B / 6, 1 / 3.0},
+                                            {1 / 6.0, -B / 6, 1 / 3.0},
+                                            {0, 0, 1}};
+static const double output_matrix[4][6] = {
+    {1, 1, 1, 1, 1, 0}, {0, A, -A, B, -B, 0}, {0, 0.5, 0.5, 2, 2, 0}, {0, A / 2, -A / 2, 2 * B, -2 * B, 1}};
+
+// Element (i, j) of T x Tᵀ for T [.][n] and x [n][n], and the same of absolute values.
+static argument transformed(const double *matrix, size_t n, size_t i, size_t j, const double *x, double roundings) {
+  argument to = {0, 0, roundings, 0};
+  for (size_t r = 0; r < n; r++)
+    for (size_t s = 0; s < n; s++) {
+      const double term = matrix[i * n + r] * matrix[j * n + s] * x[r * n + s];
+      to.value += term, to.magnitude += fabs(term);
+    }
+  return to;
+}
+
+void check_winograd_input(test *t) {
+  for (size_t n = 0; n <= 67; n++) {
+    const int place = any_place(t);
+    situation(t, place, "n=%zu place=%d", n, place);
+    const operand *x = matrix(t, CK_F32, 36, n, stride_for(t, n), 2);
+    operand *v = matrix(t, CK_F32, 36, n, stride_for(t, n), 1);
+    v->written = 1;
+    const float *rows[36];
+    for (size_t i = 0; i < 36; i++) rows[i] = floats(x) + i * x->rs;
+    seal(t);
+    t->table->f32_winograd_input(n, rows, floats(v), v->rs);
+    check_untouched(t);
+    for (size_t item = 0; item < 36 * n; item++) {
+      double square[36];
+      for (size_t i = 0; i < 36; i++) square[i] = element(x, i, item % n);
+      const argument to = transformed(&input_matrix[0][0], 6, item / n / 6, item / n % 6, square, 8);
+      check_activated(t, v, item / n, item % n, &to, CK_IDENTITY, 0);
+    }
+  }
+}
+
+void check_winograd_weights(test *t) {
+  const size_t nr = t->table->gemm_nr;
+  for (size_t k = 0; k <= 9; k++) {
+    situation(t, AT_END, "k=%zu", k);
+    const size_t n = k * nr;
+    const operand *w = matrix(t, CK_F32, 9, n, stride_for(t, n), 2);
+    operand *u = matrix(t, CK_F32, 36, n, stride_for(t, n), 1);
+    u->written = 1;
+    seal(t);
+    t->table->f32_winograd_weights(k, floats(w), w->rs, floats(u), u->rs);
+    check_untouched(t);
+    for (size_t item = 0; item < 36 * n; item++) {
+      double taps[9];
+      for (size_t i = 0; i < 9; i++) taps[i] = element(w, i, item % n);
+      const argument to = transformed(&weights_matrix[0][0], 3, item / n / 6, item / n % 6, taps, 10);
+      check_activated(t, u, item / n, item % n, &to, CK_IDENTITY, 0);
+    }
+  }
+}
+
+void check_winograd_output(test *t) {
+  for (size_t n = 0; n <= 67; n++) {
+    const int place = any_place(t);
+    situation(t, place, "n=%zu place=%d", n, place);
+    const operand *m = matrix(t, CK_F32, 36, n, stride_for(t, n), 2);
+    operand *y = matrix(t, CK_F32, 16, n, stride_for(t, n), 1);
+    const finish f = any_finish(t, 0, y, 1, n, 0);
+    y->written = 1;
+    ck_winograd_tile tile = {.n = n, .m = floats(m), .m_fs = m->rs, .scale = (float)f.alpha, .bias = floats(f.bias)};
+    tile.activation = f.activation;
+    for (size_t i = 0; i < 16; i++) {
+      if (i % 4 != 3 || n % 2) tile.y[i] = floats(y) + i * y->rs;
+      if (f.residual) tile.residual[i] = floats(f.residual) + i * f.residual->rs;
+    }
+    seal(t);
+    t->table->f32_winograd_output(&tile);
+    check_untouched(t);
+    for (size_t item = 0; item < 16 * n; item++) {
+      if (!tile.y[item / n]) continue;
+      double places[36];
+      for (size_t i = 0; i < 36; i++) places[i] = element(m, i, item % n);
+      const argument to = transformed(&output_matrix[0][0], 6, item / n / 4, item / n % 4, places, 0);
+      check_finished(t, y, item / n, item % n, to.value, to.magnitude, 12, &f);
+    }
+    free((void *)f.held);
+  }
+}
+
+typedef struct winograd_shape {
+  size_t batch, channels, outputs, h, w;
+} winograd_shape;
+
+// The direct sum of one output, and Winograd's of absolute values.
+static argument winograd_sum(const ck_conv *g, const image *x, const operand *weights, size_t b, size_t out, size_t i, size_t j) {
+  argument to = {0, 0, (double)g->channels + 34, 0};
+  for (size_t c = 0; c < g->channels; c++) {
+    double places[36] = {0}, square[36] = {0};
+    for (size_t s = 0; s < 36; s++) {
+      const size_t row = i / 4 * 4 + s / 6 - g->h.padding, column = j / 4 * 4 + s % 6 - g->w.padding;
+      if (row < g->h.input && column < g->w.input) square[s] = pixel(x, b, c, row, column);
+    }
+    double taps[9];
+    for (size_t s = 0; s < 9; s++) taps[s] = element(weights, s * g->channels + c, out);
+    for (size_t s = 0; s < 9; s++) to.value += g->scale * taps[s] * square[(i % 4 + s / 3) * 6 + j % 4 + s % 3];
+    for (size_t f = 0; f < 36; f++)
+      places[f] = transformed(&input_matrix[0][0], 6, f / 6, f % 6, square, 0).magnitude *
+                  transformed(&weights_matrix[0][0], 3, f / 6, f % 6, taps, 0).magnitude;
+    to.magnitude += fabs(g->scale) * transformed(&output_matrix[0][0], 6, i % 4, j % 4, places, 0).magnitude;
+  }
+  return to;
+}
+
+static void winograd_case(test *t, const void *shape, size_t threads) {
+  const winograd_shape s = *(const winograd_shape *)shape;
+  ck_conv g = {.batch = s.batch, .channels = s.channels, .outputs = s.outputs, .channels_last = 1, .scale = 0.75f};
+  g.h = (ck_conv_axis){.input = s.h, .kernel = 3, .stride = 1, .dilation = 1, .padding = random_below(t, 3)};
+  g.w = (ck_conv_axis){.input = s.w, .kernel = 3, .stride = 1, .dilation = 1, .padding = random_below(t, 3)};
+  g.h.output = s.h + g.h.padding - 1, g.w.output = s.w + g.w.padding - 1;
+  situation(t, any_place(t), "%zux%zux%zux%zu to %zux%zux%zu threads=%zu", s.batch, s.channels, s.h, s.w, s.outputs, g.h.output,
+            g.w.output, threads);
+  const image x = image_of(t, CK_F32, 1, s.batch, s.channels, s.h, s.w);
+  const image y = image_of(t, CK_F32, 1, s.batch, s.outputs, g.h.output, g.w.output);
+  const image other = image_of(t, CK_F32, 1, s.batch, s.outputs, g.h.output, g.w.output);
+  const image *residual = one_in(t, 3) ? 0 : one_in(t, 2) ? &y : &other;
+  operand *weights = values(t, 1, 9 * s.channels, s.outputs, 0);
+  operand *const panels = matrix(t, weights->type, 1, ck_f32_packed_size(t->table, s.outputs, weights->rows), 0, 1);
+  pack(&(side){.at = weights}, 0, s.outputs, weights->rows, t->table->gemm_nr, panels, 0);
+  const operand *bias = one_in(t, 2) ? values(t, 0, 1, s.outputs, 0) : 0;
+  const operand *add = one_in(t, 2) ? values(t, 1, s.batch, s.outputs, 0) : 0;
+  const double *held = values_of(residual ? residual->at : 0);
+  y.at->written = 1;
+  g.x = x.at->at, g.x_s = (ck_conv_strides){x.bs, x.hs, x.ws, x.cs};
+  g.y = y.at->at, g.y_s = (ck_conv_strides){y.bs, y.hs, y.ws, y.cs};
+  g.weights = panels->at, g.weights_type = panels->type, g.bias = floats(bias);
+  if (add) g.add = add->at, g.add_rs = add->rs, g.add_type = add->type;
+  if (residual)
+    g.residual = residual->at->at, g.residual_s = (ck_conv_strides){residual->bs, residual->hs, residual->ws, residual->cs};
+  g.activation = (ck_activation)random_below(t, CK_ACTIVATION_COUNT);
+  seal(t);
+  if (!ck_winograd_can(&g)) fail(t, "cannot");
+  if (ck_f32_winograd(t->table, &g, threads)) fail(t, "no scratch");
+  check_untouched(t);
+  check_spare(t, &y);
+  for (size_t item = 0; threads == 1 && item < s.batch * s.outputs * g.h.output * g.w.output; item++) {
+    const size_t j = item % g.w.output, i = item / g.w.output % g.h.output;
+    const size_t out = item / g.w.output / g.h.output % s.outputs, b = item / g.w.output / g.h.output / s.outputs;
+    argument sum = winograd_sum(&g, &x, weights, b, out, i, j);
+    const double added = (bias ? element(bias, 0, out) : 0) + (add ? element(add, b, out) : 0);
+    sum.value += added, sum.magnitude += fabs(added);
+    const size_t offset = residual ? offset_of(residual, b, out, i, j) : 0, rs = residual ? residual->at->rs : 1;
+    check_activated(t, y.at, 0, offset_of(&y, b, out, i, j), &sum, g.activation,
+                    residual ? held[offset / rs * residual->at->n + offset % rs] : 0);
+  }
+  free((void *)held);
+}
+
+void check_winograd(test *t) {
+  // Every place of a square's edge; channels in slices; several blocks of squares, and chunks of outputs.
+  static const winograd_shape shapes[] = {
+      {1, 1, 1, 2, 2}, {2, 3, 5, 6, 7}, {1, 17, 33, 9, 11}, {3, 8, 20, 4, 5}, {1, 5, 7, 13, 3}};
+  static const winograd_shape large[] = {{1, 400, 6, 5, 5}, {2, 4, 6, 40, 33}, {1, 3, 600, 7, 6}};
+  for (size_t repeat = 0; repeat < 12; repeat++)
+    for (size_t k = 0; k < COUNT(shapes); k++) check_threads(t, winograd_case, &shapes[k]);
+  for (size_t k = 0; k < COUNT(large); k++) check_threads(t, winograd_case, &large[k]);
+}
+
+void check_winograd_can(test *t) {
+  situation(t, AT_END, "what it can");
+  const ck_conv_axis axis = {.input = 8, .output = 8, .kernel = 3, .stride = 1, .dilation = 1, .padding = 1};
+  const ck_conv can = {.batch = 1, .channels = 4, .outputs = 4, .h = axis, .w = axis, .channels_last = 1};
+  if (!ck_winograd_can(&can)) fail(t, "cannot");
+  ck_conv not[] = {can, can, can, can, can, can};
+  not[0].h.stride = 2, not[1].w.kernel = 1, not[2].w.dilation = 2, not[3].transposed = 1, not[4].channels_last = 0;
+  not[5].y_type = CK_BF16;
+  for (size_t i = 0; i < COUNT(not); i++)
+    if (ck_winograd_can(&not[i])) fail(t, "can %zu", i);
+}
