@@ -42,7 +42,7 @@ typedef struct ck_conv {
 int32_t ck_f32_conv(const ck_kernels *table, const ck_conv *call, size_t threads);
 // Every channel by itself: outputs a multiple of channels, output o reads channel o / (outputs / channels). Not transposed.
 int32_t ck_f32_depthwise(const ck_kernels *table, const ck_conv *call, size_t threads);
-// Winograd's F(4, 3), where it can be: 3 x 3 taps at stride 1, not dilated nor transposed, channels last, x, y and residual f32.
+// Winograd's F(4, 3), where it can be: 3 x 3 taps at stride 1, not dilated nor transposed, channels last.
 int ck_winograd_can(const ck_conv *call);
 int32_t ck_f32_winograd(const ck_kernels *table, const ck_conv *call, size_t threads);
 // to[batch, outputs] = bias + add, for the drivers: what an image adds to every pixel.

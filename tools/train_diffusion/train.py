@@ -19,11 +19,10 @@ import clip_tokenizer
 import pictures
 
 SEED = 20261121
-LENGTH = 24
-POOL = 10240
+LENGTH = 16
+POOL = 8192
 BATCH = 16
-WORDS = [*pictures.COLOURS, *pictures.BACKGROUNDS, *pictures.SHAPES, "small", "large", "left", "right", "of", "above",
-         "below", "on", "background"]
+WORDS = [*pictures.COLOURS, *pictures.SHAPES, "a", "left", "right", "of", "above", "below"]
 
 
 def say(*words) -> None:
@@ -147,27 +146,37 @@ def make_pool(vae: AutoencoderKL, folder: pathlib.Path) -> tuple[list[pictures.S
     return scenes, torch.load(path, weights_only=True) * vae.config.scaling_factor
 
 
-def train_unet(unet, text_encoder, vae, tokenizer, scheduler, folder: pathlib.Path, steps: int) -> None:
-    vae.requires_grad_(False)
-    scenes, pool = make_pool(vae, folder)
+def train_text_encoder(text_encoder, ids: torch.Tensor, captions: torch.Tensor, pool: torch.Tensor, folder: pathlib.Path, steps: int):
+    """The text encoder learns, by itself, to say which latents a caption means: the last state, through one matrix, is their mean.
+
+    Reading a caption is the smaller task by far. A U-Net that starts with captions already read learns to draw in a tenth of the time.
+    """
+    head = torch.nn.Linear(text_encoder.config.hidden_size, pool[0].numel())
+
+    def loss_of(step: int, rng: np.random.Generator) -> torch.Tensor:
+        chosen = torch.from_numpy(rng.integers(POOL, size=64))
+        return F.mse_loss(head(text_encoder(ids[captions[chosen]]).last_hidden_state[:, -1]), pool[chosen].flatten(1))
+
+    Stage("text_encoder", folder, [text_encoder, head], steps, 2e-3).run(loss_of, SEED + 2)
+
+
+def train_unet(unet, states: torch.Tensor, captions: torch.Tensor, pool: torch.Tensor, scheduler, folder: pathlib.Path, steps: int):
     signal = scheduler.alphas_cumprod.sqrt()[:, None, None, None]
     noise_share = (1 - scheduler.alphas_cumprod).sqrt()[:, None, None, None]
 
     def loss_of(step: int, rng: np.random.Generator) -> torch.Tensor:
-        chosen = rng.integers(POOL, size=BATCH)
-        # Some captions are left out, for guidance.
-        captions = ["" if rng.random() < 0.1 else scenes[index].caption for index in chosen]
-        ids = tokenizer(captions, padding="max_length", max_length=LENGTH, return_tensors="pt").input_ids
-        latents = pool[torch.from_numpy(chosen)].contiguous(memory_format=torch.channels_last)
+        chosen = torch.from_numpy(rng.integers(POOL, size=BATCH))
+        # Some captions are left out, for guidance: state 0 is that of the empty one.
+        conditions = states[torch.where(torch.rand(BATCH) < 0.1, 0, captions[chosen])]
+        latents = pool[chosen].contiguous(memory_format=torch.channels_last)
         # One time of each of as many equal stretches: every batch sees them all.
         times = ((torch.arange(BATCH) + torch.rand(BATCH)) * 1000 / BATCH).long()
         noise = torch.randn_like(latents)
         noisy = signal[times] * latents + noise_share[times] * noise
         velocity = signal[times] * noise - noise_share[times] * latents
-        predicted = unet(noisy, times, text_encoder(ids).last_hidden_state).sample
-        return F.mse_loss(predicted, velocity)
+        return F.mse_loss(unet(noisy, times, conditions).sample, velocity)
 
-    Stage("unet", folder, [unet, text_encoder], steps, 1.5e-3).run(loss_of, SEED + 1)
+    Stage("unet", folder, [unet], steps, 1.5e-3).run(loss_of, SEED + 1)
 
 
 # MARK: Result
@@ -189,7 +198,7 @@ def measure(pipeline: StableDiffusionPipeline, count: int) -> float:
     for index in range(0, count, 16):
         part = scenes[index:index + 16]
         drawn = pipeline(
-            [scene.caption for scene in part], num_inference_steps=20, guidance_scale=4.0, output_type="np",
+            [scene.caption for scene in part], num_inference_steps=20, guidance_scale=2.0, output_type="np",
             generator=[torch.Generator().manual_seed(index + i) for i in range(len(part))]).images
         right += [pictures.shows(picture, scene) for picture, scene in zip(drawn, part)]
     say(f"{sum(right)} of {count} pictures show what their captions say; not:",
@@ -200,11 +209,13 @@ def measure(pipeline: StableDiffusionPipeline, count: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("output", type=pathlib.Path)
-    parser.add_argument("--vae-steps", type=int, default=900)
+    parser.add_argument("--vae-steps", type=int, default=1000)
+    parser.add_argument("--text-steps", type=int, default=800)
     parser.add_argument("--unet-steps", type=int, default=4500)
-    parser.add_argument("--measured", type=int, default=96)
+    parser.add_argument("--measured", type=int, default=192)
+    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(arguments.threads)
     torch.manual_seed(SEED)
     parts = arguments.output.with_name(arguments.output.name + ".parts")
     parts.mkdir(parents=True, exist_ok=True)
@@ -217,7 +228,16 @@ def main() -> None:
         clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading")
     say("parameters:", {type(m).__name__: sum(p.numel() for p in m.parameters()) for m in (vae, unet, text_encoder)})
     train_vae(vae, parts, arguments.vae_steps)
-    train_unet(unet, text_encoder, vae, tokenizer, scheduler, parts, arguments.unet_steps)
+    vae.requires_grad_(False)
+    scenes, pool = make_pool(vae, parts)
+    texts = ["", *sorted({scene.caption for scene in scenes})]
+    numbers = {text: index for index, text in enumerate(texts)}
+    captions = torch.tensor([numbers[scene.caption] for scene in scenes])
+    ids = tokenizer(texts, padding="max_length", max_length=LENGTH, return_tensors="pt").input_ids
+    train_text_encoder(text_encoder, ids, captions, pool, parts, arguments.text_steps)
+    with torch.no_grad():
+        states = text_encoder(ids).last_hidden_state
+    train_unet(unet, states, captions, pool, scheduler, parts, arguments.unet_steps)
     for module in (vae, unet):
         module.to(memory_format=torch.contiguous_format)
     pipeline = StableDiffusionPipeline(
