@@ -17,6 +17,13 @@ def linear(case, x, w, *rest):
     return Call(run, lambda y: torch.mm(x, t, out=y) if bias is None else torch.addmm(bias, x, t, out=y))
 
 
+@counterpart("linear", "gatedLinear")
+def gated_linear(case, x, *rest):
+    gate, gate_bias, value, value_bias = rest if case.has("bias") else (rest[0], None, rest[1], None)
+    run = case.activation().run
+    return Call(lambda: run(F.linear(x, gate, gate_bias)) * F.linear(x, value, value_bias))
+
+
 @counterpart("matmul", "matmul")
 def matmul(case, a, b):
     a = a.mT if case.has("At") else a

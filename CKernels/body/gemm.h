@@ -94,19 +94,21 @@ CK_INLINE void gemm_tile_(const size_t m, const size_t vectors, size_t k, const 
 // How a tile leaves the registers.
 enum gemm_exit_ { GEMM_FINISH_, GEMM_STORE_, GEMM_ADD_ };
 
-// alpha acc + beta c, + bias, activation, + residual for rows of a spilled tile; `kind` constant at the call.
+// alpha acc + beta c, + bias, activation, times factor, + residual for rows of a spilled tile; `kind` constant at the call.
 CK_INLINE void gemm_finish_as_(const ck_activation kind, const ck_gemm_block *g, size_t i, size_t j, size_t m, size_t n,
                                const float *tile, size_t tile_rs) {
   const vf alpha = vf_set1(g->alpha), beta = vf_set1(g->beta);
   for (size_t r = 0; r < m; r++) {
     float *c = g->c + (i + r) * g->c_rs + j;
     const float *residual = g->residual ? g->residual + (i + r) * g->residual_rs + j : 0;
+    const float *factor = g->factor ? g->factor + (i + r) * g->factor_rs + j : 0;
     for (size_t v = 0; v < n; v += VL) {
       const size_t lanes = CK_MIN(n - v, (size_t)VL);
       vf x = vf_mul(alpha, vf_load(tile + r * tile_rs + v));
       if (g->beta != 0) x = vf_fma(beta, row_load_(c + v, lanes), x);
       if (g->bias) x = vf_add(x, row_load_(g->bias + j + v, lanes));
       x = ck_activate_(x, kind);
+      if (factor) x = vf_mul(x, row_load_(factor + v, lanes));
       if (residual) x = vf_add(x, row_load_(residual + v, lanes));
       row_store_(c + v, x, lanes);
     }
@@ -202,7 +204,7 @@ CK_INLINE void gemm_column_(const ck_gemm_block *g, size_t full, size_t j, enum 
 }
 
 CK_INLINE enum gemm_exit_ gemm_exit_of_(const ck_gemm_block *g) {
-  const int bare = g->alpha == 1 && !g->bias && !g->residual && g->activation == CK_IDENTITY;
+  const int bare = g->alpha == 1 && !g->bias && !g->factor && !g->residual && g->activation == CK_IDENTITY;
   return bare && g->beta == 0 ? GEMM_STORE_ : bare && g->beta == 1 ? GEMM_ADD_ : GEMM_FINISH_;
 }
 

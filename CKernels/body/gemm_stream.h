@@ -104,11 +104,11 @@ CK_INLINE void stream_panels_(const ck_dtype type, const size_t panels, const si
   const size_t panel = ck_packed_bytes(type, g->b_panel);
   const char *b = (const char *)g->b + j / GEMM_NR * panel;
   ck_gemm_block slice = *g;
-  slice.bias = slice.residual = 0, slice.activation = CK_IDENTITY;
+  slice.bias = slice.factor = slice.residual = 0, slice.activation = CK_IDENTITY;
   for (size_t p = 0;; p += slice.k) {
     slice.a = g->a + p, slice.k = CK_MIN(g->slice, g->k - p);
     const int last = p + slice.k == g->k;
-    if (last) slice.bias = g->bias, slice.residual = g->residual, slice.activation = g->activation;
+    if (last) slice.bias = g->bias, slice.factor = g->factor, slice.residual = g->residual, slice.activation = g->activation;
     const char *at = b + p * 2 * GEMM_NR;
     stream_slice_(type, panels, most, &slice, j, at, last ? b + panels * panel : at + slice.k * 2 * GEMM_NR);
     slice.beta = 1;
@@ -138,6 +138,7 @@ static void stream_widened_(const ck_gemm_block *g) {
     CK_NAME(f32_widen)(g->b_type, g->k * GEMM_NR, (const uint16_t *)b, panel);
     column.n = CK_MIN(g->n - j, (size_t)GEMM_NR), column.c = g->c + j;
     column.bias = g->bias ? g->bias + j : 0, column.residual = g->residual ? g->residual + j : 0;
+    column.factor = g->factor ? g->factor + j : 0;
     CK_NAME(f32_gemm_block)(&column);
   }
 }

@@ -13,7 +13,7 @@
 
 enum {
   MOST_COLUMNS = 2048,       // columns of one block: packing its A is then a small share of it
-  MOST_COLUMNS_KEPT = 512,   // and where the block of C is kept as floats until it is narrowed
+  MOST_COLUMNS_KEPT = 512,   // and where a block of results is kept as floats until it is narrowed, or multiplied by another
   UNPACKED_FLOATS = 1 << 20,  // unpacked B is packed this much at a time (4 MiB)
   CALLER_WORK = 1 << 19,     // multiply-adds worth handing to another thread: about 20 microseconds
   BLOCK_WORK = 1 << 18,      // and the least worth cutting a block for
@@ -45,6 +45,7 @@ typedef struct plan {
   size_t widened_a;       // floats of a block's A slice, or of all of them with `whole`, as f32; 0 where it is f32
   size_t codes_a, scales_a, sums_a;  // of a block's A slice in codes: of 16-bit codes a float holds two
   size_t kept_c;          // floats of a block of C that is not f32
+  size_t kept_value;      // floats of a block of A V
   size_t kept_residual;   // floats of a block's copy of a residual that is not f32, or that C's first slice would overwrite
   size_t b_piece, piece;  // floats of scratch a participant needs, for B and for a block
   float *b_pieces, *pieces;
@@ -55,6 +56,7 @@ typedef struct region {
   const plan *plan;
   size_t z, j, n;
   const void *b;         // packed panels from column j on, or B in place from there
+  const void *value;     // panels of V, or NULL
   ck_dtype b_type;
   size_t b_panel, b_ks;  // floats from panel to panel; row stride in place, 0 for packed panels
   float *pieces;         // scratch by participant
@@ -134,6 +136,20 @@ static void quantize_rows(const ck_kernels *table, const ck_gemm *call, const vo
                         (float *)block->code_scales + i * scales, (int32_t *)block->code_sums + i * sums);
 }
 
+static void multiply(const plan *p, const ck_gemm_block *block) {
+  const ck_kernels *table = p->table;
+  (block->b_type == CK_F32 ? table->f32_gemm_block : p->quantized ? table->f32_gemm_quantized : table->f32_gemm_stream)(block);
+}
+
+// A slice of A by that of V which lies where `block` has B's: to `kept`, which the last slice of C is multiplied by.
+static void multiply_value(const plan *p, ck_gemm_block *block, const void *b, const float *bias, int last, float *kept) {
+  ck_gemm_block value = *block;
+  value.b = b, value.c = kept, value.c_rs = block->n, value.bias = last ? bias : 0;
+  value.residual = 0, value.activation = CK_IDENTITY;
+  multiply(p, &value);
+  if (last) block->factor = kept, block->factor_rs = block->n;
+}
+
 // One block of C through every K slice. Neighbouring blocks share columns, so their B stays in the shared cache.
 static void run_block(const region *r, size_t index) {
   const plan *p = r->plan;
@@ -146,7 +162,7 @@ static void run_block(const region *r, size_t index) {
   const size_t c_at = r->z * call->c_bs + i * call->c_rs + r->j + j;
   float *packed_a = r->pieces + ck_participant() * p->piece, *widened_a = packed_a + p->packed_a;
   float *codes_a = widened_a + p->widened_a, *scales_a = codes_a + p->codes_a, *sums_a = scales_a + p->scales_a;
-  float *kept_c = sums_a + p->sums_a, *kept_residual = kept_c + p->kept_c;
+  float *kept_c = sums_a + p->sums_a, *kept_value = kept_c + p->kept_c, *kept_residual = kept_value + p->kept_value;
   ck_gemm_block block = {
       .m = MIN(p->rows, call->m - i),
       .n = MIN(p->columns, r->n - j),
@@ -165,6 +181,7 @@ static void run_block(const region *r, size_t index) {
   void *c = (char *)call->c + c_at * ck_dtype_size(call->c_type);
   if (p->kept_c && call->beta != 0) widen_block(table, call->c_type, block.m, block.n, c, call->c_rs, 1, kept_c);
   const float *bias = call->bias ? call->bias + r->j + j : 0;
+  const float *value_bias = call->value_bias ? call->value_bias + r->j + j : 0;
   const size_t residual_at = r->z * call->residual_bs + i * call->residual_rs + r->j + j;
   const float *residual = call->residual ? staging_element(call->residual_type, call->residual, residual_at) : 0;
   size_t residual_rs = call->residual_rs;
@@ -182,12 +199,14 @@ static void run_block(const region *r, size_t index) {
       slice = widened_a, rs = block.a_rs = block.k, cs = 1;
     }
     block.a = p->packed_a ? packed_a : slice;
-    block.b = (const char *)r->b + ck_packed_bytes(r->b_type, j / nr * r->b_panel + k * b_ks);
+    const size_t b_at = ck_packed_bytes(r->b_type, j / nr * r->b_panel + k * b_ks);
+    const int last = k + block.k == call->k;
+    block.b = (const char *)r->b + b_at;
     if (p->packed_a) table->f32_gemm_pack_a(block.m, block.k, slice, rs, cs, packed_a);
     if (p->quantized) quantize_rows(table, call, slice, &block);
-    if (k + block.k == call->k)
-      block.bias = bias, block.residual = residual, block.residual_rs = residual_rs, block.activation = call->activation;
-    (r->b_type == CK_F32 ? table->f32_gemm_block : p->quantized ? table->f32_gemm_quantized : table->f32_gemm_stream)(&block);
+    if (last) block.bias = bias, block.residual = residual, block.residual_rs = residual_rs, block.activation = call->activation;
+    if (r->value) multiply_value(p, &block, (const char *)r->value + b_at, value_bias, last, kept_value);
+    multiply(p, &block);
     block.beta = 1;
   }
   if (p->kept_c) staging_out(table, call->c_type, kept_c, block.n, block.m, block.n, c, call->c_rs, 0, 0);
@@ -209,16 +228,16 @@ static void run_entry(const plan *p, size_t z, size_t threads, float *b_scratch,
   if (call->packed || !call->k) {
     const void *b = call->packed ? call->packed : call->b;
     const ck_dtype type = call->packed && call->k ? call->b_type : CK_F32;
-    run_region(&(region){p, z, 0, call->n, b, type, nr * call->k, 0, pieces}, threads);
+    run_region(&(region){p, z, 0, call->n, b, call->value, type, nr * call->k, 0, pieces}, threads);
     return;
   }
   const void *b = staging_element(call->b_type, call->b, z * call->b_bs);
-  if (p->in_place) run_region(&(region){p, z, 0, p->in_place, b, CK_F32, nr, call->b_rs, pieces}, threads);
+  if (p->in_place) run_region(&(region){p, z, 0, p->in_place, b, 0, CK_F32, nr, call->b_rs, pieces}, threads);
   for (size_t j = p->in_place; j < call->n; j += p->chunk) {
     const void *from = staging_element(call->b_type, b, j * call->b_cs);
     packing chunk = {p->table, MIN(p->chunk, call->n - j), call->k, call->b_type, from, call->b_rs, call->b_cs, b_scratch};
     run_packing(&chunk, threads);
-    run_region(&(region){p, z, j, chunk.n, b_scratch, CK_F32, nr * call->k, 0, pieces}, threads);
+    run_region(&(region){p, z, j, chunk.n, b_scratch, 0, CK_F32, nr * call->k, 0, pieces}, threads);
   }
 }
 
@@ -232,7 +251,7 @@ static void run_entries(const void *context, size_t first, size_t last) {
 static void cut_blocks(plan *p, size_t threads, size_t work) {
   const size_t mr = p->table->gemm_mr, nr = p->table->gemm_nr, m = p->call->m, n = p->in_place ? p->in_place : p->chunk;
   p->rows = balanced(m, p->quantized ? MOST_ROWS_QUANTIZED : p->table->gemm_mc, mr);
-  p->columns = balanced(n, p->call->c_type == CK_F32 ? MOST_COLUMNS : MOST_COLUMNS_KEPT, nr);
+  p->columns = balanced(n, p->call->c_type == CK_F32 && !p->call->value ? MOST_COLUMNS : MOST_COLUMNS_KEPT, nr);
   const size_t wanted = threads > 1 ? MIN(threads * BLOCKS_A_THREAD, work / BLOCK_WORK) : 1;
   while (pieces_of(m, p->rows) * pieces_of(n, p->columns) < wanted) {
     const size_t tall = p->rows / mr, wide = p->columns / nr;
@@ -247,7 +266,8 @@ static void cut_blocks(plan *p, size_t threads, size_t work) {
 int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads) {
   if (!call->batch || !call->m || !call->n) return 0;
   if (gemm_tile_pays(table, call)) return ck_tile_gemm(table, call, threads);
-  const size_t k = call->k, n = call->n, work = MAX(call->m, 4) * n * k;  // a few rows cost what reading B costs
+  const size_t k = call->k, n = call->n;
+  const size_t work = MAX(call->m, 4) * n * k * (call->value ? 2 : 1);  // a few rows cost what reading B costs
   const int by_entry = threads > 1 && work < BATCH_WORK && call->batch >= threads && work * call->batch >= CALLER_WORK;
   if (!by_entry && work < CALLER_WORK) threads = 1;
 
@@ -271,9 +291,10 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   if (p.quantized) p.codes_a = a_floats / 2, p.scales_a = a_floats / 32, p.sums_a = p.scales_a * ck_quant_parts(call->b_type);
   const size_t block = round_up(p.rows * p.columns, 16);
   if (call->c_type != CK_F32) p.kept_c = block;
+  if (call->value) p.kept_value = block;
   const int overwritten = call->residual == call->c && k > p.slice && call->c_type == CK_F32;
   if (call->residual && (overwritten || call->residual_type != CK_F32)) p.kept_residual = block;
-  p.piece = p.packed_a + p.widened_a + p.codes_a + p.scales_a + p.sums_a + p.kept_c + p.kept_residual;
+  p.piece = p.packed_a + p.widened_a + p.codes_a + p.scales_a + p.sums_a + p.kept_c + p.kept_value + p.kept_residual;
   p.b_piece = unpacked ? round_up(p.chunk * k, 16) : 0;
 
   const size_t blocks = pieces_of(call->m, p.rows) * pieces_of(n, p.columns);

@@ -13,7 +13,7 @@ enum {
   EDGE = CK_TILE_EDGE,
   MOST_ROWS = 256,              // of a block
   MOST_COLUMNS = 1024,
-  MOST_COLUMNS_KEPT = 512,      // where the block of C is kept as floats until it is narrowed
+  MOST_COLUMNS_KEPT = 512,      // where a block of results is kept as floats until it is narrowed, or multiplied by another
   BLOCK_OF_B = 1 << 19,         // bf16 elements of a block's slice of B: 1 MiB of L2
   CHUNK_OF_B = 1 << 22,         // bf16 elements of B that are tiles at a time
   BLOCK_WORK = 1 << 20,         // the least worth cutting a block for
@@ -31,31 +31,33 @@ typedef struct plan {
   size_t slice, slices;   // depth of a K slice, and how many there are
   size_t rows, columns;   // of a block
   size_t chunk;           // columns of B that are tiles at a time
-  // Floats of scratch a participant needs: tiles and ranges of a slice of A, 32 columns and 32 rows of a slice as floats, C,
+  // Floats of scratch a participant needs: tiles and ranges of a slice of A, 32 columns and 32 rows of a slice as floats, C, A V,
   // residual.
-  size_t tiles_a, ranges_a, panels_b, rows_of_b, rows_of_a, kept_c, kept_residual;
+  size_t tiles_a, ranges_a, panels_b, rows_of_b, rows_of_a, kept_c, kept_value, kept_residual;
   size_t piece;
   float *pieces;
 } plan;
 
-// Columns [j, j + n) of entry z, as tiles.
+// Columns [j, j + n) of entry z of B or of V, as tiles.
 typedef struct region {
   const plan *plan;
+  const void *packed;  // panels, or NULL where B has none
   size_t z, j, n;
-  uint16_t *tiles;        // [slices][n/32][k/32][pieces][2 * 512]
+  uint16_t *tiles;  // [slices][n/32][k/32][pieces][2 * 512]
   ck_tile_range *ranges;  // [slices][n/32]
 } region;
 
 static float *scratch_of(const plan *p) { return p->pieces + ck_participant() * p->piece; }
 
 // B(k + q, j + c) for q < depth, c < n, as panels of floats `*panel` apart; n at most EDGE.
-static const float *panels_of(const plan *p, size_t z, size_t j, size_t n, size_t k, size_t depth, size_t *panel) {
+static const float *panels_of(const region *r, size_t j, size_t n, size_t k, size_t depth, size_t *panel) {
+  const plan *p = r->plan;
   const ck_gemm *call = p->call;
   const size_t nr = p->table->gemm_nr;
   float *panels = scratch_of(p) + p->tiles_a + p->ranges_a, *rows = panels + p->panels_b;
   *panel = nr * depth;
-  if (!call->packed) {
-    const void *from = staging_element(call->b_type, call->b, z * call->b_bs + k * call->b_rs + j * call->b_cs);
+  if (!r->packed) {
+    const void *from = staging_element(call->b_type, call->b, r->z * call->b_bs + k * call->b_rs + j * call->b_cs);
     size_t ks = call->b_rs, ns = call->b_cs;
     if (call->b_type != CK_F32) {
       for (size_t c = 0; c < n; c++)
@@ -72,11 +74,11 @@ static const float *panels_of(const plan *p, size_t z, size_t j, size_t n, size_
   const size_t at = j * call->k + k * nr;  // j is a multiple of nr
   if (call->b_type == CK_F32) {
     *panel = nr * call->k;
-    return (const float *)call->packed + at;
+    return (const float *)r->packed + at;
   }
   for (size_t q = 0; q < pieces_of(n, nr); q++) {
     const size_t first = at + q * nr * call->k;
-    p->table->f32_widen(call->b_type, nr * depth, staging_element(call->b_type, call->packed, first), panels + q * nr * depth);
+    p->table->f32_widen(call->b_type, nr * depth, staging_element(call->b_type, r->packed, first), panels + q * nr * depth);
   }
   return panels;
 }
@@ -93,24 +95,31 @@ static void pack_panels(const void *context, size_t first, size_t last) {
       ck_tile_pack pack = {.count = MIN(EDGE, r->n - q * EDGE), .k = depth, .type = call->b_type, .pieces = p->b_pieces};
       pack.tiles = r->tiles + across * ck_tile_panel(k, p->b_pieces) + q * ck_tile_panel(depth, p->b_pieces);
       pack.ranges = r->ranges + slice * across + q;
-      if (call->packed) {
-        pack.x = staging_element(call->b_type, call->packed, j * call->k + k * p->table->gemm_nr);
+      if (r->packed) {
+        pack.x = staging_element(call->b_type, r->packed, j * call->k + k * p->table->gemm_nr);
         pack.panel = p->table->gemm_nr * call->k;
       } else if (call->b_cs == 1) {
         pack.x = staging_element(call->b_type, call->b, r->z * call->b_bs + k * call->b_rs + j), pack.rs = call->b_rs;
       } else {
-        pack.x = panels_of(p, r->z, j, pack.count, k, depth, &pack.panel), pack.type = CK_F32;
+        pack.x = panels_of(r, j, pack.count, k, depth, &pack.panel), pack.type = CK_F32;
       }
       p->table->bf16_tile_pack_b(&pack);
     }
 }
 
-// EDGE rows of a block by its columns [from, to), all of them safe or none; c, bias and residual are of column 0.
-static void run_columns(const region *r, ck_gemm_block block, const ck_tile_block *tile, size_t from, size_t to) {
-  const plan *p = r->plan;
+// Columns [from, to) of a block.
+static ck_gemm_block columns_of(ck_gemm_block block, size_t from, size_t to) {
   block.n = to - from, block.c += from;
   if (block.bias) block.bias += from;
+  if (block.factor) block.factor += from;
   if (block.residual) block.residual += from;
+  return block;
+}
+
+// EDGE rows of a block by its columns [from, to), all of them safe or none.
+static void run_columns(const region *r, const ck_gemm_block *all, const ck_tile_block *tile, size_t from, size_t to) {
+  const plan *p = r->plan;
+  const ck_gemm_block block = columns_of(*all, from, to);
   ck_tile_block moved = *tile;
   moved.block = &block;
   moved.b += from / EDGE * ck_tile_panel(block.k, p->b_pieces);
@@ -118,40 +127,45 @@ static void run_columns(const region *r, ck_gemm_block block, const ck_tile_bloc
 }
 
 // The same by FMA, EDGE columns at a time.
-static void run_fallback(const region *r, ck_gemm_block block, const void *a, size_t k, size_t j, size_t from) {
+static void run_fallback(const region *r, const ck_gemm_block *all, const void *a, size_t k, size_t j, size_t from) {
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
   float *rows = scratch_of(p) + p->tiles_a + p->ranges_a + p->panels_b + p->rows_of_b;
-  block.n = MIN(EDGE, block.n - from), block.c += from;
-  if (block.bias) block.bias += from;
-  if (block.residual) block.residual += from;
+  ck_gemm_block block = columns_of(*all, from, MIN(from + EDGE, all->n));
   block.a = a, block.a_rs = call->a_rs;
   if (call->a_type != CK_F32) {
     staging_in(p->table, call->a_type, a, call->a_rs, 0, 0, block.m, block.k, rows, block.k);
     block.a = rows, block.a_rs = block.k;
   }
-  block.b = panels_of(p, r->z, j + from, block.n, k, block.k, &block.b_panel);
+  block.b = panels_of(r, j + from, block.n, k, block.k, &block.b_panel);
   p->table->f32_gemm_block(&block);
 }
 
 // EDGE rows of a block and one slice: runs of columns that tiles can do, and FMA for the others.
-static void run_rows(const region *r, const ck_gemm_block *block, const ck_tile_block *tile, ck_tile_range range, const void *a,
+static void run_rows(const region *r, const ck_gemm_block *block, const uint16_t *tiles_a, ck_tile_range range, const void *a,
                      size_t slice, size_t j) {
   const plan *p = r->plan;
   const size_t first = (j - r->j) / EDGE, panels = pieces_of(block->n, EDGE);
+  const size_t tiles_at = pieces_of(r->n, EDGE) * ck_tile_panel(slice * p->slice, p->b_pieces);
+  const ck_tile_block tile = {.a = tiles_a,
+                              .b = r->tiles + tiles_at + first * ck_tile_panel(block->k, p->b_pieces),
+                              .a_pieces = p->a_pieces,
+                              .b_pieces = p->b_pieces,
+                              .order = p->order};
   const ck_tile_range *ranges = r->ranges + slice * pieces_of(r->n, EDGE) + first;
   for (size_t q = 0, next; q < panels; q = next) {
     next = q + 1;
     if (!ck_tile_safe(range, ranges[q], block->k)) {
-      run_fallback(r, *block, a, slice * p->slice, j, q * EDGE);
+      run_fallback(r, block, a, slice * p->slice, j, q * EDGE);
       continue;
     }
     while (next < panels && ck_tile_safe(range, ranges[next], block->k)) next++;
-    run_columns(r, *block, tile, q * EDGE, MIN(next * EDGE, block->n));
+    run_columns(r, block, &tile, q * EDGE, MIN(next * EDGE, block->n));
   }
 }
 
-// One block of C through every K slice. Neighbouring blocks share columns, so their B stays in the shared cache.
+// One block of C through every K slice. Neighbouring blocks share columns, so their B stays in the shared cache. V's region
+// follows B's.
 static void run_block(const region *r, size_t index) {
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
@@ -161,7 +175,7 @@ static void run_block(const region *r, size_t index) {
   uint16_t *tiles_a = (uint16_t *)scratch_of(p);
   ck_tile_range *ranges_a = (ck_tile_range *)(scratch_of(p) + p->tiles_a);
   float *kept_c = scratch_of(p) + p->tiles_a + p->ranges_a + p->panels_b + p->rows_of_b + p->rows_of_a;
-  float *kept_residual = kept_c + p->kept_c;
+  float *kept_value = kept_c + p->kept_c, *kept_residual = kept_value + p->kept_value;
   const size_t c_at = r->z * call->c_bs + i * call->c_rs + j;
   void *c = (char *)call->c + c_at * ck_dtype_size(call->c_type);
   if (p->kept_c && call->beta != 0) staging_in(table, call->c_type, c, call->c_rs, 0, 0, m, n, kept_c, n);
@@ -187,22 +201,23 @@ static void run_block(const region *r, size_t index) {
                                             .pieces = p->a_pieces,
                                             .tiles = tiles_a,
                                             .ranges = ranges_a});
-    const uint16_t *tiles_b = r->tiles + pieces_of(r->n, EDGE) * ck_tile_panel(k, p->b_pieces);
-    tiles_b += (j - r->j) / EDGE * ck_tile_panel(block.k, p->b_pieces);
     const int last = slice + 1 == p->slices;
     for (size_t row = 0; row < m; row += EDGE) {
       block.m = MIN(EDGE, m - row);
       block.c = (p->kept_c ? kept_c : call->c + c_at) + row * block.c_rs;
+      const uint16_t *tiles = tiles_a + row / EDGE * ck_tile_panel(block.k, p->a_pieces);
+      const void *rows = staging_element(call->a_type, from, row * call->a_rs);
+      if (call->value) {
+        ck_gemm_block value = {.m = block.m, .n = n, .k = block.k, .c_rs = n, .alpha = block.alpha, .beta = block.beta};
+        value.c = kept_value + row * n;
+        if (last) value.bias = call->value_bias ? call->value_bias + j : 0, block.factor = value.c, block.factor_rs = n;
+        run_rows(r + 1, &value, tiles, ranges_a[row / EDGE], rows, slice, j);
+      }
       if (last) {
         block.bias = call->bias ? call->bias + j : 0, block.activation = call->activation;
         block.residual = residual ? residual + row * residual_rs : 0, block.residual_rs = residual_rs;
       }
-      const ck_tile_block tile = {.a = tiles_a + row / EDGE * ck_tile_panel(block.k, p->a_pieces),
-                                  .b = tiles_b,
-                                  .a_pieces = p->a_pieces,
-                                  .b_pieces = p->b_pieces,
-                                  .order = p->order};
-      run_rows(r, &block, &tile, ranges_a[row / EDGE], staging_element(call->a_type, from, row * call->a_rs), slice, j);
+      run_rows(r, &block, tiles, ranges_a[row / EDGE], rows, slice, j);
     }
     block.beta = 1;
   }
@@ -216,7 +231,8 @@ static void run_blocks(const void *context, size_t first, size_t last) {
 // Halves blocks, the longer side first, until every thread has some or they would be too small.
 static void cut_blocks(plan *p, size_t threads) {
   const ck_gemm *call = p->call;
-  const size_t most = MIN(call->c_type == CK_F32 ? MOST_COLUMNS : MOST_COLUMNS_KEPT, BLOCK_OF_B / (p->slice * p->b_pieces));
+  const size_t most =
+      MIN(call->c_type == CK_F32 && !call->value ? MOST_COLUMNS : MOST_COLUMNS_KEPT, BLOCK_OF_B / (p->slice * p->b_pieces));
   p->rows = balanced(call->m, MOST_ROWS, EDGE), p->columns = balanced(p->chunk, most, EDGE);
   const size_t work = call->m * p->chunk * call->k;
   const size_t wanted = threads > 1 ? MIN(threads * BLOCKS_A_THREAD, work / BLOCK_WORK) : 1;
@@ -233,7 +249,7 @@ int32_t ck_tile_gemm(const ck_kernels *table, const ck_gemm *call, size_t thread
   p.a_pieces = ck_tile_pieces(call->a_type, p.order), p.b_pieces = ck_tile_pieces(call->b_type, p.order);
   p.slice = balanced(call->k, depths[MAX(p.a_pieces, p.b_pieces) - 1], CK_TILE_STEP);
   p.slices = MAX(pieces_of(call->k, p.slice), 1);
-  const size_t column = round_up(call->k, CK_TILE_STEP) * p.b_pieces;
+  const size_t operands = call->value ? 2 : 1, column = round_up(call->k, CK_TILE_STEP) * p.b_pieces * operands;
   p.chunk = MIN(round_up(call->n, EDGE), MAX(CHUNK_OF_B / MAX(column, 1) / EDGE, 1) * EDGE);
   cut_blocks(&p, threads);
 
@@ -241,19 +257,23 @@ int32_t ck_tile_gemm(const ck_kernels *table, const ck_gemm *call, size_t thread
   p.ranges_a = round_up(p.rows / EDGE * 2, 16);
   p.panels_b = EDGE * p.slice, p.rows_of_b = EDGE * p.slice, p.rows_of_a = EDGE * p.slice;
   if (call->c_type != CK_F32) p.kept_c = p.rows * p.columns;
+  if (call->value) p.kept_value = p.rows * p.columns;
   const int overwritten = call->residual == call->c && p.slices > 1 && call->c_type == CK_F32;
   if (call->residual && (overwritten || call->residual_type != CK_F32)) p.kept_residual = p.rows * p.columns;
-  p.piece = p.tiles_a + p.ranges_a + p.panels_b + p.rows_of_b + p.rows_of_a + p.kept_c + p.kept_residual;
+  p.piece = p.tiles_a + p.ranges_a + p.panels_b + p.rows_of_b + p.rows_of_a + p.kept_c + p.kept_value + p.kept_residual;
   const size_t across = p.chunk / EDGE, blocks = pieces_of(call->m, p.rows) * pieces_of(p.chunk, p.columns);
   const size_t tiles = across * ck_tile_panel(p.slice, p.b_pieces) / 2 * p.slices, ranges = round_up(across * p.slices * 2, 16);
   if (!(p.pieces = ck_scratch(CK_SCRATCH_A, p.piece * MAX(MIN(threads, MAX(blocks, across)), 1)))) return -1;
-  float *b = ck_scratch(CK_SCRATCH_B, tiles + ranges);
+  float *b = ck_scratch(CK_SCRATCH_B, (tiles + ranges) * operands), *v = b + tiles + ranges;
   if (!b) return -1;
   for (size_t z = 0; z < call->batch; z++)
     for (size_t j = 0; j < call->n; j += p.chunk) {
-      const region r = {&p, z, j, MIN(p.chunk, call->n - j), (uint16_t *)b, (ck_tile_range *)(b + tiles)};
-      ck_parallel(pieces_of(r.n, EDGE), PANELS_A_PIECE / (EDGE * MAX(call->k, 1)) + 1, threads, pack_panels, &r);
-      ck_parallel(pieces_of(call->m, p.rows) * pieces_of(r.n, p.columns), 1, threads, run_blocks, &r);
+      const size_t n = MIN(p.chunk, call->n - j);
+      const region r[] = {{&p, call->packed, z, j, n, (uint16_t *)b, (ck_tile_range *)(b + tiles)},
+                          {&p, call->value, z, j, n, (uint16_t *)v, (ck_tile_range *)(v + tiles)}};
+      for (size_t i = 0; i < operands; i++)
+        ck_parallel(pieces_of(n, EDGE), PANELS_A_PIECE / (EDGE * MAX(call->k, 1)) + 1, threads, pack_panels, r + i);
+      ck_parallel(pieces_of(call->m, p.rows) * pieces_of(n, p.columns), 1, threads, run_blocks, r);
     }
   return 0;
 }

@@ -20,7 +20,8 @@ typedef struct plan {
   size_t i, m;             // the rows at hand
   int8_t *codes;           // [m/16][steps][16][64]
   float *scales;           // [m]
-  size_t kept_c, kept_residual, piece;  // floats of a block of C and of a residual that are not f32
+  size_t kept_c, kept_residual;  // floats of a block of C and of a residual that are not f32
+  size_t kept_value, piece;      // of a block of A V; of all of them
   float *pieces;
 } plan;
 
@@ -77,7 +78,8 @@ static void run_block(const plan *p, size_t index) {
   const ck_int8 *call = p->call;
   const size_t above = pieces_of(p->m, EDGE), row = index % above * EDGE, j = index / above * p->columns;
   const size_t m = MIN(EDGE, p->m - row), n = MIN(p->columns, call->n - j), i = p->i + row;
-  float *kept_c = p->pieces + ck_participant() * p->piece, *kept_residual = kept_c + p->kept_c;
+  float *kept_c = p->pieces + ck_participant() * p->piece, *kept_residual = kept_c + p->kept_c,
+        *kept_value = kept_residual + p->kept_residual;
   ck_gemm_block block = {
       .m = m, .n = n, .alpha = call->alpha, .bias = call->bias ? call->bias + j : 0, .activation = call->activation};
   block.c = p->kept_c ? kept_c : (float *)call->c + i * call->c_rs + j, block.c_rs = p->kept_c ? n : call->c_rs;
@@ -87,13 +89,18 @@ static void run_block(const plan *p, size_t index) {
   } else if (call->residual) {
     block.residual = staging_at(CK_F32, call->residual, call->residual_rs, i, j), block.residual_rs = call->residual_rs;
   }
-  const ck_int8_block codes = {.block = &block,
-                               .steps = p->steps,
-                               .a = ck_int8_row(p->codes, p->steps, row),
-                               .a_scales = p->scales + row,
-                               .b = call->codes + j * p->steps * CK_INT8_STEP,
-                               .b_scales = call->scales + j};
-  (p->table->tiles ? p->table->f32_i8_tile_block : p->table->f32_i8_block)(&codes);
+  const size_t b_at = j * p->steps * CK_INT8_STEP;
+  ck_int8_block codes = {.steps = p->steps, .a = ck_int8_row(p->codes, p->steps, row), .a_scales = p->scales + row};
+  void (*const multiply)(const ck_int8_block *) = p->table->tiles ? p->table->f32_i8_tile_block : p->table->f32_i8_block;
+  if (call->value) {
+    const ck_gemm_block value = {
+        .m = m, .n = n, .alpha = call->alpha, .bias = call->value_bias ? call->value_bias + j : 0, .c = kept_value, .c_rs = n};
+    codes.block = &value, codes.b = call->value + b_at, codes.b_scales = call->value_scales + j;
+    multiply(&codes);
+    block.factor = kept_value, block.factor_rs = n;
+  }
+  codes.block = &block, codes.b = call->codes + b_at, codes.b_scales = call->scales + j;
+  multiply(&codes);
   if (p->kept_c) staging_out(p->table, call->c_type, kept_c, n, m, n, call->c, call->c_rs, i, j);
 }
 
@@ -103,7 +110,7 @@ static void run_blocks(const void *context, size_t first, size_t last) {
 
 int32_t ck_int8_gemm(const ck_kernels *table, const ck_int8 *call, size_t threads) {
   if (!call->m || !call->n) return 0;
-  if (MAX(call->m, 4) * call->n * call->k < CALLER_WORK) threads = 1;
+  if (MAX(call->m, 4) * call->n * call->k * (call->value ? 2 : 1) < CALLER_WORK) threads = 1;
   plan p = {.table = table, .call = call, .steps = ck_int8_steps(call->k)};
   const size_t row = MAX(p.steps, 1) * CK_INT8_STEP;
   p.columns = balanced(call->n, MIN(MOST_COLUMNS, MAX(BLOCK_OF_B / row, EDGE)), EDGE);
@@ -112,7 +119,8 @@ int32_t ck_int8_gemm(const ck_kernels *table, const ck_int8 *call, size_t thread
   const size_t rows = MIN(round_up(call->m, EDGE), MAX(CODES_OF_A / row / EDGE, 1) * EDGE);
   if (call->c_type != CK_F32) p.kept_c = EDGE * p.columns;
   if (call->residual && call->residual_type != CK_F32) p.kept_residual = EDGE * p.columns;
-  p.piece = p.kept_c + p.kept_residual;
+  if (call->value) p.kept_value = EDGE * p.columns;
+  p.piece = p.kept_c + p.kept_residual + p.kept_value;
   const size_t blocks = pieces_of(rows, EDGE) * pieces_of(call->n, p.columns);
   if (p.piece && !(p.pieces = ck_scratch(CK_SCRATCH_A, p.piece * MAX(MIN(threads, blocks), 1)))) return -1;
   float *codes = ck_scratch(CK_SCRATCH_B, rows * row / sizeof(float) + rows);

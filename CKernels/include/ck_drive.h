@@ -4,7 +4,9 @@
 
 #include "ck_kernels.h"
 
-// C = epilogue(alpha A B + beta C) for `batch` independent products.
+// C = epilogue(alpha A B + beta C) for `batch` independent products; with `value`, C = act(alpha A B + bias) (alpha A V +
+// value_bias)
+// + residual, of which A is read once and the factors never leave a block.
 typedef struct ck_gemm {
   size_t batch, m, n, k;
   const float *a;  // [batch, m, k]: element (z, i, p) at a[z * a_bs + i * a_rs + p * a_cs]
@@ -12,6 +14,8 @@ typedef struct ck_gemm {
   const float *b;  // [batch, k, n]: element (z, p, j) at b[z * b_bs + p * b_rs + j * b_cs]; unused with `packed`
   size_t b_bs, b_rs, b_cs;
   const void *packed;  // panels of b_type, as ck_f32_pack_b makes them, shared by every batch; or NULL
+  const void *value;   // V as `packed` is, or NULL; with it there are panels, batch is 1 and beta 0
+  const float *value_bias;  // [n] or NULL
   float *c;             // [batch, m, n], unit column stride
   size_t c_bs, c_rs;
   float alpha, beta;

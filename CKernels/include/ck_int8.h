@@ -25,13 +25,16 @@ static inline size_t ck_int8_steps(size_t k) { return (k + CK_INT8_STEP - 1) / C
 // Row i of a block's a.
 static inline int8_t *ck_int8_row(int8_t *a, size_t steps, size_t i) { return a + (i / 16 * steps * 16 + i % 16) * CK_INT8_STEP; }
 
-// c = act(alpha a W + bias) + residual by codes of a and W.
+// c = act(alpha a W + bias) + residual by codes of a and W; with codes of V, act(alpha a W + bias) (alpha a V + value_bias) +
+// residual.
 typedef struct ck_int8 {
   size_t m, n, k;         // k <= CK_INT8_MOST_DEPTH
   const void *a;          // [m, k] of a_type
   size_t a_rs;
   const int8_t *codes;    // ck_int8_pack's
   const float *scales;    // [n], ck_int8_pack's
+  const int8_t *value;    // V as `codes` are, or NULL
+  const float *value_scales, *value_bias;  // [n]; the bias may be NULL
   void *c;                // [m, n] of c_type
   size_t c_rs;
   float alpha;

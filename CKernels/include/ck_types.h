@@ -107,7 +107,7 @@ typedef struct ck_rows {
 } ck_rows;
 
 // One block of C = epilogue(alpha A B + beta C): the work of a GEMM kernel between two cache levels.
-// First K slice: beta as asked. Later slices: beta 1. Last slice: bias, activation and residual set.
+// First K slice: beta as asked. Later slices: beta 1. Last slice: bias, activation, factor and residual set.
 typedef struct ck_gemm_block {
   size_t m, n, k;
   const float *a;         // a_packed: [m/MR][k][MR] zero-padded; else element (i, p) at a[i * a_rs + p]
@@ -126,6 +126,8 @@ typedef struct ck_gemm_block {
   size_t c_rs;
   float alpha, beta;      // beta 0 never reads C
   const float *bias;      // [n] or NULL
+  const float *factor;    // [m, n] or NULL: what the activation's result is multiplied by; last slice only
+  size_t factor_rs;
   const float *residual;  // [m, n] or NULL; may equal c exactly, where there is one slice
   size_t residual_rs;
   ck_activation activation;

@@ -10,7 +10,7 @@ public struct Suite: Sendable {
 
   /// Every family.
   public static let all: [Suite] = [
-    linear, attention, norms, elementwise, gather, convolution, image, positions, sparse, routing, data,
+    linear, gatedLinear, attention, norms, elementwise, gather, convolution, image, positions, sparse, routing, data,
     reductions, random, streaming,
   ]
 

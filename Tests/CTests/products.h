@@ -56,6 +56,8 @@ ck_gemm gemm_call(test *t, const side *a, const side *b, const operand *c, size_
 ck_gemm_block block_of(const operand *c, size_t m, size_t n, size_t k, const finish *f);
 // Panels of `unit` rows or columns, [k][unit], zero-padded, as gemm kernels read them: row `row` of `to`.
 void pack(const side *from, int rows, size_t count, size_t k, size_t unit, operand *to, size_t row);
+// Panels of [k, n] in a quantised format: random codes; scales below 2, denormals and zeros too.
+operand *quantized_panels(test *t, ck_dtype type, size_t n, size_t k);
 static inline size_t padded_to(size_t count, size_t unit) { return (count + unit - 1) / unit * unit; }
 
 #endif

@@ -50,8 +50,7 @@ static weight weight_at(ck_dtype type, const void *panels, size_t nr, size_t k, 
   return (weight){scale * ((double)(low | high << 4) - 32), fabs(scale) * 32};
 }
 
-// Panels of random codes; scales below 2, denormals and zeros too.
-static operand *random_panels(test *t, ck_dtype type, size_t n, size_t k) {
+operand *quantized_panels(test *t, ck_dtype type, size_t n, size_t k) {
   const size_t nr = t->table->gemm_nr, columns = padded_to(n, nr), unit = ck_quant_unit(type);
   operand *packed = matrix(t, CK_F16, 1, ck_packed_bytes(type, columns * k) / 2, 0, 1);
   uint16_t *words = packed->at;
@@ -89,7 +88,7 @@ static void quantized_case(test *t, size_t kind, size_t m, size_t n, size_t k, i
   const size_t nr = t->table->gemm_nr;
   situation(t, place, "%s m=%zu n=%zu k=%zu place=%d", format_names[kind], m, n, k, place);
   const codes x = random_codes(t, type, m, k);
-  const operand *packed = random_panels(t, type, n, k);
+  const operand *packed = quantized_panels(t, type, n, k);
   operand *c = values(t, 0, m, n, 0);
   c->written = 1;
   finish f = any_finish(t, 0, c, 1, n, 0);
@@ -216,7 +215,7 @@ static void driver_case(test *t, const void *of, size_t threads) {
   const size_t nr = t->table->gemm_nr;
   situation(t, AT_END, "driver %s m=%zu n=%zu k=%zu threads=%zu", format_names[s->kind], s->m, s->n, s->k, threads);
   operand *a = values(t, 1, s->m, s->k, 0), *c = values(t, 1, s->m, s->n, 0);
-  const operand *packed = random_panels(t, type, s->n, s->k);
+  const operand *packed = quantized_panels(t, type, s->n, s->k);
   c->written = 1;
   const finish f = any_finish(t, 1, c, 1, s->n, 0);
   ck_gemm call = {.batch = 1, .m = s->m, .n = s->n, .k = s->k, .alpha = (float)f.alpha, .activation = f.activation};

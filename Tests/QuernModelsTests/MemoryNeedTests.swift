@@ -41,6 +41,16 @@ import Testing
     #expect(huge.total == .max)
   }
 
+  /// A gated part's two products have no rows of their own, but where factors stand for one of them.
+  @Test func theWorkspaceHoldsOneRowOfAFeedForwardPart() throws {
+    let path = Fixture.path("decoders/qwen3")
+    let c = try DecoderModel(path: path, context: Context()).configuration
+    let heads = (c.numAttentionHeads + 2 * c.numKeyValueHeads) * c.headDim + c.numAttentionHeads * c.headDim
+    let width = 2 * c.hiddenSize + heads + c.intermediateSize
+    let need = try DecoderModel.memoryNeed(path: path, capacity: 50)
+    #expect(need.workspace == 4 * (50 * width + c.hiddenSize + c.vocabSize))
+  }
+
   @Test func theSystemSaysWhatIsAvailable() throws {
     let available = try #require(MemoryNeed.available())
     #expect(available > 1 << 20 && available < 1 << 50)

@@ -2,8 +2,8 @@
 ///
 /// ``Context`` is what callers use: it checks operands once, in one place, and throws. By the time a requirement here is
 /// called its operands are valid, so a requirement cannot fail and holds no checks. Every requirement but
-/// ``name`` has a default that records the event in ``Trace`` and calls ``fallback``: a backend may implement one operation
-/// and be complete.
+/// ``name`` has a default that records the event in ``Trace`` and calls ``fallback``, or, for a fused form, calls the requirements it is
+/// made of: a backend may implement one operation and be complete.
 ///
 /// The requirements are in one protocol a family, each beside its defaults and its checks in `Ops/`.
 ///

@@ -1,6 +1,6 @@
 /// The operations of the ``Backend`` protocol, as they appear in errors, traces and the coverage table. One line a family.
 public enum Operation: String, Sendable, CaseIterable {
-  case pack, linear, matmul
+  case pack, linear, matmul, gatedLinear
   case attention
   case rope, appendToCache
   case softmax, layerNorm, rmsNorm, l2Normalize, groupNorm

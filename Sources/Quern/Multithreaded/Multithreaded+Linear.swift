@@ -5,7 +5,7 @@ extension MultithreadedBackend {
     _ x: TensorView, weights: PackedMatrix, epilogue: Epilogue, residual: TensorView?, into y: MutableTensor
   ) {
     if weights.layout == .int8 {
-      if !int8Linear(x, weights, epilogue, residual, into: y) {
+      if !int8Linear(x, weights, epilogue: epilogue, residual: residual, into: y) {
         handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
       }
       return
@@ -26,9 +26,38 @@ extension MultithreadedBackend {
     }
   }
 
-  /// False, with nothing written, where memory cannot be had.
+  public func gatedLinear(_ x: TensorView, weights: GatedWeights, activation: Activation, into y: MutableTensor) {
+    let isDone = fusedGatedLinear(x, weights, activation, into: y)
+    if isDone || gatedLinearByLinear(x, weights: weights, activation: activation, into: y) { return }
+    handOn(.gatedLinear).gatedLinear(x, weights: weights, activation: activation, into: y)
+  }
+
+  /// False, with nothing written, where the matrices are stored differently, are not in this table's panels, or memory cannot be had.
+  private func fusedGatedLinear(
+    _ x: TensorView, _ weights: GatedWeights, _ activation: Activation, into y: MutableTensor
+  ) -> Bool {
+    let (gate, value) = (weights.gate, weights.value)
+    guard gate.layout == value.layout, gate.quantization == value.quantization,
+      gate.storage.dataType == value.storage.dataType
+    else { return false }
+    if gate.layout == .int8 {
+      return int8Linear(
+        x, gate, value: (value, weights.valueBias), epilogue: Epilogue(bias: weights.gateBias, activation: activation),
+        into: y)
+    }
+    guard var call = ck_gemm(gate, table), call.packed != nil else { return false }
+    (call.m, call.alpha, call.activation, call.split) = (x.shape[0], 1, activation.code, split)
+    (call.value, call.value_bias) = (value.storage.view.address, weights.valueBias?.view.base)
+    call.bias = weights.gateBias?.view.base
+    (call.a, call.a_rs, call.a_cs, call.a_type) = (x.pointer, x.strides[0], 1, x.dataType.code)
+    (call.c, call.c_rs, call.c_type) = (y.pointer, y.strides[0], y.dataType.code)
+    return ck_f32_gemm(table.pointer, &call, threads) == 0
+  }
+
+  /// False, with nothing written, where memory cannot be had. With a value, the result is multiplied by that product.
   private func int8Linear(
-    _ x: TensorView, _ weights: PackedMatrix, _ epilogue: Epilogue, _ residual: TensorView?, into y: MutableTensor
+    _ x: TensorView, _ weights: PackedMatrix, value: (weights: PackedMatrix, bias: Tensor?)? = nil, epilogue: Epilogue,
+    residual: TensorView? = nil, into y: MutableTensor
   ) -> Bool {
     var call = ck_int8()
     (call.m, call.n, call.k, call.alpha) = (x.shape[0], weights.outputs, weights.inputs, epilogue.scale)
@@ -39,10 +68,11 @@ extension MultithreadedBackend {
       (call.residual, call.residual_rs) = (residual.address, residual.strides[0])
       call.residual_type = residual.dataType.code
     }
-    let codes = weights.storage.view.address
-    call.codes = codes.assumingMemoryBound(to: Int8.self)
-    call.scales = (codes + Int8Layout(outputs: weights.outputs, inputs: weights.inputs).codeBytes)
-      .assumingMemoryBound(to: Float.self)
+    (call.codes, call.scales) = weights.int8Codes
+    if let value {
+      (call.value, call.value_scales) = value.weights.int8Codes
+      call.value_bias = value.bias?.view.base
+    }
     return ck_int8_gemm(table.pointer, &call, threads) == 0
   }
 
@@ -62,6 +92,15 @@ extension MultithreadedBackend {
     if ck_f32_gemm(table.pointer, &call, threads) != 0 {
       handOn(.matmul).matmul(a, b, beta: beta, epilogue: epilogue, residual: residual, into: c)
     }
+  }
+}
+
+extension PackedMatrix {
+  /// The codes of weights in int8, and the scale of each output behind them.
+  fileprivate var int8Codes: (UnsafePointer<Int8>, UnsafePointer<Float>) {
+    let codes = storage.view.address
+    let scales = codes + Int8Layout(outputs: outputs, inputs: inputs).codeBytes
+    return (codes.assumingMemoryBound(to: Int8.self), scales.assumingMemoryBound(to: Float.self))
   }
 }
 

@@ -18,6 +18,10 @@ public protocol LinearOperations {
   /// strides (0 repeats a batch); c `[batch, m, n]` with unit stride along the last axis. The residual may be c.
   func matmul(
     _ a: TensorView, _ b: TensorView, beta: Float, epilogue: Epilogue, residual: TensorView?, into c: MutableTensor)
+
+  /// `y = activation(x gateᵀ + gateBias) (x valueᵀ + valueBias)`, element by element, with x `[m, inputs]` and y `[m, outputs]`. The default
+  /// is composed of ``linear(_:weights:epilogue:residual:into:)`` and ``gated(_:gate:value:into:)``.
+  func gatedLinear(_ x: TensorView, weights: GatedWeights, activation: Activation, into y: MutableTensor)
 }
 
 extension Backend {

@@ -188,13 +188,15 @@ extension Check {
 
   /// Weights that no other backend than `runner` packed opaquely.
   func readable(_ weights: PackedMatrix, by runner: any Backend) throws(QuernError) {
-    if let format = weights.quantization, ![.linear, .expertLinear, .lowRankLinear].contains(operation) {
+    if let format = weights.quantization, ![.linear, .gatedLinear, .expertLinear, .lowRankLinear].contains(operation) {
       throw .invalidOperand(
         operation: operation,
-        reason: "weights in \(format.rawValue); linear, expertLinear and the base of lowRankLinear may be quantised")
+        reason:
+          "weights in \(format.rawValue); linear, gatedLinear, expertLinear and the base of lowRankLinear may be quantised"
+      )
     }
-    if weights.layout == .int8, operation != .linear {
-      throw .invalidOperand(operation: operation, reason: "weights in int8; only linear takes quantised ones")
+    if weights.layout == .int8, operation != .linear, operation != .gatedLinear {
+      throw .invalidOperand(operation: operation, reason: "weights in int8; only linear and gatedLinear take these")
     }
     if case .opaque(let owner) = weights.layout, owner != type(of: runner).name {
       throw .foreignPacking(operation: operation, layout: "\(weights.layout)", backend: type(of: runner).name)

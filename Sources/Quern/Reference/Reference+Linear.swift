@@ -15,6 +15,23 @@ extension ReferenceBackend {
     }
   }
 
+  public func gatedLinear(_ x: TensorView, weights: GatedWeights, activation: Activation, into y: MutableTensor) {
+    for j in 0..<weights.outputs {
+      guard let gate = weights.gate.values(of: j), let value = weights.value.values(of: j) else {
+        preconditionFailure("a backend that packs weights opaquely implements linear itself")
+      }
+      for i in 0..<x.shape[0] {
+        let row = x.row(i)
+        var (first, second) = (weights.gateBias?.view[j] ?? 0, weights.valueBias?.view[j] ?? 0)
+        for p in 0..<weights.inputs {
+          first += row[p] * gate[p]
+          second += row[p] * value[p]
+        }
+        y[i, j] = activation.exact(first) * second
+      }
+    }
+  }
+
   public func matmul(
     _ a: TensorView, _ b: TensorView, beta: Float, epilogue: Epilogue, residual: TensorView?, into c: MutableTensor
   ) {

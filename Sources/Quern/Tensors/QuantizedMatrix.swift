@@ -88,6 +88,17 @@ public struct QuantizedMatrix: Sendable {
     words = try Tensor(shape: Shape(outputs, rowWords), dataType: .f16, fill: fill)
   }
 
+  /// Some of the outputs, in the same memory.
+  ///
+  /// - Precondition: the range lies within the outputs.
+  public func rows(_ range: Range<Int>) -> QuantizedMatrix {
+    QuantizedMatrix(outputs: range.count, inputs: inputs, format: format, words: words.rows(range))
+  }
+
+  private init(outputs: Int, inputs: Int, format: QuantizedFormat, words: Tensor) {
+    (self.outputs, self.inputs, self.format, self.words) = (outputs, inputs, format, words)
+  }
+
   /// Bytes of a matrix of this size, in rows of whole blocks.
   static func byteCount(outputs: Int, inputs: Int, format: QuantizedFormat) throws(QuernError) -> Int {
     let check = Check(operation: .pack)

@@ -22,6 +22,15 @@ package struct LayerReader {
       activation: activation, context: context)
   }
 
+  /// The first product of a gated feed-forward part, `NAME.weight` `[2 outputs, inputs]`, whose last outputs are the gate.
+  package func gatedLinear(
+    _ name: String, outputs: Int, inputs: Int, activation: Activation
+  ) throws -> GatedLinear {
+    try weights.gatedLinear(
+      LinearLayer([(name, 2 * outputs)], inputs: inputs), as: precision, hasBias: true, isGateFirst: false,
+      activation: activation, context: context)
+  }
+
   /// A convolution of `kernel` by `kernel` taps.
   package func convolution(
     _ name: String, inputs: Int, outputs: Int, kernel: Int = 3, _ convolution: Convolution = Convolution(padding: 1),

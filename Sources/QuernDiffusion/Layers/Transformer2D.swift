@@ -21,14 +21,16 @@ package struct Transformer2D: Sendable {
     /// The first attention of a layer is to the prompt too.
     package var attendsOnlyToPrompt = false
 
-    /// Rows of the feed-forward part at a time: what lies between its matrices is eight times as wide as the image.
+    /// Rows of the feed-forward part at a time: what lies between its matrices is four times as wide as the image.
     static let rowsAtOnce = 1024
 
     /// Elements of an arena that a call takes, for so many pixels of all images together.
     package func scratch(pixels: Int) -> Int {
       let width = Arena.size(pixels.saturatingMultiply(channels))
       let attention = Arena.size(pixels.saturatingMultiply(channels.saturatingMultiply(attendsOnlyToPrompt ? 1 : 3)))
-      let feedForward = Arena.size(min(pixels, Self.rowsAtOnce).saturatingMultiply(channels.saturatingMultiply(8)))
+      // Two rows at least: where factors stand for the first matrix both of its halves are held.
+      let rows = min(max(pixels, 2), Self.rowsAtOnce)
+      let feedForward = Arena.size(rows.saturatingMultiply(channels.saturatingMultiply(4)))
       return width.saturatingAdd(width).saturatingAdd(max(attention, feedForward))
     }
 
@@ -41,7 +43,8 @@ package struct Transformer2D: Sendable {
     /// `nil` where both attentions are to the prompt.
     let own: SelfAttention?
     let toPrompt: [PromptAttention]
-    let gateUp, down: Linear
+    let gateUp: GatedLinear
+    let down: Linear
   }
 
   private struct SelfAttention: Sendable {
@@ -88,7 +91,8 @@ package struct Transformer2D: Sendable {
               ["to_q", "to_k", "to_v"].map { ("\(layer).attn1.\($0)", width) }, inputs: width, hasBias: false),
             output: try reader.linear([("\(layer).attn1.to_out.0", width)], inputs: width)),
         toPrompt: try (isOwn ? ["attn2"] : ["attn1", "attn2"]).map(toPrompt),
-        gateUp: try reader.linear([("\(layer).ff.net.0.proj", 8 * width)], inputs: width),
+        gateUp: try reader.gatedLinear(
+          "\(layer).ff.net.0.proj", outputs: 4 * width, inputs: width, activation: .gelu),
         down: try reader.linear([("\(layer).ff.net.2", width)], inputs: 4 * width))
     }
   }
@@ -189,16 +193,14 @@ package struct Transformer2D: Sendable {
   ) throws(QuernError) {
     let mark = arena.mark
     defer { arena.release(mark) }
-    let inner = 4 * configuration.channels
-    let all = try arena.take(Shape(min(x.shape[0], Configuration.rowsAtOnce), 2 * inner))
+    let width = layer.gateUp.width
+    let most = max(min(x.shape[0], Configuration.rowsAtOnce) * 4 * configuration.channels / width, 1)
+    let memory = try arena.take(Shape(most, width))
     var first = 0
     while first < x.shape[0] {
-      let rows = first..<min(first + Configuration.rowsAtOnce, x.shape[0])
-      let both = all.rows(0..<rows.count)
-      let (value, gate) = (both.columns(0..<inner), both.columns(inner..<2 * inner))
-      try layer.gateUp(x.rows(rows).view, into: both, context)
-      try context.gated(.gelu, gate: gate.view, value: value.view, into: value)
-      try layer.down(value.view, residual: hidden.rows(rows).view, into: hidden.rows(rows), context)
+      let rows = first..<min(first + most, x.shape[0])
+      let inner = try layer.gateUp(x.rows(rows).view, in: memory.rows(0..<rows.count), context)
+      try layer.down(inner.view, residual: hidden.rows(rows).view, into: hidden.rows(rows), context)
       first = rows.upperBound
     }
   }

@@ -61,13 +61,16 @@ extension DecoderModel {
   ) throws(ModelError) -> MemoryNeed {
     let (configuration, source) = try open(path)
     var need = MemoryNeed()
-    try configuration.addWeights(to: &need, Weights(source, file: path, of: configuration), precision)
+    let weights = try Weights(source, file: path, of: configuration)
+    try configuration.addWeights(to: &need, weights, precision)
     let capacity = min(max(capacity, 0), configuration.maxPositionEmbeddings)
     need.cache = KeyValueCache.byteCount(
       configuration, sequences: sequences, capacity: capacity, dataType: cacheType)
     // A pass has a piece of a prompt, and a token of each other sequence.
     let tokens = min(chunk.saturatingAdd(sequences), sequences.saturatingMultiply(capacity))
-    need.workspace = configuration.workspaceBytes(tokens: tokens, rows: sequences)
+    need.workspace = configuration.workspaceBytes(
+      tokens: tokens, rows: sequences,
+      innerWidth: try configuration.innerWidth(weights))
     return need
   }
 }
@@ -114,10 +117,20 @@ extension DecoderConfiguration {
     need.weights = need.weights.saturatingAdd(vectors.saturatingAdd(positions).saturatingMultiply(4))
   }
 
+  /// Columns of memory of the widest feed-forward part that every token takes.
+  fileprivate func innerWidth(_ weights: Weights) throws(ModelError) -> Int {
+    var widest = 0
+    for (index, layer) in layers.enumerated() {
+      guard let first = layer.isSparse ? sharedExperts(index)?.gateUp : gateUp(index) else { continue }
+      let isStacked = try weights.isStacked(first)
+      widest = max(widest, isGated && !isStacked ? first.outputs / 2 : first.outputs)
+    }
+    return widest
+  }
+
   /// Bytes of the f32 rows that ``DecoderModel/Workspace`` holds for such a pass.
-  fileprivate func workspaceBytes(tokens: Int, rows: Int) -> Int {
-    let widest = max(intermediateSize, experts?.sharedIntermediateSize ?? 0)
-    var width = 2 * hiddenSize + attentionWidth + mixedWidth + widest * (isGated ? 2 : 1)
+  fileprivate func workspaceBytes(tokens: Int, rows: Int, innerWidth: Int) -> Int {
+    var width = 2 * hiddenSize + attentionWidth + mixedWidth + innerWidth
     if let latent { width += numAttentionHeads * (latent.queryHeadDim + 2 * latent.cacheWidth) }
     if let experts {
       width += 2 * experts.count + experts.perToken * (2 * hiddenSize + 2 * experts.intermediateSize + 2)

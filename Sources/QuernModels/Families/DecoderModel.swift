@@ -10,6 +10,8 @@ public final class DecoderModel: Sendable {
   private let embedding: Embedding
   private let positions: Tensor?
   private let layers: [DecoderLayer]
+  /// Columns of memory of the widest feed-forward part.
+  private let innerWidth: Int
   private let finalNorm: Norm
   /// `nil` where it was not asked for.
   private let head: PackedMatrix?
@@ -39,15 +41,16 @@ public final class DecoderModel: Sendable {
       (positions, counts) = ([], [])
     }
 
-    fileprivate func reserve(_ tokens: Int, _ configuration: DecoderConfiguration) throws(QuernError) {
+    fileprivate func reserve(
+      _ tokens: Int, _ configuration: DecoderConfiguration, innerWidth: Int
+    ) throws(QuernError) {
       if let mixture = configuration.experts {
         try experts.reserve(tokens, hiddenSize: configuration.hiddenSize, mixture)
       }
       if let sizes = configuration.latent {
         try latent.reserve(tokens, heads: configuration.numAttentionHeads, sizes)
       }
-      let widest = max(configuration.intermediateSize, configuration.experts?.sharedIntermediateSize ?? 0)
-      let (innerWidth, qkvWidth) = (widest * (configuration.isGated ? 2 : 1), configuration.attentionWidth)
+      let qkvWidth = configuration.attentionWidth
       guard
         tokens > capacity || hidden.shape[1] != configuration.hiddenSize || up.shape[1] != innerWidth
           || qkv.shape[1] != qkvWidth || mixed.shape[1] != configuration.mixedWidth
@@ -145,6 +148,7 @@ public final class DecoderModel: Sendable {
       names.positions.isEmpty
       ? nil : try weights.tensor("\(names.positions).weight", Shape(configuration.maxPositionEmbeddings, width))
     layers = try configuration.layers.indices.map(loader.layer)
+    innerWidth = layers.reduce(0) { max($0, $1.innerWidth) }
     try updates.requireAllUsed()
     finalNorm = try loader.norm(names.finalNorm, width)
   }
@@ -214,7 +218,7 @@ public final class DecoderModel: Sendable {
     _ ids: [Int32], _ segments: Segments, positions: [Int32], _ layout: AttentionLayout, _ rotary: RotaryTables,
     _ cache: KeyValueCache?, _ workspace: Workspace, proceed: () throws -> Void
   ) throws -> MutableTensor {
-    try workspace.reserve(ids.count, configuration)
+    try workspace.reserve(ids.count, configuration, innerWidth: innerWidth)
     let rows = 0..<ids.count
     let step = DecoderStep(
       context: context, hidden: workspace.hidden.rows(rows), normed: workspace.normed.rows(rows),
@@ -347,10 +351,9 @@ private struct DecoderLoader {
   }
 
   private func feedForward(_ gateUp: LinearLayer, _ down: LinearLayer) throws -> FeedForward {
-    let (hasBias, isGated) = (configuration.hasFeedForwardBias, configuration.isGated)
-    return FeedForward(
-      gateUp: try linear(gateUp, hasBias: hasBias, isGated ? .identity : configuration.hiddenAct),
-      down: try linear(down, hasBias: hasBias), gate: isGated ? Gate(activation: configuration.hiddenAct) : nil)
+    try weights.feedForward(
+      gateUp: gateUp, down: down, isGated: configuration.isGated, activation: configuration.hiddenAct, as: precision,
+      hasBias: configuration.hasFeedForwardBias, context: context)
   }
 
   func norm(_ name: String, _ width: Int) throws -> Norm {
@@ -360,7 +363,7 @@ private struct DecoderLoader {
     return Norm(isCentred: kind.isCentred, weight: weight, bias: bias, epsilon: kind.epsilon)
   }
 
-  private func linear(_ layer: LinearLayer, hasBias: Bool, _ activation: Activation = .identity) throws -> Linear {
-    try weights.linear(layer, as: precision, hasBias: hasBias, activation: activation, context: context)
+  private func linear(_ layer: LinearLayer, hasBias: Bool) throws -> Linear {
+    try weights.linear(layer, as: precision, hasBias: hasBias, context: context)
   }
 }

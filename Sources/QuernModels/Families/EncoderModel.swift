@@ -94,7 +94,7 @@ public final class EncoderModel: Sendable {
         operation: .embedding,
         reason: "position \(last) is outside the \(configuration.maxPositionEmbeddings) positions of the model")
     }
-    try workspace.reserve(tokens: batch.ids.count, positions: Int(last) + 1, configuration.stack, precision)
+    try workspace.reserve(tokens: batch.ids.count, positions: Int(last) + 1, stack, precision)
     let hidden = workspace.hidden.rows(0..<batch.ids.count)
     try context.embedding(batch.ids, table: words.view, into: hidden)
     if let table = self.positions {

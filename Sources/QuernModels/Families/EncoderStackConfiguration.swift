@@ -125,7 +125,6 @@ extension EncoderStackConfiguration {
   }
 
   var attentionWidth: Int { numAttentionHeads * headDim }
-  var gateUpWidth: Int { intermediateSize * (isGated ? 2 : 1) }
 
   func layerName(_ index: Int) -> String { "\(names.layers).\(index)" }
 
@@ -149,7 +148,9 @@ extension EncoderStackConfiguration {
     layer(index, [names.output], hiddenSize, attentionWidth)
   }
 
-  func gateUp(_ index: Int) -> LinearLayer { layer(index, names.gateUp, gateUpWidth, hiddenSize) }
+  func gateUp(_ index: Int) -> LinearLayer {
+    layer(index, names.gateUp, intermediateSize * (isGated ? 2 : 1), hiddenSize)
+  }
 
   func down(_ index: Int) -> LinearLayer { layer(index, [names.down], hiddenSize, intermediateSize) }
 

@@ -94,7 +94,7 @@ public final class ImageEncoderModel: Sendable {
         "pixels have shape \(pixels.shape); the model takes \(expected) (\(layout.rawValue))")
     }
     let segments = try Segments(lengths: [Int](repeating: configuration.tokens, count: batch))
-    try workspace.layers.reserve(tokens: segments.total, positions: 0, configuration.stack, precision)
+    try workspace.layers.reserve(tokens: segments.total, positions: 0, stack, precision)
     let hidden = workspace.layers.hidden.rows(0..<segments.total)
     try embed(try channelsLast(pixels, layout, workspace), batch, into: hidden)
     try embeddingNorm?(hidden, context)

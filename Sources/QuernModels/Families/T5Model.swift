@@ -107,7 +107,7 @@ public final class T5Model: Sendable {
           sequence: output, held: Int(held), new: segments[output].count, capacity: cache.capacity)
       }
     }
-    try memory.reserve(tokens: ids.count, positions: 0, configuration.decoder, encoder.precision)
+    try memory.reserve(tokens: ids.count, positions: 0, decoder, encoder.precision)
     let hidden = memory.hidden.rows(0..<ids.count)
     try encoder.context.embedding(ids, table: encoder.words.view, into: hidden)
     try decoder(

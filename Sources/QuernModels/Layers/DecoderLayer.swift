@@ -17,6 +17,14 @@ struct DecoderLayer: Sendable {
     case sparse(MixtureOfExperts)
   }
 
+  /// Columns of memory of a feed-forward part that every token takes.
+  var innerWidth: Int {
+    switch part {
+    case .dense(let feedForward): feedForward.width
+    case .sparse(let experts): experts.shared?.width ?? 0
+    }
+  }
+
   /// `hidden += part(norm(hidden))`, for both parts.
   func callAsFunction(_ step: DecoderStep, layer: Int) throws(QuernError) {
     let (hidden, normed, context) = (step.hidden, step.normed, step.context)

@@ -6,6 +6,8 @@ import Quern
 struct EncoderStack: Sendable {
   let configuration: EncoderStackConfiguration
   private let layers: [Layer]
+  /// Columns of memory of the widest feed-forward part.
+  fileprivate let innerWidth: Int
   private let finalNorm: Norm?
   private let relativeBias: RelativeBias?
 
@@ -29,10 +31,8 @@ struct EncoderStack: Sendable {
   ) throws {
     let (names, kind) = (configuration.names, configuration.norm)
     func norm(_ name: String) throws -> Norm { try weights.norm(name, configuration.hiddenSize, kind) }
-    func linear(
-      _ layer: LinearLayer, hasBias: Bool, _ activation: Activation = .identity
-    ) throws -> Linear {
-      try weights.linear(layer, as: precision, hasBias: hasBias, activation: activation, context: context)
+    func linear(_ layer: LinearLayer, hasBias: Bool) throws -> Linear {
+      try weights.linear(layer, as: precision, hasBias: hasBias, context: context)
     }
     self.configuration = configuration
     layers = try configuration.layers.enumerated().map { index, layer in
@@ -41,12 +41,10 @@ struct EncoderStack: Sendable {
         queriesKeysValues: try linear(
           configuration.queriesKeysValues(index), hasBias: configuration.hasAttentionBias),
         output: try linear(configuration.attentionOutput(index), hasBias: configuration.hasAttentionOutputBias),
-        feedForward: FeedForward(
-          gateUp: try linear(
-            configuration.gateUp(index), hasBias: configuration.hasFeedForwardBias,
-            configuration.isGated ? .identity : configuration.hiddenAct),
-          down: try linear(configuration.down(index), hasBias: configuration.hasFeedForwardBias),
-          gate: configuration.isGated ? Gate(activation: configuration.hiddenAct) : nil),
+        feedForward: try weights.feedForward(
+          gateUp: configuration.gateUp(index), down: configuration.down(index), isGated: configuration.isGated,
+          activation: configuration.hiddenAct, as: precision, hasBias: configuration.hasFeedForwardBias,
+          context: context),
         attentionNorm: layer.hasAttentionNorm ? try norm("\(place).\(names.attentionNorm)") : nil,
         feedForwardNorm: try norm("\(place).\(names.feedForwardNorm)"), reach: layer.reach,
         cross: try names.cross.map { cross in
@@ -60,6 +58,7 @@ struct EncoderStack: Sendable {
               configuration.crossOutput(index, cross), hasBias: configuration.hasAttentionOutputBias))
         })
     }
+    innerWidth = layers.reduce(0) { max($0, $1.feedForward.width) }
     relativeBias = try configuration.relativePositions.map {
       let shape = Shape($0.buckets, configuration.numAttentionHeads)
       return RelativeBias(
@@ -237,11 +236,12 @@ public final class EncoderWorkspace {
 
   /// Makes room for this many tokens of these layers, and for rotary positions below `positions`.
   func reserve(
-    tokens: Int, positions: Int, _ stack: EncoderStackConfiguration, _ precision: DataType
+    tokens: Int, positions: Int, _ layers: EncoderStack, _ precision: DataType
   ) throws(QuernError) {
+    let stack = layers.configuration
     try rotary.reserve(positions, global: stack.rotary, local: stack.localRotary)
     guard
-      tokens > capacity || hidden.shape[1] != stack.hiddenSize || up.shape[1] != stack.gateUpWidth
+      tokens > capacity || hidden.shape[1] != stack.hiddenSize || up.shape[1] != layers.innerWidth
         || mixed.shape[1] != stack.attentionWidth || hidden.dataType != precision
     else { return }
     func rows(_ width: Int) throws(QuernError) -> MutableTensor {
@@ -249,7 +249,7 @@ public final class EncoderWorkspace {
     }
     (hidden, sum) = (try rows(stack.hiddenSize), try rows(stack.hiddenSize))
     (qkv, mixed) = (try rows(3 * stack.attentionWidth), try rows(stack.attentionWidth))
-    up = try rows(stack.gateUpWidth)
+    up = try rows(layers.innerWidth)
     capacity = tokens
   }
 }

@@ -104,7 +104,7 @@ package struct Weights {
     guard let adapters, let update = try adapters.update(run) else {
       return .whole(try packed(run, as: type, context: context))
     }
-    if adapters.merges { return .whole(try merged(run, update, as: type, context: context)) }
+    if adapters.merges { return .whole(try context.pack(merged(run, update, as: type, context: context).view)) }
     return .factors(
       try packed(run, as: type, context: context), down: try context.pack(update.down.view),
       up: try context.pack(update.up.view))
@@ -113,21 +113,40 @@ package struct Weights {
   /// The matrices of a linear layer, packed: quantised ones as they are, others stored as `type`, or where that is nil as the
   /// first of them is.
   package func packed(_ layer: LinearLayer, as type: DataType?, context: Context) throws -> PackedMatrix {
+    try matrix(layer, as: type).packed(0..<layer.outputs, context)
+  }
+
+  /// The matrices of a linear layer as they are read, `[outputs, inputs]`.
+  enum Matrix {
+    case plain(TensorView)
+    case blocks(QuantizedMatrix)
+
+    /// Some of the outputs.
+    func packed(_ rows: Range<Int>, _ context: Context) throws -> PackedMatrix {
+      switch self {
+      case .plain(let view): try context.pack(view.rows(rows))
+      case .blocks(let blocks): try context.pack(blocks.rows(rows))
+      }
+    }
+  }
+
+  /// See ``packed(_:as:context:)``.
+  func matrix(_ layer: LinearLayer, as type: DataType?) throws -> Matrix {
     let first = layer.parts[0]
     if let format = try source.info(full(first.weight)).quantization?.format {
-      return try context.pack(quantized(layer, format))
+      return .blocks(try quantized(layer, format))
     }
     if layer.isTransposed {
       precondition(layer.parts.count == 1, "transposed tensors are not stacked")
-      return try context.pack(tensor(first.weight, layer.shape(first), as: type).view.transposed())
+      return .plain(try tensor(first.weight, layer.shape(first), as: type).view.transposed())
     }
-    return try context.pack(matrix(layer, as: type).view)
+    return .plain(try stacked(layer, as: type).view)
   }
 
   /// The matrices of a linear layer with an update added, rounded once.
-  private func merged(
+  func merged(
     _ layer: LinearLayer, _ update: (down: MutableTensor, up: MutableTensor), as type: DataType?, context: Context
-  ) throws -> PackedMatrix {
+  ) throws -> MutableTensor {
     let first = layer.parts[0]
     guard try source.info(full(first.weight)).quantization == nil else {
       throw ModelError(
@@ -137,16 +156,16 @@ package struct Weights {
     let sum = try MutableTensor(zeros: Shape(layer.outputs, layer.inputs))
     let base =
       layer.isTransposed
-      ? try tensor(first.weight, layer.shape(first)).view.transposed() : try matrix(layer, as: .f32).view
+      ? try tensor(first.weight, layer.shape(first)).view.transposed() : try stacked(layer, as: .f32).view
     try context.copy(base, into: sum)
     try context.matmul(update.up.view, update.down.view, beta: 1, into: sum)
     let rounded = try MutableTensor(zeros: sum.shape, dataType: type ?? stored(first.weight))
     try context.copy(sum.view, into: rounded)
-    return try context.pack(rounded.view)
+    return rounded
   }
 
   /// The tensors of a linear layer one below the other, `[outputs, inputs]`.
-  private func matrix(_ layer: LinearLayer, as type: DataType?) throws -> Tensor {
+  private func stacked(_ layer: LinearLayer, as type: DataType?) throws -> Tensor {
     for part in layer.parts { try require(part.weight, layer.shape(part)) }
     let type = try type ?? stored(layer.parts[0].weight)
     return try Tensor(shape: Shape(layer.outputs, layer.inputs), dataType: type) { bytes in

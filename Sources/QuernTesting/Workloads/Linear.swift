@@ -29,25 +29,58 @@ public struct LinearShape: Sendable, CustomStringConvertible {
   }
 }
 
+extension LinearShape {
+  var kernels: [String] {
+    if isInt8 { return Suite.int8Kernels }
+    return quantization == nil ? Suite.floatKernels : Suite.quantizedKernels
+  }
+
+  /// Bytes of the weights.
+  var weightBytes: Double {
+    Double(n * k) * (quantization.map { Double($0.blockBytes) / Double($0.blockSize) } ?? (isInt8 ? 1 : 4))
+  }
+}
+
+/// The weights of one product, as values and as they are stored.
+struct LinearOperands {
+  /// What the codes stand for, where they are quantised.
+  let weights: TensorView
+  let quantized: QuantizedMatrix?
+  let isInt8: Bool
+  var bias: Tensor?
+
+  init(_ shape: LinearShape, _ operands: Operands) throws {
+    let isCoded = shape.quantization != nil || shape.isInt8
+    let weights = try operands.make(Shape(shape.n, shape.k), as: isCoded ? .f32 : nil)
+    if shape.isInt8 { try Workload.roundToInt8(weights) }
+    quantized = try shape.quantization.map { try Workload.quantize(weights, as: $0) }
+    bias = shape.hasBias ? try operands.vector(shape.n) : nil
+    (self.weights, isInt8) = (weights.view, shape.isInt8)
+  }
+
+  func packed(_ context: Context) throws -> PackedMatrix {
+    try quantized.map { try context.pack($0) } ?? (isInt8 ? context.packInt8(weights) : context.pack(weights))
+  }
+
+  func codeError(_ x: TensorView, scale: Float = 1, rounding: Rounding) -> CodeError? {
+    quantized.map { CodeError(x, weights: $0, scale: scale, rounding: rounding) }
+      ?? (isInt8 ? CodeError(x, int8: weights, scale: scale) : nil)
+  }
+}
+
 extension Workload {
   public static func linear(_ shape: LinearShape, name: String? = nil, operands: Operands) throws -> Workload {
     let (m, n, k) = (shape.m, shape.n, shape.k)
     let x = try operands.make(Shape(m, k))
-    let weights = try operands.make(
-      Shape(n, k), as: shape.quantization.map { _ in .f32 } ?? (shape.isInt8 ? .f32 : nil))
-    if shape.isInt8 { try roundToInt8(weights) }
-    let quantized = try shape.quantization.map { try quantize(weights, as: $0) }
-    let bias = shape.hasBias ? try operands.vector(n) : nil
+    let weights = try LinearOperands(shape, operands)
     let residual = shape.hasResidual ? try operands.make(Shape(m, n)) : nil
     let output = try operands.make(Shape(m, n))
     return linear(
-      shape, name, operands, x: x.view, weights: weights.view, quantized: quantized, bias: bias,
-      residual: residual?.view,
-      output: output)
+      shape, name, operands, x: x.view, weights: weights, residual: residual?.view, output: output)
   }
 
   /// Quantises weights, and leaves in their place what the codes stand for.
-  private static func quantize(_ weights: MutableTensor, as format: QuantizedFormat) throws -> QuantizedMatrix {
+  fileprivate static func quantize(_ weights: MutableTensor, as format: QuantizedFormat) throws -> QuantizedMatrix {
     replaceNonFinite(weights)
     let quantized = try QuantizedMatrix(quantizing: weights.view, as: format)
     for (position, value) in try quantized.dequantized().elements.enumerated() {
@@ -65,7 +98,7 @@ extension Workload {
   }
 
   /// Leaves int8 codes times a scale a row, which rounding again does not change.
-  private static func roundToInt8(_ weights: MutableTensor) throws {
+  fileprivate static func roundToInt8(_ weights: MutableTensor) throws {
     replaceNonFinite(weights)
     let packed = try Context(backend: ReferenceBackend()).packInt8(weights.view)
     for row in 0..<weights.shape[0] {
@@ -74,53 +107,42 @@ extension Workload {
   }
 
   private static func linear(
-    _ shape: LinearShape, _ name: String?, _ operands: Operands, x: TensorView, weights: TensorView,
-    quantized: QuantizedMatrix?, bias: Tensor?, residual: TensorView?, output: MutableTensor
+    _ shape: LinearShape, _ name: String?, _ operands: Operands, x: TensorView, weights: LinearOperands,
+    residual: TensorView?, output: MutableTensor
   ) -> Workload {
     let (m, n, k) = (shape.m, shape.n, shape.k)
-    let weightBytes =
-      Double(n * k) * (quantized.map { Double($0.format.blockBytes) / Double($0.format.blockSize) } ?? 4)
-    let epilogue = Epilogue(scale: shape.scale, bias: bias, activation: shape.activation)
+    let epilogue = Epilogue(scale: shape.scale, bias: weights.bias, activation: shape.activation)
     let workload = Workload(
       .linear, name ?? "\(shape)",
-      kernels: shape.isInt8
-        ? Suite.int8Kernels
-        : quantized == nil
-          ? ["f32_gemm_block", "f32_gemm_stream", "f32_gemm_pack_a", "f32_gemm_pack_b", "f32_epilogue"]
-            + Suite.tileKernels
-          : Suite.quantizedKernels,
+      kernels: shape.kernels,
       flops: 2 * Double(m) * Double(n) * Double(k),
-      bytes: 4 * Double(m * k + m * n * (shape.hasResidual ? 2 : 1)) + weightBytes,
-      isExactOnIntegers: quantized == nil && !shape.isInt8
+      bytes: 4 * Double(m * k + m * n * (shape.hasResidual ? 2 : 1)) + shape.weightBytes,
+      isExactOnIntegers: shape.quantization == nil && !shape.isInt8
         && (shape.activation == .identity || shape.activation == .relu),
       operands: operands, output: output,
       prepare: { context in
-        let packed =
-          try quantized.map { try context.pack($0) }
-          ?? (shape.isInt8 ? context.packInt8(weights) : context.pack(weights))
+        let packed = try weights.packed(context)
         return { y in try context.linear(x, weights: packed, epilogue: epilogue, residual: residual, into: y) }
       },
       bound: { rounding, expected in
-        let codes =
-          quantized.map { CodeError(x, weights: $0, scale: epilogue.scale, rounding: rounding) }
-          ?? (shape.isInt8 ? CodeError(x, int8: weights, scale: epilogue.scale) : nil)
-        return try productBound(
-          x, weights.transposed(), beta: 0, held: output.view, epilogue: epilogue, residual: residual,
-          expected: expected, rounding: rounding, codes: codes)
+        try productBound(
+          x, weights.weights.transposed(), beta: 0, held: output.view, epilogue: epilogue, residual: residual,
+          expected: expected, rounding: rounding,
+          codes: weights.codeError(x, scale: epilogue.scale, rounding: rounding))
       })
     workload.sampling = Sampling(rows: m, work: Double(n) * Double(k)) { rows in
       var part = shape
       part.m = rows.count
       return linear(
-        part, name, operands, x: try gather(rows, of: x), weights: weights, quantized: quantized, bias: bias,
+        part, name, operands, x: try gather(rows, of: x), weights: weights,
         residual: try residual.map { try gather(rows, of: $0) }, output: try MutableTensor(zeros: Shape(rows.count, n)))
     }
     workload.plainProduct = {
       try plainProduct(
         MatmulShape(m: m, n: n, k: k), operands,
         a: x.reinterpreted(offset: 0, shape: Shape(1, m, k), strides: Shape(0, x.strides[0], x.strides[1])),
-        b: weights.reinterpreted(
-          offset: 0, shape: Shape(1, k, n), strides: Shape(0, weights.strides[1], weights.strides[0])))
+        b: weights.weights.reinterpreted(
+          offset: 0, shape: Shape(1, k, n), strides: Shape(0, weights.weights.strides[1], weights.weights.strides[0])))
     }
     return workload
   }
@@ -232,7 +254,7 @@ public struct MatmulShape: Sendable, CustomStringConvertible {
 
 /// γ(depth + 3) (|α| |A||B| + |β C| + |bias|), through the activation, plus the activation's own error and one rounding for
 /// the residual.
-private func productBound(
+func productBound(
   _ a: TensorView, _ b: TensorView, beta: Float, held: TensorView, epilogue: Epilogue, residual: TensorView?,
   expected: [Float], rounding: Rounding, codes: CodeError? = nil
 ) throws -> [Double] {
@@ -261,7 +283,7 @@ private func productBound(
 
 /// What products by quantised weights add: half a step of 2⁻¹⁵ of the largest of each 32 x, and the rounding of the two terms
 /// that a weight of Q4_K is the difference of.
-private struct CodeError {
+struct CodeError {
   private let runs: Int
   private let largest: [Double]
   private let weights: [Double]
@@ -411,6 +433,8 @@ extension Suite {
     return shapes.map { shape in TestCases.Entry(.matmul) { try .matmul(shape, operands: $0) } }
   }()
 
+  /// Of products of plain elements.
+  fileprivate static let floatKernels = gemmKernels + ["f32_epilogue", "f32_gemm_stream"] + tileKernels
   fileprivate static let quantizedKernels = ["f32_gemm_quantized", "f32_quantize"]
   /// On AMX, where operands are of 16 bits.
   fileprivate static let tileKernels = ["bf16_tile_pack_a", "bf16_tile_pack_b", "f32_tile_block"]
@@ -439,11 +463,7 @@ extension Suite {
     ("Llama-3.2-1B up 128", LinearShape(m: 128, n: 8192, k: 2048, quantization: .q8)),
     ("Llama-3.2-1B up 128", LinearShape(m: 128, n: 8192, k: 2048, quantization: .q4)),
   ].map { model, shape in
-    let kernels =
-      shape.isInt8
-      ? int8Kernels
-      : shape.quantization == nil ? gemmKernels + ["f32_epilogue", "f32_gemm_stream"] + tileKernels : quantizedKernels
-    return BenchmarkCases.Entry(.linear, "\(model): \(shape)", kernels: kernels) {
+    BenchmarkCases.Entry(.linear, "\(model): \(shape)", kernels: shape.kernels) {
       try .linear(shape, name: $0, operands: $1)
     }
   }
