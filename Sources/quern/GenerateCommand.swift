@@ -20,7 +20,7 @@ struct GenerateCommand: ParsableCommand {
   @Option(help: "With --chat, the system's message before it.") var system: String?
   @Option(help: "How matrices are stored, unless they are quantised (default: as the files have them).")
   var precision: DataType?
-  @Option(name: .customLong("cache-type"), help: "How keys and values are stored.") var cacheType = DataType.f32
+  @Option(name: .customLong("cache-type"), help: "How keys and values are stored.") var cacheType = CacheType.f32
   @OptionGroup var search: SearchArguments
   @OptionGroup var adapters: AdapterArguments
   @Flag(name: .customLong("ignore-memory"), help: "Begin even where the model needs more memory than there is.")

@@ -17,7 +17,7 @@ struct PerplexityCommand: ParsableCommand {
   @Option(help: "Tokens from one window to the next (default: half of --context).") var stride: Int?
   @Option(help: "How matrices are stored, unless they are quantised (default: as the files have them).")
   var precision: DataType?
-  @Option(name: .customLong("cache-type"), help: "How keys and values are stored.") var cacheType = DataType.f32
+  @Option(name: .customLong("cache-type"), help: "How keys and values are stored.") var cacheType = CacheType.f32
   @OptionGroup var backend: BackendArguments
   @Option(help: "json: an object with all numbers.") var format = OutputFormat.text
 

@@ -56,7 +56,7 @@ extension DecoderModel {
   ///   - chunk: tokens of prompts in one pass at most.
   /// - Throws: ``ModelError``, also for a matrix that is missing.
   public static func memoryNeed(
-    path: String, precision: DataType? = nil, sequences: Int = 1, capacity: Int, cacheType: DataType = .f32,
+    path: String, precision: DataType? = nil, sequences: Int = 1, capacity: Int, cacheType: CacheType = .f32,
     chunk: Int = 256
   ) throws(ModelError) -> MemoryNeed {
     let (configuration, source) = try open(path)
@@ -64,7 +64,7 @@ extension DecoderModel {
     try configuration.addWeights(to: &need, Weights(source, file: path, of: configuration), precision)
     let capacity = min(max(capacity, 0), configuration.maxPositionEmbeddings)
     need.cache = KeyValueCache.byteCount(
-      configuration, sequences: sequences, capacity: capacity, dataType: cacheType)
+      configuration, sequences: sequences, capacity: capacity, type: cacheType)
     // A pass has a piece of a prompt, and a token of each other sequence.
     let tokens = min(chunk.saturatingAdd(sequences), sequences.saturatingMultiply(capacity))
     need.workspace = configuration.workspaceBytes(tokens: tokens, rows: sequences)

@@ -76,7 +76,7 @@ public final class T5Model: Sendable {
     let inputs = try decoder.crossAttentionInputs(hidden.view, segments: batch.segments, encoder.context)
     let cache = try KeyValueCache(
       layers: stack.numHiddenLayers, heads: stack.numAttentionHeads, headDim: stack.headDim,
-      sequences: batch.segments.count, capacity: capacity, dataType: encoder.precision)
+      sequences: batch.segments.count, capacity: capacity, type: CacheType(encoder.precision))
     return State(cache, inputs)
   }
 

@@ -32,13 +32,13 @@ public final class TextGenerator: Sendable {
     /// Tokens of prompt and text together; as many as both need where it is `nil`.
     public var capacity: Int?
     /// How keys and values are stored.
-    public var cacheType: DataType
+    public var cacheType: CacheType
     /// A model that drafts, where there is one; see ``SpeculativeGenerator``.
     public var draft: Draft?
 
     public init(
       generation: GenerationOptions = GenerationOptions(), stopStrings: [String] = [], capacity: Int? = nil,
-      cacheType: DataType = .f32, draft: Draft? = nil
+      cacheType: CacheType = .f32, draft: Draft? = nil
     ) {
       (self.generation, self.stopStrings) = (generation, stopStrings)
       (self.capacity, self.cacheType, self.draft) = (capacity, cacheType, draft)
