@@ -67,11 +67,12 @@ extension Context {
     try check.heads(values, "values")
     try check.same(values.shape, "values", keys.shape, "keys")
     try requireAttention(check, queries, keys: keys.shape, layout, mask, softCap, logSumExp, o)
-    for destination in [logSumExp, o] {
-      guard let destination else { continue }
-      try check.disjoint(keys, "keys", from: destination)
-      try check.disjoint(values, "values", from: destination)
+    if let logSumExp {
+      try check.disjoint(keys, "keys", from: logSumExp)
+      try check.disjoint(values, "values", from: logSumExp)
     }
+    try check.disjoint(keys, "keys", from: o)
+    try check.disjoint(values, "values", from: o)
     runner(.attention, queries.types, keys.types, values.types, o.types, mask.additive.types).attention(
       queries: queries, keys: keys, values: values, layout: layout, mask: mask,
       scale: scale ?? 1 / Float(max(queries.shape[2], 1)).squareRoot(), softCap: softCap, logSumExp: logSumExp, into: o)
