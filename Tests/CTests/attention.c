@@ -67,7 +67,8 @@ static void compare_row(test *t, const head *h, size_t i, double *p) {
   }
   const int weighs = total > 0;
   total += h->sinks ? exp(sink - top) : 0;
-  const double e = 2 * score_error + gamma_of(2 * keys + 3 * (keys / 32 + 1) + 12 + (h->v_scales != 0)), by = total > 0 ? 1 / total : 0;
+  const double e = 2 * score_error + gamma_of(2 * keys + 3 * (keys / 32 + 1) + 12 + (h->v_scales != 0)),
+               by = total > 0 ? 1 / total : 0;
   for (size_t c = 0; c < h->d; c++) {
     double sum = 0, magnitude = 0;
     for (size_t j = 0; total > 0 && j < h->kv_rows; j++) {
@@ -128,7 +129,8 @@ static size_t reach(test *t, size_t style, size_t keys) {
 static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_t d, size_t style, int place) {
   situation(t, place, "rows=%zu heads=%zu keys=%zu d=%zu style=%zu place=%d", rows, heads, kv_rows, d, style, place);
   const size_t all = rows * heads;
-  operand *k_scales, *v_scales, *q = rows_of(t, type_of(t, style), all, d), *k = cached_of(t, style, kv_rows, d, kv_rows, &k_scales);
+  operand *k_scales, *v_scales, *q = rows_of(t, type_of(t, style), all, d),
+                                *k = cached_of(t, style, kv_rows, d, kv_rows, &k_scales);
   operand *v = cached_of(t, style, kv_rows, d, kv_rows, &v_scales), *o = rows_of(t, type_of(t, style), all, d);
   const size_t mask_rows = one_in(t, 3) ? 1 : one_in(t, 2) ? rows : all;  // one for all, for every head, for each head
   operand *mask = style & MASK ? mask_of(t, type_of(t, style), mask_rows, kv_rows) : 0;
@@ -202,8 +204,16 @@ void check_attention_merge(test *t) {
       set_element(states, k, 0, -INFINITY);
       for (size_t c = 0; c < d; c++) set_element(sums, k, c, 0);
     }
-    const ck_attention_merge call = {.parts = parts, .rows = rows, .head_dim = d, .sums = floats(sums), .states = floats(states),
-                                     .o = o->at, .o_rs = o->rs, .o_type = o->type, .lse = floats(lse), .lse_rs = lse ? lse->rs : 0};
+    const ck_attention_merge call = {.parts = parts,
+                                     .rows = rows,
+                                     .head_dim = d,
+                                     .sums = floats(sums),
+                                     .states = floats(states),
+                                     .o = o->at,
+                                     .o_rs = o->rs,
+                                     .o_type = o->type,
+                                     .lse = floats(lse),
+                                     .lse_rs = lse ? lse->rs : 0};
     seal(t);
     t->table->f32_attention_merge(&call);
     check_untouched(t);
@@ -289,7 +299,8 @@ static void ragged_case(test *t, const void *shape, size_t threads) {
 
 void check_attention(test *t) {
   // Decoding; grouped heads; cut into several pieces.
-  static const ragged_shape shapes[] = {{8, 2, 32, 1, 0, 30}, {1, 1, 16, 9, 0, 30}, {4, 2, 33, 61, 0, 30}, {2, 1, 40, 110, 0, 30}};
+  static const ragged_shape shapes[] = {
+      {8, 2, 32, 1, 0, 30}, {1, 1, 16, 9, 0, 30}, {4, 2, 33, 61, 0, 30}, {2, 1, 40, 110, 0, 30}};
   for (size_t style = 0; style < STYLES; style++)
     for (size_t k = 0; k < COUNT(shapes) - (style % 5 != 0); k++) {
       ragged_shape shape = shapes[k];
@@ -300,7 +311,8 @@ void check_attention(test *t) {
 
 // Caches long enough to be cut into parts: of single queries alone, and beside longer ones.
 void check_attention_parts(test *t) {
-  static const ragged_shape shapes[] = {{4, 1, 16, 1, 0, 3000}, {2, 2, 9, 1, 0, 700}, {2, 1, 8, 2, 0, 2600}, {1, 1, 8, 1, 0, 9000}};
+  static const ragged_shape shapes[] = {
+      {4, 1, 16, 1, 0, 3000}, {2, 2, 9, 1, 0, 700}, {2, 1, 8, 2, 0, 2600}, {1, 1, 8, 1, 0, 9000}};
   for (size_t style = 0; style < STYLES; style += 1 + style % 3)
     for (size_t k = 0; k < COUNT(shapes) - (style % 4 != 0); k++) {
       ragged_shape shape = shapes[k];

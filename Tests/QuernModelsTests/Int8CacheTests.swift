@@ -99,7 +99,8 @@ import Testing
       for token in beam.tokens {
         let hidden = try model.forward(
           next, segments: Segments(single: next.count), cache: cache, workspace: workspace)
-        let row = try model.logits(hidden, rows: [Int32(next.count - 1)], workspace: workspace).elements.map(Double.init)
+        let row = try model.logits(hidden, rows: [Int32(next.count - 1)], workspace: workspace).elements.map(
+          Double.init)
         score += row[Int(token)] - log(row.reduce(0) { $0 + exp($1) })
         next = [token]
       }
@@ -110,7 +111,10 @@ import Testing
   @Test func theCommandTakesIt() throws {
     func memory(_ arguments: [String]) throws -> Int {
       let output = try BuiltProgram("quern").run(
-        ["generate", "--model", Fixture.path("decoders/qwen3"), "--ids", "5 6 7", "--max-tokens", "7", "--format", "json"]
+        [
+          "generate", "--model", Fixture.path("decoders/qwen3"), "--ids", "5 6 7", "--max-tokens", "7", "--format",
+          "json",
+        ]
           + arguments)
       #expect(output.status == 0, "\(output.standardError)")
       let object = try JSONSerialization.jsonObject(with: Data(output.standardOutput.utf8)) as? [String: Any]

@@ -48,7 +48,8 @@ import Testing
       try .attention(AttentionShape([200], heads: 4, kvHeads: 2, size: 40, mask: .causal), operands: operands(7)),
       try .attention(AttentionShape([200, 3, 77], keys: [50, 300, 77], heads: 3, size: 64), operands: operands(8)),
       try .attention(AttentionShape([1], keys: [5000], heads: 6, kvHeads: 1, size: 64), operands: operands(8)),
-      try .attention(AttentionShape([1, 1], keys: [600, 1700], heads: 4, kvHeads: 2, size: 40), operands: operands(8)),
+      try .attention(
+        AttentionShape([1, 1], keys: [600, 1700], heads: 4, kvHeads: 2, size: 40), operands: operands(8)),
       try .attention(
         AttentionShape([1, 1], keys: [2500, 30], heads: 4, kvHeads: 1, size: 64).with { $0.isInt8 = true },
         operands: operands(8)),

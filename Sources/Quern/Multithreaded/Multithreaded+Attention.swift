@@ -24,8 +24,12 @@ extension MultithreadedBackend {
     var call = ck_attention()
     let positions = keys.sequences * keys.capacity
     call.kv_heads = keys.heads
-    (call.k, call.k_rs, call.k_hs) = (UnsafePointer(keys.codes.assumingMemoryBound(to: Float.self)), keys.size, positions * keys.size)
-    (call.v, call.v_rs, call.v_hs) = (UnsafePointer(values.codes.assumingMemoryBound(to: Float.self)), keys.size, positions * keys.size)
+    (call.k, call.k_rs, call.k_hs) = (
+      UnsafePointer(keys.codes.assumingMemoryBound(to: Float.self)), keys.size, positions * keys.size
+    )
+    (call.v, call.v_rs, call.v_hs) = (
+      UnsafePointer(values.codes.assumingMemoryBound(to: Float.self)), keys.size, positions * keys.size
+    )
     (call.k_type, call.v_type) = (CK_I8, CK_I8)
     (call.k_scales, call.v_scales) = (UnsafePointer(keys.scales), UnsafePointer(values.scales))
     (call.k_scale_hs, call.v_scale_hs) = (positions, positions)

@@ -127,7 +127,8 @@ extension Workload {
         // Products, scale; the cap's quotient and product with tanh (4 u, and its argument's roundings again); slopes are at
         // most 1, and the bias rounds once at the size of the farthest key, as do the sums with it.
         let score =
-          (rounding.product(shape.size) + ((shape.softCap == 0 ? 2 : 10) + codes) * Rounding.unit) * Double(scale) * norm
+          (rounding.product(shape.size) + ((shape.softCap == 0 ? 2 : 10) + codes) * Rounding.unit) * Double(scale)
+          * norm
           + 2 * Rounding.unit * (Double(offset) + farthest)
         let keys = layout.longestKeys
         // Each block of keys rescales the sums once; exp is within 2 ulp (4 u). Parts of keys, at least four blocks each, are put
@@ -336,7 +337,8 @@ extension Suite {
     let decodes = AttentionShape([1, 1, 2], keys: [700, 5, 1300], heads: 6, kvHeads: 2, size: 24)
     for shape in [decodes, AttentionShape([1], keys: [9000], heads: 2, kvHeads: 1, size: 8)] {
       shapes += [
-        shape, shape.with { ($0.sinks, $0.logSumExp) = (true, true) }, shape.with { ($0.alibi, $0.before) = (true, 650) },
+        shape, shape.with { ($0.sinks, $0.logSumExp) = (true, true) },
+        shape.with { ($0.alibi, $0.before) = (true, 650) },
         shape.with { ($0.softCap, $0.mask, $0.cacheType, $0.spare) = (3, .additive, .bf16, 3) },
       ]
     }
@@ -352,7 +354,8 @@ extension Suite {
       ]
     }
     for size in [1, 3, 8, 31, 33, 64, 80, 128] {
-      shapes.append(AttentionShape([1, size % 7 + 1], keys: [size + 5, 40], heads: 2, size: size).with { $0.isInt8 = true })
+      shapes.append(
+        AttentionShape([1, size % 7 + 1], keys: [size + 5, 40], heads: 2, size: size).with { $0.isInt8 = true })
     }
     shapes += int8.map { $0.with { $0.isInt8 = true } }
     return shapes.map { shape in
