@@ -28,8 +28,10 @@ struct PerplexityCommand: ParsableCommand {
 
   func run() throws {
     let text = try TextPieces(path: file)
-    let generator = try TextGenerator(path: model, context: backend.context(), precision: precision)
-    let measure = try Perplexity(model: generator.model, context: context, stride: stride, cacheType: cacheType)
+    let tokenizer = try TextGenerator.tokenizer(path: model)
+    let decoder = try DecoderModel(path: model, context: backend.context(), precision: precision)
+    let generator = try TextGenerator(path: model, model: decoder, tokenizer: tokenizer)
+    let measure = try Perplexity(model: decoder, context: context, stride: stride, cacheType: cacheType)
     let progress = Progress(total: text.size / 1000, unit: "kB")
     var isFirst = true
     while let piece = try text.next() {
