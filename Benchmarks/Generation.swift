@@ -61,7 +61,7 @@ enum Generation {
     let model = try decoder.model(format, context: context)
     let workspace = try DecoderModel.Workspace()
     let ids = (0..<prompt).map { Int32($0 * 37 % 30000) }
-    let cache = try model.makeCache(capacity: prompt + steps, dataType: .bf16)
+    let cache = try model.makeCache(capacity: prompt + steps, type: .bf16)
     let whole = try Segments(single: prompt)
 
     // The median of a few; the first meets cold memory.
@@ -78,7 +78,7 @@ enum Generation {
     let decodeSeconds = try decode(model, cache, workspace, sequences: 1)
     let resident = residentBytes() - before
 
-    let many = try model.makeCache(sequences: together, capacity: prompt / 4 + steps, dataType: .bf16)
+    let many = try model.makeCache(sequences: together, capacity: prompt / 4 + steps, type: .bf16)
     let share = try Segments(lengths: [Int](repeating: prompt / 4, count: together))
     _ = try model.forward(
       (0..<share.total).map { ids[$0 % prompt] }, segments: share, cache: many, workspace: workspace)

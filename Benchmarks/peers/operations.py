@@ -36,6 +36,11 @@ def matmul(case, a, b):
 # Attention.
 
 
+@counterpart("attention", "int8Attention")
+def int8_attention(case, *operands):
+    raise Absent("a cache in 8 bits: scaled_dot_product_attention takes none")
+
+
 @counterpart("attention", "attention")
 def attention(case, q, k, v):
     def sequences(text):

@@ -49,6 +49,11 @@ def append_to_cache(case, x):
     return Call(run)
 
 
+@counterpart("positions", "appendToInt8Cache")
+def append_to_int8_cache(case, *operands):
+    raise Absent("a cache in 8 bits: PyTorch has none")
+
+
 # Products with structure.
 
 

@@ -196,6 +196,14 @@ CK_INLINE void attention_finish_(const attention_ *t, size_t i, const float *sum
   const ck_attention_block *g = t->call;
   const float total = t->total[i];
   char *o = t->o + i * g->o_rs * ck_dtype_size(g->o_type);
+  if (g->state) {
+    g->state[2 * i] = t->top[i], g->state[2 * i + 1] = total;
+    if (product && total != 0)
+      attention_output_(CK_F32, o, sum, product, factor, 1, g->head_dim);
+    else
+      memset(o, 0, g->head_dim * sizeof(float));
+    return;
+  }
   if (t->lse) t->lse[i * g->lse_rs] = t->top[i] + logf(total);
   if (product && total != 0)
     CK_WITH_DTYPE(g->o_type, attention_output_, o, sum, product, factor, 1 / total, g->head_dim);
@@ -331,6 +339,23 @@ CK_INLINE void attention_values_(const ck_dtype type, const size_t m, size_t key
   for (; j < d; j += VL) attention_mix_(type, m, 1, CK_MIN(d - j, (size_t)VL), keys, width, score, v, step, j, product);
 }
 
+// Keys and values may be codes as well.
+#define ATTENTION_WITH_(type, f, ...)      \
+  do {                                     \
+    if (type == CK_I8)                     \
+      f(CK_I8, __VA_ARGS__);               \
+    else                                   \
+      CK_WITH_DTYPE(type, f, __VA_ARGS__); \
+  } while (0)
+
+// Columns [from, to) of m rows of S, or of P, times the scales of their keys, or values.
+CK_INLINE void attention_scale_(size_t m, const float *scales, size_t from, size_t to, float *s) {
+  for (size_t j = from / VL * VL; j < to; j += VL) {
+    const vf by = row_load_(scales + j, CK_MIN(to - j, (size_t)VL));
+    for (size_t r = 0; r < m; r++) vf_store(s + r * ATTENTION_KEYS + j, vf_mul(vf_load(s + r * ATTENTION_KEYS + j), by));
+  }
+}
+
 // Rows [i, i + m) of a single query against keys [k0 + from, k0 + to), where they lie.
 CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, size_t k0, size_t from, size_t to,
                                 attention_range_ seen) {
@@ -339,15 +364,17 @@ CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, s
   const float *q = attention_queries_(t, i, m, &q_rs);
   const char *k = (const char *)g->k + (k0 + from) * g->k_rs * ck_dtype_size(g->k_type);
   const char *v = (const char *)g->v + (k0 + from) * g->v_rs * ck_dtype_size(g->v_type);
-  CK_WITH_DTYPE(g->k_type, attention_keys_, m, to - from, g->head_dim, q, q_rs, k, g->k_rs, v, g->v_rs * ck_dtype_size(g->v_type),
-                t->score + from);
+  ATTENTION_WITH_(g->k_type, attention_keys_, m, to - from, g->head_dim, q, q_rs, k, g->k_rs, v,
+                  g->v_rs * ck_dtype_size(g->v_type), t->score + from);
+  if (g->k_type == CK_I8) attention_scale_(m, g->k_scales + k0, from, to, t->score);
   float factor[GEMM_MR];
   int fresh[GEMM_MR];
   for (size_t r = 0; r < m; r++) {
     fresh[r] = attention_fresh_(t, i + r, k0 + from, seen.first);
     factor[r] = attention_weigh_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from, to);
   }
-  CK_WITH_DTYPE(g->v_type, attention_values_, m, to - from, g->head_dim, t->width, t->score + from, v, g->v_rs, t->product);
+  if (g->v_type == CK_I8) attention_scale_(m, g->v_scales + k0, from, to, t->score);
+  ATTENTION_WITH_(g->v_type, attention_values_, m, to - from, g->head_dim, t->width, t->score + from, v, g->v_rs, t->product);
   for (size_t r = 0; r < m; r++) {
     float *product = t->product + r * t->width, *sum = t->sum + (i + r) * t->sum_rs;
     if (k0 + to < seen.last)
@@ -394,11 +421,22 @@ CK_INLINE void attention_head_(attention_ *t, float *sums, float *state, size_t 
   t->total = t->top + g->rows;
 }
 
-// Rows [0, n) of keys or values as f32: in place, or widened to `wide`, whose rows are head_dim apart.
-CK_INLINE const float *attention_wide_(ck_dtype type, const float *x, size_t *x_rs, size_t first, size_t n, size_t d,
-                                       float *wide) {
+static void attention_decode_(size_t n, const int8_t *codes, float scale, float *y) {
+#define STEP(j, lanes) row_store_(y + j, vf_mul(row_load_as_(CK_I8, codes, j, lanes), vf_set1(scale)), lanes);
+  ROW_COLUMNS_(n, STEP);
+#undef STEP
+}
+
+// Rows [first, first + n) of keys or values as f32: in place, or widened to `wide`, whose rows are head_dim apart.
+CK_INLINE const float *attention_wide_(ck_dtype type, const float *x, const float *scales, size_t *x_rs, size_t first, size_t n,
+                                       size_t d, float *wide) {
   if (type == CK_F32) return x + first * *x_rs;
-  for (size_t p = 0; p < n; p++) CK_NAME(f32_widen)(type, d, (const uint16_t *)x + (first + p) * *x_rs, wide + p * d);
+  for (size_t p = first; p < first + n; p++) {
+    if (type == CK_I8)
+      attention_decode_(d, (const int8_t *)x + p * *x_rs, scales[p], wide + (p - first) * d);
+    else
+      CK_NAME(f32_widen)(type, d, (const uint16_t *)x + p * *x_rs, wide + (p - first) * d);
+  }
   *x_rs = d;
   return wide;
 }
@@ -433,9 +471,9 @@ void CK_NAME(f32_attention_block)(const ck_attention_block *g) {
     // Blocks begin at multiples of ATTENTION_KEYS, less the panels of the first that no row sees.
     const size_t k0 = k < first ? first / GEMM_NR * GEMM_NR : k, block = CK_MIN(last, k + ATTENTION_KEYS) - k0;
     size_t k_rs = g->k_rs, v_rs = g->v_rs;
-    const float *key = attention_wide_(g->k_type, g->k, &k_rs, k0, block, d, wide);
+    const float *key = attention_wide_(g->k_type, g->k, g->k_scales, &k_rs, k0, block, d, wide);
     CK_NAME(f32_gemm_pack_b)(block, d, key, 1, k_rs, keys);
-    const float *value = attention_wide_(g->v_type, g->v, &v_rs, k0, block, d, wide);
+    const float *value = attention_wide_(g->v_type, g->v, g->v_scales, &v_rs, k0, block, d, wide);
     if (pack) CK_NAME(f32_gemm_pack_b)(d, block, value, v_rs, 1, values);
     t.value = pack ? values : value;
     t.value_rs = pack ? GEMM_NR : v_rs;
@@ -443,6 +481,34 @@ void CK_NAME(f32_attention_block)(const ck_attention_block *g) {
     for (size_t h = 0; h < g->heads; h++) {
       attention_head_(&t, sums, state, h);
       for (size_t i = 0; i < g->rows; i += GEMM_MR) attention_group_(&t, i, CK_MIN(g->rows - i, (size_t)GEMM_MR), k0, block);
+    }
+  }
+}
+
+void CK_NAME(f32_attention_merge)(const ck_attention_merge *g) {
+  float weight[CK_ATTENTION_PARTS];
+  for (size_t i = 0; i < g->rows; i++) {
+    const float *state = g->states + 2 * i, *sums = g->sums + i * g->head_dim;
+    const size_t step = g->rows * g->head_dim;
+    float top = -INFINITY, total = 0;
+    for (size_t p = 0; p < g->parts; p++) top = state[2 * p * g->rows] > top ? state[2 * p * g->rows] : top;
+    const float base = top == -INFINITY ? 0 : top;
+    for (size_t p = 0; p < g->parts; p++) {
+      vf_store_n(weight + p, vf_exp_nonpositive_(vf_set1(state[2 * p * g->rows] - base)), 1);
+      total += weight[p] * state[2 * p * g->rows + 1];
+    }
+    if (g->lse) g->lse[i * g->lse_rs] = top + logf(total);
+    char *o = (char *)g->o + i * g->o_rs * ck_dtype_size(g->o_type);
+    if (total == 0) {
+      memset(o, 0, g->head_dim * ck_dtype_size(g->o_type));
+      continue;
+    }
+    const float r = 1 / total;
+    for (size_t j = 0; j < g->head_dim; j += VL) {
+      const size_t lanes = CK_MIN(g->head_dim - j, (size_t)VL);
+      vf x = vf_zero();
+      for (size_t p = 0; p < g->parts; p++) x = vf_fma(vf_set1(weight[p]), row_load_(sums + p * step + j, lanes), x);
+      row_store_as_(g->o_type, o, j, vf_mul(x, vf_set1(r)), lanes);
     }
   }
 }

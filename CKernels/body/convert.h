@@ -2,6 +2,12 @@
 
 // Elements [at, at + lanes) of x, stored as `type`; a constant type leaves one load.
 CK_INLINE vf row_load_as_(ck_dtype type, const void *x, size_t at, size_t lanes) {
+  if (type == CK_I8) {
+    int8_t codes[VL] = {0};
+    if (lanes == VL) return vf_load_s8((const int8_t *)x + at);
+    memcpy(codes, (const int8_t *)x + at, lanes);
+    return vf_load_s8(codes);
+  }
   const uint16_t *half = (const uint16_t *)x + at;
   if (type == CK_BF16) return lanes == VL ? vf_load_bf16(half) : vf_load_n_bf16(half, lanes);
   if (type == CK_F16) return lanes == VL ? vf_load_f16(half) : vf_load_n_f16(half, lanes);

@@ -3,24 +3,48 @@
 // Where a row's largest value lies below this, its codes are those of a row whose largest is this: scales stay exact quotients.
 #define INT8_SMALLEST_ 0x1p-100f
 
-CK_INLINE void int8_quantize_(const ck_dtype type, size_t k, const void *x, int8_t *codes, float *scale) {
+// The scale of x[k]: NaN where it is not finite throughout. `unit` becomes that of its finite elements.
+CK_INLINE float int8_scale_(const ck_dtype type, size_t k, const void *x, float *unit) {
   vf largest = vf_zero(), bad = vf_zero();
   for (size_t p = 0; p < k; p += VL) {
     const vf value = row_load_as_(type, x, p, CK_MIN(k - p, (size_t)VL));
     largest = vf_max(vf_abs(value), largest), bad = vf_fma(value, vf_zero(), bad);
   }
-  const float most = vf_reduce_max(largest), unit = (most > INT8_SMALLEST_ ? most : INT8_SMALLEST_) / 127;
-  *scale = unit + vf_reduce_add(bad);
+  const float most = vf_reduce_max(largest);
+  *unit = (most > INT8_SMALLEST_ ? most : INT8_SMALLEST_) / 127;
+  return *unit + vf_reduce_add(bad);
+}
+
+CK_INLINE vf int8_codes_(vf value, float unit) {
+  // The second operand is the one that is left where a quotient is NaN.
+  return vf_min(vf_max(vf_round(vf_div(value, vf_set1(unit))), vf_set1(-127)), vf_set1(127));
+}
+
+CK_INLINE void int8_quantize_(const ck_dtype type, size_t k, const void *x, int8_t *codes, float *scale) {
+  float unit;
+  *scale = int8_scale_(type, k, x, &unit);
   const size_t padded = ck_int8_steps(k) * CK_INT8_STEP;
   for (size_t p = 0; p < padded; p += VL) {
     const vf value = p < k ? row_load_as_(type, x, p, CK_MIN(k - p, (size_t)VL)) : vf_zero();
-    // The second operand is the one that is left where a quotient is NaN.
-    const vf code = vf_min(vf_max(vf_round(vf_div(value, vf_set1(unit))), vf_set1(-127)), vf_set1(127));
-    vf_store_s8(codes + p / CK_INT8_STEP * 16 * CK_INT8_STEP + p % CK_INT8_STEP, code);
+    vf_store_s8(codes + p / CK_INT8_STEP * 16 * CK_INT8_STEP + p % CK_INT8_STEP, int8_codes_(value, unit));
   }
 }
 void CK_NAME(i8_quantize)(ck_dtype type, size_t k, const void *x, int8_t *codes, float *scale) {
   CK_WITH_DTYPE(type, int8_quantize_, k, x, codes, scale);
+}
+
+CK_INLINE void int8_quantize_vector_(const ck_dtype type, size_t n, const void *x, int8_t *codes, float *scale) {
+  float unit;
+  *scale = int8_scale_(type, n, x, &unit);
+  for (size_t p = 0; p < n; p += VL) {
+    const size_t lanes = CK_MIN(n - p, (size_t)VL);
+    int8_t some[VL];
+    vf_store_s8(some, int8_codes_(row_load_as_(type, x, p, lanes), unit));
+    memcpy(codes + p, some, lanes);
+  }
+}
+void CK_NAME(i8_quantize_vector)(ck_dtype type, size_t n, const void *x, int8_t *codes, float *scale) {
+  CK_WITH_DTYPE(type, int8_quantize_vector_, n, x, codes, scale);
 }
 
 // x [rows][32]: int32 in the place of floats become floats, and are finished.

@@ -1,15 +1,20 @@
 // Attention over ragged sequences: one task for each (sequence, heads of a group, run of query rows); the heads of a task read
-// the same packed keys. A row's bits depend on none of these cuts.
+// the same packed keys. A row's bits depend on none of these cuts. The keys of a single query are cut as well, into parts that
+// depend on nothing but how many it sees.
 #include <stddef.h>
 
 #include "../include/ck_kernels.h"
 #include "../include/ck_parallel.h"
 
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+
 enum {
   MOST_ROWS = 192,          // query rows of a head that share one packing of the keys
   MOST_SHARED = 768,        // and of all heads of a task
   LEAST_ROWS = 48,          // never cut finer than this to feed idle threads
-  GRAIN_PRODUCTS = 1 << 18  // multiplications worth handing to another thread
+  GRAIN_PRODUCTS = 1 << 18,  // multiplications worth handing to another thread
+  PART_KEYS = 512           // least keys of a part
 };
 
 typedef struct attention_job {
@@ -22,6 +27,9 @@ typedef struct attention_job {
   size_t pieces;      // tasks of the longest sequence and one head
   float *scratch;     // [participants, scratch_each]
   size_t scratch_each;
+  int spread;         // whether each part of a single query is a task of its own
+  float *parts;       // [participants, or units where parts are spread, parts_each]: sums and states
+  size_t parts_each;
 } attention_job;
 
 static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
@@ -41,6 +49,27 @@ static size_t key_count(const ck_attention *a, size_t s) {
 
 static const float *element(const float *x, ck_dtype type, size_t at) {
   return (const float *)((const char *)x + at * ck_dtype_size(type));
+}
+
+static size_t query_count(const ck_attention *a, size_t s) { return (size_t)(a->q_offsets[s + 1] - a->q_offsets[s]); }
+
+// The keys that a single query sees, in parts [first + p size, first + (p + 1) size), the last one shorter.
+typedef struct key_parts {
+  size_t first, size, count, last;
+} key_parts;
+
+static size_t clamped(ptrdiff_t key, size_t keys) { return key <= 0 ? 0 : MIN((size_t)key, keys); }
+
+static key_parts parts_of(const ck_attention *a, size_t s, size_t block) {
+  const size_t keys = key_count(a, s);
+  const ptrdiff_t at = (ptrdiff_t)keys - 1;
+  const size_t seen = a->before == CK_EVERY_KEY ? 0 : clamped(at - (ptrdiff_t)a->before, keys);
+  key_parts p = {.first = seen / block * block};
+  p.last = a->after == CK_EVERY_KEY ? keys : clamped(at + (ptrdiff_t)a->after + 1, keys);
+  const size_t blocks = p.last > p.first ? pieces_of(p.last - p.first, block) : 0;
+  p.size = MAX(pieces_of(blocks, CK_ATTENTION_PARTS), pieces_of(PART_KEYS, block)) * block;
+  p.count = pieces_of(blocks * block, p.size);
+  return p;
 }
 
 // Query rows [i, i + rows) of heads [h, h + heads), which share a key head.
@@ -68,6 +97,8 @@ static ck_attention_block block_of(const ck_attention *a, size_t s, size_t h, si
       .v_type = a->v_type,
       .o_type = a->o_type,
       .mask_type = a->mask_type,
+      .k_scales = a->k_type == CK_I8 ? a->k_scales + k0 + kv_head * a->k_scale_hs : NULL,
+      .v_scales = a->v_type == CK_I8 ? a->v_scales + k0 + kv_head * a->v_scale_hs : NULL,
       .scale = a->scale,
       .cap = a->cap,
       .position = (ptrdiff_t)(i + kv_rows) - (ptrdiff_t)q_rows,
@@ -92,23 +123,98 @@ static ck_attention_block block_of(const ck_attention *a, size_t s, size_t h, si
   return block;
 }
 
+// Heads of a group of a sequence: the work of a task that is not cut into rows or parts.
+typedef struct unit {
+  size_t s, kv_head, h, heads;
+} unit;
+
+static unit unit_of(const attention_job *job, size_t index) {
+  const size_t h = index % job->head_tasks * job->share, left = job->group - h;
+  return (unit){index / job->head_tasks / job->call->kv_heads, index / job->head_tasks % job->call->kv_heads, h,
+                MIN(left, job->share)};
+}
+
+static ck_attention_block single_of(const attention_job *job, unit u) {
+  return block_of(job->call, u.s, u.kv_head * job->group + u.h, u.heads, u.kv_head, 0, 1);
+}
+
+static void run_block(const attention_job *job, ck_attention_block block) {
+  block.scratch = job->scratch + ck_participant() * job->scratch_each;
+  job->table->f32_attention_block(&block);
+}
+
+// Part p of the keys of a single query: a block of its own, which leaves sums and states in `room`.
+static void run_part(const attention_job *job, unit u, const key_parts *cut, size_t p, float *room) {
+  ck_attention_block block = single_of(job, u);
+  const size_t k0 = cut->first + p * cut->size, k1 = MIN(k0 + cut->size, cut->last), d = block.head_dim;
+  block.k = element(block.k, block.k_type, k0 * block.k_rs);
+  block.v = element(block.v, block.v_type, k0 * block.v_rs);
+  if (block.k_scales) block.k_scales += k0;
+  if (block.v_scales) block.v_scales += k0;
+  if (block.mask) block.mask = element(block.mask, block.mask_type, k0);
+  block.kv_rows = k1 - k0, block.position -= (ptrdiff_t)k0;
+  if (p) block.sink = NULL;  // it counts once
+  block.o = room + p * u.heads * d, block.o_rs = d, block.o_type = CK_F32, block.lse = NULL;
+  block.state = room + CK_ATTENTION_PARTS * u.heads * d + 2 * p * u.heads;
+  run_block(job, block);
+}
+
+static void merge_parts(const attention_job *job, unit u, const key_parts *cut, const float *room) {
+  const ck_attention_block block = single_of(job, u);
+  const ck_attention_merge merge = {.parts = cut->count,
+                                    .rows = u.heads,
+                                    .head_dim = block.head_dim,
+                                    .sums = room,
+                                    .states = room + CK_ATTENTION_PARTS * u.heads * block.head_dim,
+                                    .o = block.o,
+                                    .o_rs = block.o_rs,
+                                    .o_type = block.o_type,
+                                    .lse = block.lse,
+                                    .lse_rs = block.lse_rs};
+  job->table->f32_attention_merge(&merge);
+}
+
+static void part_task(const void *context, size_t first, size_t last) {
+  const attention_job *job = context;
+  for (size_t item = first; item < last; item++) {
+    const size_t index = item / CK_ATTENTION_PARTS, p = item % CK_ATTENTION_PARTS;
+    const unit u = unit_of(job, index);
+    const key_parts cut = parts_of(job->call, u.s, job->table->attention_keys);
+    if (!query_count(job->call, u.s)) continue;
+    if (cut.count > 1 && p < cut.count) run_part(job, u, &cut, p, job->parts + index * job->parts_each);
+    if (cut.count <= 1 && !p) run_block(job, single_of(job, u));
+  }
+}
+
+static void merge_task(const void *context, size_t first, size_t last) {
+  const attention_job *job = context;
+  for (size_t index = first; index < last; index++) {
+    const unit u = unit_of(job, index);
+    const key_parts cut = parts_of(job->call, u.s, job->table->attention_keys);
+    if (cut.count > 1 && query_count(job->call, u.s)) merge_parts(job, u, &cut, job->parts + index * job->parts_each);
+  }
+}
+
 static void attention_task(const void *context, size_t first, size_t last) {
   const attention_job *job = context;
   const ck_attention *a = job->call;
   for (size_t item = first; item < last; item++) {
-    const size_t piece = item % job->pieces, part = item / job->pieces % job->head_tasks;
-    const size_t kv_head = item / job->pieces / job->head_tasks % a->kv_heads;
-    const size_t s = item / job->pieces / job->head_tasks / a->kv_heads;
-    const size_t q_rows = (size_t)(a->q_offsets[s + 1] - a->q_offsets[s]);
+    const size_t piece = item % job->pieces;
+    const unit u = unit_of(job, item / job->pieces);
+    const size_t q_rows = query_count(a, u.s);
     // Equal pieces: a last one of a few rows would pack the keys for little.
     const size_t pieces = pieces_of(q_rows, job->rows);
     if (piece >= pieces) continue;
     const size_t rows = round_up(pieces_of(q_rows, pieces), job->table->gemm_mr), i = piece * rows;
     if (i >= q_rows) continue;
-    const size_t h = part * job->share, heads = job->group - h < job->share ? job->group - h : job->share;
-    ck_attention_block block = block_of(a, s, kv_head * job->group + h, heads, kv_head, i, q_rows - i < rows ? q_rows - i : rows);
-    block.scratch = job->scratch + ck_participant() * job->scratch_each;
-    job->table->f32_attention_block(&block);
+    const key_parts cut = parts_of(a, u.s, job->table->attention_keys);
+    if (q_rows == 1 && cut.count > 1) {
+      float *room = job->parts + ck_participant() * job->parts_each;
+      for (size_t p = 0; p < cut.count; p++) run_part(job, u, &cut, p, room);
+      merge_parts(job, u, &cut, room);
+      continue;
+    }
+    run_block(job, block_of(a, u.s, u.kv_head * job->group + u.h, u.heads, u.kv_head, i, MIN(q_rows - i, rows)));
   }
 }
 
@@ -119,7 +225,7 @@ static void cut(attention_job *j, size_t longest, size_t threads) {
   j->rows = MOST_SHARED / j->share < MOST_ROWS ? MOST_SHARED / j->share / mr * mr : MOST_ROWS;
   for (;;) {
     j->pieces = pieces_of(longest, j->rows), j->head_tasks = pieces_of(j->group, j->share);
-    if (threads <= 1 || groups * j->head_tasks * j->pieces >= 2 * threads) return;
+    if (threads <= 1 || j->spread || groups * j->head_tasks * j->pieces >= 2 * threads) return;
     if (j->rows / 2 >= mr && j->rows * j->share > LEAST_ROWS && longest > 1)
       j->rows /= 2;
     else if (j->share > 1)
@@ -131,22 +237,31 @@ static void cut(attention_job *j, size_t longest, size_t threads) {
 
 int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size_t threads) {
   size_t longest = 0, products = 0;
+  int parted = 0;
   for (size_t s = 0; s < call->sequences; s++) {
-    const size_t q_rows = (size_t)(call->q_offsets[s + 1] - call->q_offsets[s]);
+    const size_t q_rows = query_count(call, s);
     if (q_rows > longest) longest = q_rows;
+    if (q_rows == 1 && parts_of(call, s, table->attention_keys).count > 1) parted = 1;
     products += 2 * q_rows * key_count(call, s) * call->head_dim * call->q_heads;
   }
   if (!call->sequences || !call->q_heads || !longest) return 0;
   attention_job job = {.table = table, .call = call, .group = call->q_heads / call->kv_heads};
+  job.spread = parted && longest == 1 && threads > 1 && call->sequences * call->kv_heads < 2 * threads;
   cut(&job, longest, threads);
   const int32_t typed = call->q_type != CK_F32 || call->k_type != CK_F32 || call->v_type != CK_F32 || call->o_type != CK_F32 ||
                         call->mask_type != CK_F32;
   // 16 floats keep every participant's piece on a cache line of its own.
   const size_t rows = longest < job.rows ? longest : job.rows + table->gemm_mr;
+  const size_t participants = threads ? threads : 1, units = call->sequences * call->kv_heads * job.head_tasks;
   job.scratch_each = round_up(ck_attention_scratch(table, rows, job.share, call->head_dim, typed), 16);
-  job.scratch = ck_scratch(CK_SCRATCH_ATTENTION, (threads ? threads : 1) * job.scratch_each);
+  job.parts_each = parted ? round_up(CK_ATTENTION_PARTS * job.share * (call->head_dim + 2), 16) : 0;
+  const size_t scratch = participants * job.scratch_each, parts = (job.spread ? units : participants) * job.parts_each;
+  job.scratch = ck_scratch(CK_SCRATCH_ATTENTION, scratch + parts);
   if (!job.scratch) return -1;
-  const size_t items = call->sequences * call->kv_heads * job.head_tasks * job.pieces, each = products / items + 1;
-  ck_parallel(items, each >= GRAIN_PRODUCTS ? 1 : GRAIN_PRODUCTS / each + 1, threads, attention_task, &job);
+  job.parts = job.scratch + scratch;
+  const size_t items = units * (job.spread ? CK_ATTENTION_PARTS : job.pieces), each = products / items + 1;
+  ck_parallel(items, each >= GRAIN_PRODUCTS ? 1 : GRAIN_PRODUCTS / each + 1, threads, job.spread ? part_task : attention_task,
+              &job);
+  if (job.spread) ck_parallel(units, 1, threads, merge_task, &job);
   return 0;
 }

@@ -54,16 +54,22 @@ static void convert(const ck_kernels *table, ck_dtype from, const char *x, ck_dt
 static void append_task(const void *context, size_t first, size_t last) {
   const append_job *job = context;
   const ck_append *a = job->call;
-  // Heads without gaps on both sides are one row.
-  const int whole = a->x_hs == a->size && a->cache_hs == a->size;
+  // Heads without gaps on both sides are one row, unless each has a scale of its own.
+  const int whole = a->x_hs == a->size && a->cache_hs == a->size && a->cache_type != CK_I8;
   const size_t heads = whole ? 1 : a->heads, n = whole ? a->heads * a->size : a->size;
   size_t s = 0;
   for (size_t t = first; t < last; t++) {
     while (t >= (size_t)a->offsets[s + 1]) s++;
     const size_t row = (size_t)a->lengths[s] + t - (size_t)a->offsets[s];
-    for (size_t h = 0; h < heads; h++)
-      convert(job->table, a->x_type, (const char *)a->x + (t * a->x_rs + h * a->x_hs) * ck_dtype_size(a->x_type), a->cache_type,
-              (char *)a->cache + (s * a->cache_ss + row * a->cache_rs + h * a->cache_hs) * ck_dtype_size(a->cache_type), n);
+    for (size_t h = 0; h < heads; h++) {
+      const char *x = (const char *)a->x + (t * a->x_rs + h * a->x_hs) * ck_dtype_size(a->x_type);
+      char *to = (char *)a->cache + (s * a->cache_ss + row * a->cache_rs + h * a->cache_hs) * ck_dtype_size(a->cache_type);
+      if (a->cache_type == CK_I8)
+        job->table->i8_quantize_vector(a->x_type, n, x, (int8_t *)to,
+                                       a->scales + s * a->scale_ss + row * a->scale_rs + h * a->scale_hs);
+      else
+        convert(job->table, a->x_type, x, a->cache_type, to, n);
+    }
   }
 }
 

@@ -23,6 +23,7 @@ typedef struct ck_attention_block {
   float *o;        // [heads, rows, head_dim]; a row that sees no key becomes zeros
   size_t o_rs, o_hs;
   ck_dtype q_type, k_type, v_type, o_type, mask_type;  // pointers are to elements of these types; strides count elements
+  const float *k_scales, *v_scales;         // [kv_rows], where k, or v, is CK_I8: row j is k_scales[j] times its codes
   float scale, cap;                         // cap 0: none
   ptrdiff_t position;                       // of row 0, counted in keys; row i stands at position + i * step
   size_t step, before, after;
@@ -32,16 +33,33 @@ typedef struct ck_attention_block {
   size_t mask_rs, mask_hs;
   float *lse;                               // [heads, rows] log of the sum of exp(s), or NULL; -inf for a row that sees no key
   size_t lse_rs, lse_hs;
-  float *scratch;                           // ck_attention_scratch elements, 64-byte aligned
+  float *state;                             // [rows, 2] of one head, or NULL. Else the keys are a part of those that the rows
+                 // see: o, f32, becomes sum exp(s - m) v, and state m = max s and sum exp(s - m)
+  float *scratch;  // ck_attention_scratch elements, 64-byte aligned
 } ck_attention_block;
+
+#define CK_ATTENTION_PARTS 16  // most of the parts that the keys of a single query are cut into
+
+// o = sum exp(m_p - m) o_p / sum exp(m_p - m) l_p over the parts p that blocks with a `state` leave, m = max m_p
+// (Flash-Decoding; Dao et al., 2023).
+typedef struct ck_attention_merge {
+  size_t parts, rows, head_dim;  // at most CK_ATTENTION_PARTS
+  const float *sums;  // [parts, rows, head_dim]: o_p
+  const float *states;  // [parts, rows, 2]: m_p and l_p
+  void *o;  // [rows, head_dim] of o_type
+  size_t o_rs;
+  ck_dtype o_type;
+  float *lse;  // [rows], as that of a block
+  size_t lse_rs;
+} ck_attention_merge;
 
 // Attention over ragged or uniform batches. Query i of a sequence stands at position i + keys - queries.
 typedef struct ck_attention {
   size_t sequences, q_heads, kv_heads, head_dim;  // q_heads a multiple of kv_heads
-  const int32_t *q_offsets;                       // [sequences + 1] first query row of each sequence
-  const int32_t *kv_offsets;                      // [sequences + 1] first key row of each sequence
-  const int32_t *kv_counts;                       // [sequences] key rows of each where they do not lie end to end, or NULL
-  const float *q;                                 // row t, head h at q[t * q_rs + h * q_hs]
+  const int32_t *q_offsets;  // [sequences + 1] first query row of each sequence
+  const int32_t *kv_offsets;  // [sequences + 1] first key row of each sequence
+  const int32_t *kv_counts;  // [sequences] key rows of each where they do not lie end to end, or NULL
+  const float *q;  // row t, head h at q[t * q_rs + h * q_hs]
   size_t q_rs, q_hs;
   const float *k;
   size_t k_rs, k_hs;
@@ -50,9 +68,11 @@ typedef struct ck_attention {
   float *o;
   size_t o_rs, o_hs;
   ck_dtype q_type, k_type, v_type, o_type, mask_type;  // pointers are to elements of these types; strides count elements
-  float scale, cap;                         // cap 0: none
-  size_t before, after;                     // CK_EVERY_KEY and 0: causal
-  const float *slopes, *sinks;              // [q_heads] or NULL
+  const float *k_scales, *v_scales;  // where k, or v, is CK_I8: of row t, head h at k_scales[t + h * k_scale_hs]
+  size_t k_scale_hs, v_scale_hs;
+  float scale, cap;  // cap 0: none
+  size_t before, after;  // CK_EVERY_KEY and 0: causal
+  const float *slopes, *sinks;  // [q_heads] or NULL
   const float *mask;  // added to the scores: sequence s, head h, query i, key j at s * mask_ss + h * mask_hs + i * mask_rs + j
   size_t mask_ss, mask_hs, mask_rs;
   float *lse;  // row t, head h at lse[t * lse_rs + h * lse_hs]; NULL: not wanted
@@ -61,7 +81,10 @@ typedef struct ck_attention {
 
 // Floats of scratch of a block of `rows` rows of `heads` heads; `typed`: an operand is not f32.
 size_t ck_attention_scratch(const ck_kernels *table, size_t rows, size_t heads, size_t head_dim, int32_t typed);
-// 0, or -1 when scratch memory cannot be had (then o and lse are untouched).
+// The keys of a single query are attended to in parts that depend on how many it sees alone, at most CK_ATTENTION_PARTS of at
+// least 512, which are put together in their order: so many heads of a task times (head_dim + 2) floats more of scratch for each
+// thread or, where threads share the parts of a task, for each task. 0, or -1 when scratch memory cannot be had (then o and lse
+// are untouched).
 int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size_t threads);
 
 #endif

@@ -33,6 +33,8 @@ typedef struct ck_append {
   float *cache;                // sequence s, row t, head h at cache[s * cache_ss + t * cache_rs + h * cache_hs]
   size_t cache_ss, cache_rs, cache_hs;
   ck_dtype x_type, cache_type;  // pointers are to elements of these types; strides count elements
+  float *scales;                // where the cache is CK_I8: of its vectors, at s * scale_ss + t * scale_rs + h * scale_hs
+  size_t scale_ss, scale_rs, scale_hs;
 } ck_append;
 
 void ck_cache_append(const ck_kernels *table, const ck_append *call, size_t threads);

@@ -20,14 +20,15 @@ typedef enum ck_dtype {
   CK_F32 = 0,
   CK_BF16 = 1,
   CK_F16 = 2,
-  CK_DTYPE_COUNT = 3,  // types of elements: the rest are of packed weights alone
+  CK_DTYPE_COUNT = 3,  // types of elements: the rest are of packed weights, and of a cache, alone
   CK_Q8_0 = 3,
   CK_Q4_0 = 4,
   CK_Q4_K = 5,
   CK_Q6_K = 6,
   CK_MXFP4 = 7,
+  CK_I8 = 8,  // codes of keys and values, with a scale for each vector: ck_attention.h, ck_position.h
 } ck_dtype;
-static inline size_t ck_dtype_size(ck_dtype type) { return type == CK_F32 ? 4 : 2; }
+static inline size_t ck_dtype_size(ck_dtype type) { return type == CK_F32 ? 4 : type == CK_I8 ? 1 : 2; }
 
 // Packed weights: panels [n/NR][k][NR]. Formats of ggml's values cut a panel into blocks of 32 rows, or super-blocks of 256.
 // Codes lie in pairs of rows: element (p, j, i) of [32 / 2][NR][2] is row 2 p + i of column j.

@@ -51,6 +51,29 @@ public final class Operands {
     return tensor
   }
 
+  /// A cache in 8 bits, every position of it filled.
+  public func int8Cache(_ sequences: Int, capacity: Int, heads: Int, size: Int) throws -> Int8Cache {
+    let cache: Int8Cache
+    switch placement {
+    case .plain:
+      cache = try Int8Cache(sequences: sequences, capacity: capacity, heads: heads, size: size)
+    case .guarded(let side, let misalignment):
+      let vectors = sequences * capacity * heads
+      let codes = GuardedBuffer(bytes: vectors * size, side: side, misalignment: misalignment)
+      let scales = GuardedBuffer(bytes: vectors * 4, side: side, misalignment: misalignment * 4)
+      guarded += [codes, scales]
+      cache = Int8Cache(
+        unsafeCodes: codes.base, scales: scales.base.assumingMemoryBound(to: Float.self), sequences: sequences,
+        capacity: capacity, heads: heads, size: size)
+    }
+    let x = try MutableTensor(zeros: Shape(sequences * capacity, heads, size))
+    for position in 0..<x.shape.count { x.base[position] = value() }
+    try Context(backend: ReferenceBackend()).appendToCache(
+      x.view, sequences: try Segments(lengths: [Int](repeating: capacity, count: sequences)),
+      lengths: [Int32](repeating: 0, count: sequences), cache: cache)
+    return cache
+  }
+
   /// An immutable f32 vector, as epilogues and norms take.
   public func vector(_ count: Int) throws -> Tensor {
     let vector = try Tensor((0..<count).map { _ in value() })

@@ -5,7 +5,7 @@ import QuernModels
 
 struct GenerateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "generate", abstract: "Continues a text.",
+    commandName: "generate", abstract: "Continues a text, or answers it with T5.",
     discussion:
       "Prints the text as it comes, or with --beams when it is done, and the rates of prompt and new tokens on standard error."
   )
@@ -14,13 +14,15 @@ struct GenerateCommand: ParsableCommand {
   @Option(help: "Token ids in place of a text, separated by spaces; prints ids, and needs no tokenizer.")
   var ids: String?
   @Option(name: .customLong("max-tokens"), help: "Tokens to generate at most.") var maximumTokens = 256
-  @Option(help: "Tokens of prompt and text together (default: the prompt's and --max-tokens).") var context: Int?
+  @Option(
+    help: "Tokens of prompt and text together, of T5's text alone (default: the prompt's and --max-tokens).")
+  var context: Int?
   @Option(help: "A string that ends the text; repeatable.") var stop: [String] = []
   @Flag(help: "Take the text as a user's message, and put it through the model's chat template.") var chat = false
   @Option(help: "With --chat, the system's message before it.") var system: String?
-  @Option(help: "How matrices are stored, unless they are quantised (default: as the files have them).")
+  @Option(help: "How matrices are stored, unless they are quantised (default: as the files have them, T5's f32).")
   var precision: DataType?
-  @Option(name: .customLong("cache-type"), help: "How keys and values are stored.") var cacheType = DataType.f32
+  @Option(name: .customLong("cache-type"), help: "How keys and values are stored.") var cacheType = CacheType.f32
   @OptionGroup var search: SearchArguments
   @OptionGroup var adapters: AdapterArguments
   @Flag(name: .customLong("ignore-memory"), help: "Begin even where the model needs more memory than there is.")
@@ -47,26 +49,34 @@ struct GenerateCommand: ParsableCommand {
         try $0.encode(
           conversation(), options: EncodingOptions(addSpecialTokens: !chat, length: .unlimited))
       } ?? ids(ids ?? "")
-    var report = GenerationReport(prompt: given, memory: try memoryNeed(given.count))
-    let decoder = try DecoderModel(
-      path: model, context: backend.context(), precision: precision, adapters: adapters.adapters,
-      mergingAdapters: adapters.mergesLoRA)
-    if let id = given.first(where: { Int($0) >= decoder.configuration.vocabSize }) {
-      throw ValidationError("--ids: \(id) is not a token id below \(decoder.configuration.vocabSize)")
+    let hasEncoder = try GenerativeModels.hasEncoder(path: model)
+    if hasEncoder, search.beams != nil || search.draft != nil || !adapters.lora.isEmpty {
+      throw ValidationError("--beams, --draft and adapters go with decoders; \(model) has an encoder")
+    }
+    var report = GenerationReport(
+      prompt: given, memory: try hasEncoder ? answerNeed(given.count) : memoryNeed(given.count))
+    let loaded: any GenerativeModel =
+      try hasEncoder
+      ? GenerativeModels.load(path: model, context: backend.context(), precision: precision)
+      : DecoderModel(
+        path: model, context: backend.context(), precision: precision, adapters: adapters.adapters,
+        mergingAdapters: adapters.mergesLoRA)
+    if let id = given.first(where: { Int($0) >= loaded.vocabSize }) {
+      throw ValidationError("--ids: \(id) is not a token id below \(loaded.vocabSize)")
     }
     var options = TextGenerator.Options(
       generation: GenerationOptions(
         maximumTokens: maximumTokens, sampling: sampling.options, stopIDs: ignoresEnd ? [] : nil),
       stopStrings: stop, capacity: context, cacheType: cacheType)
-    options.draft = try draft(tokenizer, decoder.context)
+    options.draft = try draft(tokenizer, loaded.context)
     report.begin()
-    if let beams = search.beams {
+    if let beams = search.beams, let decoder = loaded as? DecoderModel {
       let generator = try tokenizer.map { try TextGenerator(path: model, model: decoder, tokenizer: $0) }
       try searchBeams(decoder, beams, ends: generator?.endOfText, tokenizer, &report)
     } else if let tokenizer {
-      try continueText(TextGenerator(path: model, model: decoder, tokenizer: tokenizer), options, &report)
+      try continueText(TextGenerator(path: model, model: loaded, tokenizer: tokenizer), options, &report)
     } else {
-      try continueIDs(decoder, options, &report)
+      try continueIDs(loaded, options, &report)
     }
     if format == .json { print(try report.json()) }
     StandardError.write("\(report.summary)\n")
@@ -86,9 +96,9 @@ struct GenerateCommand: ParsableCommand {
   }
 
   private func continueIDs(
-    _ decoder: DecoderModel, _ options: TextGenerator.Options, _ report: inout GenerationReport
+    _ model: any GenerativeModel, _ options: TextGenerator.Options, _ report: inout GenerationReport
   ) throws {
-    let generator = try options.tokenGenerator(decoder, prompt: report.prompt.count)
+    let generator = try model.tokenGenerator(prompt: report.prompt.count, options: options)
     _ = try generator.add(report.prompt, options: options.generation)
     while !generator.isIdle {
       for event in try generator.step(proceed: {}) { report.note(event.token, event.finish) }
@@ -121,12 +131,24 @@ struct GenerateCommand: ParsableCommand {
       need += try DecoderModel.memoryNeed(
         path: draft, precision: precision, capacity: capacity, cacheType: cacheType)
     }
+    try check(need)
+    return need
+  }
+
+  private func answerNeed(_ prompt: Int) throws -> MemoryNeed {
+    let need = try T5Model.memoryNeed(
+      directory: model, precision: precision ?? .f32, prompt: prompt, capacity: min(context ?? .max, maximumTokens),
+      cacheType: cacheType)
+    try check(need)
+    return need
+  }
+
+  private func check(_ need: MemoryNeed) throws {
     if !ignoresMemory {
       try need.requireAvailable(
         for: model, remedy: "--precision bf16, a smaller --context or a quantised model",
         also: ", \(MemoryNeed.gigabytes(need.cache)) of keys and values")
     }
-    return need
   }
 
   private func draft(_ tokenizer: HubTokenizer?, _ context: Context) throws -> TextGenerator.Draft? {

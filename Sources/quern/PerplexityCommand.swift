@@ -17,7 +17,7 @@ struct PerplexityCommand: ParsableCommand {
   @Option(help: "Tokens from one window to the next (default: half of --context).") var stride: Int?
   @Option(help: "How matrices are stored, unless they are quantised (default: as the files have them).")
   var precision: DataType?
-  @Option(name: .customLong("cache-type"), help: "How keys and values are stored.") var cacheType = DataType.f32
+  @Option(name: .customLong("cache-type"), help: "How keys and values are stored.") var cacheType = CacheType.f32
   @OptionGroup var backend: BackendArguments
   @Option(help: "json: an object with all numbers.") var format = OutputFormat.text
 
@@ -28,8 +28,10 @@ struct PerplexityCommand: ParsableCommand {
 
   func run() throws {
     let text = try TextPieces(path: file)
-    let generator = try TextGenerator(path: model, context: backend.context(), precision: precision)
-    let measure = try Perplexity(model: generator.model, context: context, stride: stride, cacheType: cacheType)
+    let tokenizer = try TextGenerator.tokenizer(path: model)
+    let decoder = try DecoderModel(path: model, context: backend.context(), precision: precision)
+    let generator = try TextGenerator(path: model, model: decoder, tokenizer: tokenizer)
+    let measure = try Perplexity(model: decoder, context: context, stride: stride, cacheType: cacheType)
     let progress = Progress(total: text.size / 1000, unit: "kB")
     var isFirst = true
     while let piece = try text.next() {

@@ -53,4 +53,6 @@ struct BackendArguments: ParsableArguments {
 
 extension DataType: ExpressibleByArgument {}
 
+extension CacheType: ExpressibleByArgument {}
+
 enum OutputFormat: String, ExpressibleByArgument, CaseIterable { case text, json }

@@ -6,6 +6,8 @@
 // One head: rows of q from q0 on at column q_at, and so on for k, v and o. Row i stands at position + i * step among the keys.
 typedef struct head {
   const operand *q, *k, *v, *o;
+  const operand *k_scales, *v_scales;  // [1, ...] of codes, or NULL: row j at scale0 + k0 + j
+  size_t scale0;
   size_t q0, q_at, k0, k_at, rows, kv_rows, d;
   double scale, cap;
   ptrdiff_t position, step;
@@ -24,17 +26,27 @@ static int sees(const head *h, size_t i, size_t j) {
          (h->after == CK_EVERY_KEY || away <= (ptrdiff_t)h->after);
 }
 
+static double by_scale(const head *h, const operand *scales, size_t j) {
+  return scales ? element(scales, 0, h->scale0 + h->k0 + j) : 1;
+}
+static double key(const head *h, size_t j, size_t c) {
+  return element(h->k, h->k0 + j, h->k_at + c) * by_scale(h, h->k_scales, j);
+}
+static double value(const head *h, size_t j, size_t c) {
+  return element(h->v, h->k0 + j, h->k_at + c) * by_scale(h, h->v_scales, j);
+}
+
 // Of query i and key j; `error` becomes what it may be off by.
 static double score(const head *h, size_t i, size_t j, double *error) {
   double sum = 0, magnitude = 0;
   for (size_t c = 0; c < h->d; c++) {
-    const double product = element(h->q, h->q0 + i, h->q_at + c) * element(h->k, h->k0 + j, h->k_at + c);
+    const double product = element(h->q, h->q0 + i, h->q_at + c) * key(h, j, c);
     sum += h->scale * product, magnitude += fabs(h->scale * product);
   }
   const double slope = h->slopes ? element(h->slopes, 0, h->head0 + i * h->head_step) : 0;
   const double away = slope * fabs((double)((ptrdiff_t)j - h->position - (ptrdiff_t)i * h->step));
   const double mask = h->mask ? element(h->mask, h->mask0 + i * h->mask_step, j) : 0;
-  *error = (gamma_of((double)h->d + 3) + (h->cap != 0 ? 10 : 2) * U) * magnitude + 2 * U * fabs(away);
+  *error = (gamma_of((double)h->d + 3 + (h->k_scales != 0)) + (h->cap != 0 ? 10 : 2) * U) * magnitude + 2 * U * fabs(away);
   if (isfinite(mask)) *error += 2 * U * fabs(mask);
   return (h->cap != 0 ? h->cap * tanh(sum / h->cap) : sum) - away + mask;
 }
@@ -55,12 +67,13 @@ static void compare_row(test *t, const head *h, size_t i, double *p) {
   }
   const int weighs = total > 0;
   total += h->sinks ? exp(sink - top) : 0;
-  const double e = 2 * score_error + gamma_of(2 * keys + 3 * (keys / 32 + 1) + 12), by = total > 0 ? 1 / total : 0;
+  const double e = 2 * score_error + gamma_of(2 * keys + 3 * (keys / 32 + 1) + 12 + (h->v_scales != 0)),
+               by = total > 0 ? 1 / total : 0;
   for (size_t c = 0; c < h->d; c++) {
     double sum = 0, magnitude = 0;
     for (size_t j = 0; total > 0 && j < h->kv_rows; j++) {
       if (!sees(h, i, j)) continue;  // what it holds has no effect, NaN included
-      const double product = p[j] * element(h->v, h->k0 + j, h->k_at + c);
+      const double product = p[j] * value(h, j, c);
       sum += product, magnitude += fabs(product);
     }
     check_element(t, h->o, h->q0 + i, h->q_at + c, sum * by, e * (1 + e) * magnitude * by + (weighs ? 0x1p-125 : 0));
@@ -91,6 +104,23 @@ enum { MASK = 1, WINDOW = 2, CAP = 4, SLOPES = 8, LSE = 16, TYPED = 32, SINKS = 
 
 static ck_dtype type_of(test *t, size_t style) { return style & TYPED ? any_type(t) : CK_F32; }
 
+// Keys or values: at times codes, whose scales then follow.
+static operand *cached_of(test *t, size_t style, size_t rows, size_t n, size_t scales, operand **scale) {
+  *scale = 0;
+  if (!(style & TYPED) || !one_in(t, 3)) return rows_of(t, type_of(t, style), rows, n);
+  operand *codes = matrix(t, CK_I8, rows, n, stride_for(t, n), 127);
+  *scale = vector(t, scales, 2. / 127);
+  return codes;
+}
+
+// Makes row j of a head's values, or keys, something that no sum survives.
+static void spoil(test *t, const operand *codes, const operand *scale, size_t j, size_t at, size_t n) {
+  if (scale)
+    set_element(scale, 0, at + j, NAN);
+  else
+    set_element(codes, j, random_below(t, n), NAN);
+}
+
 static size_t reach(test *t, size_t style, size_t keys) {
   return style & WINDOW && !one_in(t, 4) ? random_below(t, keys / 2 + 2) : CK_EVERY_KEY;
 }
@@ -99,8 +129,9 @@ static size_t reach(test *t, size_t style, size_t keys) {
 static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_t d, size_t style, int place) {
   situation(t, place, "rows=%zu heads=%zu keys=%zu d=%zu style=%zu place=%d", rows, heads, kv_rows, d, style, place);
   const size_t all = rows * heads;
-  operand *q = rows_of(t, type_of(t, style), all, d), *k = rows_of(t, type_of(t, style), kv_rows, d);
-  operand *v = rows_of(t, type_of(t, style), kv_rows, d), *o = rows_of(t, type_of(t, style), all, d);
+  operand *k_scales, *v_scales, *q = rows_of(t, type_of(t, style), all, d),
+                                *k = cached_of(t, style, kv_rows, d, kv_rows, &k_scales);
+  operand *v = cached_of(t, style, kv_rows, d, kv_rows, &v_scales), *o = rows_of(t, type_of(t, style), all, d);
   const size_t mask_rows = one_in(t, 3) ? 1 : one_in(t, 2) ? rows : all;  // one for all, for every head, for each head
   operand *mask = style & MASK ? mask_of(t, type_of(t, style), mask_rows, kv_rows) : 0;
   operand *slopes = style & SLOPES ? vector(t, all, 0.25) : 0, *sinks = style & SINKS ? vector(t, all, 2) : 0;
@@ -108,17 +139,19 @@ static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_
   o->written = 1;
   if (lse) lse->written = 1;
   head h = {.q = q, .k = k, .v = v, .o = o, .rows = rows, .kv_rows = kv_rows, .d = d, .mask = mask, .mask_step = mask_rows > 1};
+  h.k_scales = k_scales, h.v_scales = v_scales;
   h.scale = (float)(1 / sqrt((double)d)), h.cap = style & CAP ? 1.5 : 0;
   h.step = heads == 1 ? (ptrdiff_t)random_below(t, 2) : 1;
   h.position = (ptrdiff_t)kv_rows - (ptrdiff_t)rows + (ptrdiff_t)random_below(t, 5) - 2;
   h.before = reach(t, style, kv_rows), h.after = reach(t, style, kv_rows);
   h.slopes = slopes, h.sinks = sinks, h.head_step = 1, h.lse = lse;
   if (kv_rows && one_in(t, 3))
-    for (size_t c = 0; c < d; c++) set_element(v, random_below(t, kv_rows), c, NAN);
+    for (size_t c = 0; c < d; c++) spoil(t, v, v_scales, random_below(t, kv_rows), 0, d);
   ck_attention_block block = {.rows = rows, .heads = heads, .kv_rows = kv_rows, .head_dim = d, .scale = (float)h.scale};
   block.q = floats(q), block.q_rs = q->rs, block.q_hs = rows * q->rs, block.q_type = q->type;
   block.k = floats(k), block.k_rs = k->rs, block.k_type = k->type;
   block.v = floats(v), block.v_rs = v->rs, block.v_type = v->type;
+  block.k_scales = floats(k_scales), block.v_scales = floats(v_scales);
   block.o = floats(o), block.o_rs = o->rs, block.o_hs = rows * o->rs, block.o_type = o->type;
   block.cap = (float)h.cap, block.position = h.position, block.step = (size_t)h.step;
   block.before = h.before, block.after = h.after;
@@ -154,8 +187,58 @@ void check_attention_block(test *t) {
   }
 }
 
+// Parts of random states, put together in double.
+void check_attention_merge(test *t) {
+  for (size_t repeat = 0; repeat < 300; repeat++) {
+    const size_t parts = 1 + random_below(t, CK_ATTENTION_PARTS), rows = 1 + random_below(t, 6), d = random_below(t, 70);
+    situation(t, any_place(t), "parts=%zu rows=%zu d=%zu", parts, rows, d);
+    operand *sums = matrix(t, CK_F32, parts * rows, d, d, 3), *states = matrix(t, CK_F32, parts * rows, 2, 2, 9);
+    operand *o = rows_of(t, any_type(t), rows, d), *lse = one_in(t, 2) ? rows_of(t, CK_F32, rows, 1) : 0;
+    o->written = 1;
+    if (lse) lse->written = 1;
+    const size_t empty = random_below(t, 4) ? rows : random_below(t, rows);  // a row that sees no key
+    for (size_t k = 0; k < parts * rows; k++) {
+      const int none = k % rows == empty || (k / rows && one_in(t, 4));
+      set_element(states, k, 1, none ? 0 : 1 + fabs(element(states, k, 1)));
+      if (!none) continue;
+      set_element(states, k, 0, -INFINITY);
+      for (size_t c = 0; c < d; c++) set_element(sums, k, c, 0);
+    }
+    const ck_attention_merge call = {.parts = parts,
+                                     .rows = rows,
+                                     .head_dim = d,
+                                     .sums = floats(sums),
+                                     .states = floats(states),
+                                     .o = o->at,
+                                     .o_rs = o->rs,
+                                     .o_type = o->type,
+                                     .lse = floats(lse),
+                                     .lse_rs = lse ? lse->rs : 0};
+    seal(t);
+    t->table->f32_attention_merge(&call);
+    check_untouched(t);
+    for (size_t i = 0; i < rows; i++) {
+      double top = -INFINITY, total = 0;
+      for (size_t p = 0; p < parts; p++) top = MAX(top, element(states, p * rows + i, 0));
+      for (size_t p = 0; p < parts && top > -INFINITY; p++)
+        total += exp(element(states, p * rows + i, 0) - top) * element(states, p * rows + i, 1);
+      // exp is within 4 U, its argument rounds at the size of a state; then products, sums and the quotient.
+      const double e = 2 * gamma_of(4 + 18 + 2 + (double)parts) + 2 * U;
+      for (size_t c = 0; c < d; c++) {
+        double sum = 0, magnitude = 0;
+        for (size_t p = 0; p < parts && total > 0; p++) {
+          const double x = exp(element(states, p * rows + i, 0) - top) * element(sums, p * rows + i, c) / total;
+          sum += x, magnitude += fabs(x);
+        }
+        check_element(t, o, i, c, sum, e * magnitude);
+      }
+      if (lse) check_element(t, lse, i, 0, total > 0 ? top + log(total) : -INFINITY, e + 2 * U * (fabs(top) + 9));
+    }
+  }
+}
+
 typedef struct ragged_shape {
-  size_t q_heads, kv_heads, d, longest, style;
+  size_t q_heads, kv_heads, d, longest, style, most_keys;
 } ragged_shape;
 
 static void ragged_case(test *t, const void *shape, size_t threads) {
@@ -168,14 +251,15 @@ static void ragged_case(test *t, const void *shape, size_t threads) {
   int32_t *q_offsets = indices(t, SEQUENCES + 1), *kv_offsets = indices(t, SEQUENCES + 1), *counts = indices(t, SEQUENCES);
   size_t most_q = 0, most_keys = 0;
   for (size_t s = 0; s < SEQUENCES; s++) {
-    const size_t rows = s == 0 ? r.longest : random_below(t, r.longest + 1), keys = random_below(t, r.longest + 30);
+    const size_t rows = s == 0 ? r.longest : random_below(t, r.longest + 1), keys = random_below(t, r.longest + r.most_keys);
     q_offsets[s + 1] = q_offsets[s] + (int32_t)rows, kv_offsets[s + 1] = kv_offsets[s] + (int32_t)keys;
     counts[s] = (int32_t)(gaps ? random_below(t, keys + 1) : keys);
     most_q = MAX(most_q, rows), most_keys = MAX(most_keys, keys);
   }
   const size_t queries = (size_t)q_offsets[SEQUENCES], keys = (size_t)kv_offsets[SEQUENCES];
-  operand *q = rows_of(t, type_of(t, style), queries, r.q_heads * d), *k = rows_of(t, type_of(t, style), keys, r.kv_heads * d);
-  operand *v = rows_of(t, type_of(t, style), keys, r.kv_heads * d), *o = rows_of(t, type_of(t, style), queries, r.q_heads * d);
+  operand *q = rows_of(t, type_of(t, style), queries, r.q_heads * d), *o = rows_of(t, type_of(t, style), queries, r.q_heads * d);
+  operand *k_scales, *v_scales, *k = cached_of(t, style, keys, r.kv_heads * d, r.kv_heads * keys, &k_scales);
+  operand *v = cached_of(t, style, keys, r.kv_heads * d, r.kv_heads * keys, &v_scales);
   const size_t mask_heads = one_in(t, 2) ? 1 : r.q_heads, mask_rows = mask_heads * most_q;  // of a sequence
   operand *mask = style & MASK ? mask_of(t, type_of(t, style), SEQUENCES * mask_rows, most_keys) : 0;
   operand *slopes = style & SLOPES ? vector(t, r.q_heads, 0.25) : 0, *sinks = style & SINKS ? vector(t, r.q_heads, 2) : 0;
@@ -184,7 +268,7 @@ static void ragged_case(test *t, const void *shape, size_t threads) {
   if (lse) lse->written = 1;
   for (size_t s = 0; s < SEQUENCES; s++)
     for (size_t j = (size_t)(kv_offsets[s] + counts[s]); j < (size_t)kv_offsets[s + 1]; j++)
-      set_element(k, j, random_below(t, d), NAN), set_element(v, j, random_below(t, d), NAN);
+      spoil(t, k, k_scales, j, 0, d), spoil(t, v, v_scales, j, 0, d);
   const float scale = (float)(1 / sqrt((double)d));
   ck_attention call = {.sequences = SEQUENCES, .q_heads = r.q_heads, .kv_heads = r.kv_heads, .head_dim = d, .scale = scale};
   call.q_offsets = q_offsets, call.kv_offsets = kv_offsets, call.kv_counts = gaps ? counts : 0;
@@ -192,6 +276,7 @@ static void ragged_case(test *t, const void *shape, size_t threads) {
   call.q = floats(q), call.q_rs = q->rs, call.q_hs = d, call.q_type = q->type;
   call.k = floats(k), call.k_rs = k->rs, call.k_hs = d, call.k_type = k->type;
   call.v = floats(v), call.v_rs = v->rs, call.v_hs = d, call.v_type = v->type;
+  call.k_scales = floats(k_scales), call.v_scales = floats(v_scales), call.k_scale_hs = call.v_scale_hs = keys;
   call.o = floats(o), call.o_rs = o->rs, call.o_hs = d, call.o_type = o->type;
   call.slopes = floats(slopes), call.sinks = floats(sinks), call.mask = floats(mask), call.lse = floats(lse);
   if (mask) call.mask_ss = mask_rows * mask->rs, call.mask_rs = mask->rs, call.mask_type = mask->type;
@@ -201,11 +286,12 @@ static void ragged_case(test *t, const void *shape, size_t threads) {
   if (ck_f32_attention(t->table, &call, threads)) fail(t, "no scratch");
   check_untouched(t);
   head h = {.q = q, .k = k, .v = v, .o = o, .d = d, .scale = scale, .cap = call.cap, .step = 1, .before = call.before};
+  h.k_scales = k_scales, h.v_scales = v_scales;
   h.after = call.after, h.mask = mask, h.mask_step = 1, h.slopes = slopes, h.sinks = sinks, h.lse = lse;
   for (size_t item = 0; threads == 1 && item < SEQUENCES * r.q_heads; item++) {
     const size_t s = item / r.q_heads, at = item % r.q_heads;
     h.q0 = (size_t)q_offsets[s], h.rows = (size_t)q_offsets[s + 1] - h.q0, h.q_at = at * d, h.head0 = h.lse_at = at;
-    h.k0 = (size_t)kv_offsets[s], h.kv_rows = (size_t)counts[s], h.k_at = at / group * d;
+    h.k0 = (size_t)kv_offsets[s], h.kv_rows = (size_t)counts[s], h.k_at = at / group * d, h.scale0 = at / group * keys;
     h.position = (ptrdiff_t)h.kv_rows - (ptrdiff_t)h.rows, h.mask0 = s * mask_rows + (mask_heads > 1 ? at * most_q : 0);
     compare(t, &h);
   }
@@ -213,9 +299,22 @@ static void ragged_case(test *t, const void *shape, size_t threads) {
 
 void check_attention(test *t) {
   // Decoding; grouped heads; cut into several pieces.
-  static const ragged_shape shapes[] = {{8, 2, 32, 1, 0}, {1, 1, 16, 9, 0}, {4, 2, 33, 61, 0}, {2, 1, 40, 110, 0}};
+  static const ragged_shape shapes[] = {
+      {8, 2, 32, 1, 0, 30}, {1, 1, 16, 9, 0, 30}, {4, 2, 33, 61, 0, 30}, {2, 1, 40, 110, 0, 30}};
   for (size_t style = 0; style < STYLES; style++)
     for (size_t k = 0; k < COUNT(shapes) - (style % 5 != 0); k++) {
+      ragged_shape shape = shapes[k];
+      shape.style = style;
+      check_threads(t, ragged_case, &shape);
+    }
+}
+
+// Caches long enough to be cut into parts: of single queries alone, and beside longer ones.
+void check_attention_parts(test *t) {
+  static const ragged_shape shapes[] = {
+      {4, 1, 16, 1, 0, 3000}, {2, 2, 9, 1, 0, 700}, {2, 1, 8, 2, 0, 2600}, {1, 1, 8, 1, 0, 9000}};
+  for (size_t style = 0; style < STYLES; style += 1 + style % 3)
+    for (size_t k = 0; k < COUNT(shapes) - (style % 4 != 0); k++) {
       ragged_shape shape = shapes[k];
       shape.style = style;
       check_threads(t, ragged_case, &shape);

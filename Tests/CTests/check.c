@@ -146,11 +146,16 @@ double rounded(ck_dtype type, double value) {
 }
 
 double element(const operand *o, size_t i, size_t j) {
+  if (o->type == CK_I8) return ((const int8_t *)o->at)[i * o->rs + j];
   if (o->type == CK_F32) return ((const float *)o->at)[i * o->rs + j];
   return decoded(o->type, ((const uint16_t *)o->at)[i * o->rs + j]);
 }
 
 void set_element(const operand *o, size_t i, size_t j, double value) {
+  if (o->type == CK_I8) {
+    ((int8_t *)o->at)[i * o->rs + j] = (int8_t)nearbyint(value);
+    return;
+  }
   value = rounded(o->type, value);
   if (o->type != CK_F16) {
     const float x = (float)value;

@@ -52,6 +52,31 @@ void check_int8_quantize(test *t) {
       }
 }
 
+static void quantize_vector_case(test *t, ck_dtype type, size_t n, double size, int place) {
+  situation(t, place, "type=%d n=%zu size=%g place=%d", type, n, size, place);
+  operand *x = matrix(t, type, 1, n, n, size), *scale = vector(t, 1, 1), *codes = matrix(t, CK_I8, 1, n, n, 127);
+  if (n && one_in(t, 6)) set_element(x, 0, random_below(t, n), one_in(t, 2) ? NAN : INFINITY);
+  codes->written = scale->written = 1;
+  seal(t);
+  t->table->i8_quantize_vector(type, n, x->at, codes->at, floats(scale));
+  check_untouched(t);
+  const float expected = scale_of(x, 0);
+  if (!same_float(*floats(scale), expected)) fail(t, "the scale is %a, not %a", *floats(scale), expected);
+  for (size_t p = 0; p < n && !isnan(expected); p++) {
+    check_element(t, codes, 0, p, code_of((float)element(x, 0, p), expected), 0);
+    // Half a step, and the roundings of the quotient and of the scale itself.
+    const double error = fabs(element(codes, 0, p) * expected - element(x, 0, p)), bound = expected * (0.5 + 256 * U);
+    if (error > bound) fail(t, "element %zu is off by %g, more than %g", p, error, bound);
+  }
+}
+
+void check_int8_quantize_vector(test *t) {
+  for (size_t n = 0; n < 140; n += n < 40 ? 1 : 11)
+    for (size_t type = 0; type < CK_DTYPE_COUNT; type++)
+      for (int place = AT_END; place < PLACES - 1; place += 3)
+        quantize_vector_case(t, (ck_dtype)type, n, one_in(t, 2) ? 2 : 6e4, place);
+}
+
 // Random codes of W [k, n] as panels, and what they are in `at` [k, n].
 static operand *random_panels(test *t, size_t n, size_t k, int8_t *at) {
   const size_t bytes = ck_int8_packed_bytes(n, k);

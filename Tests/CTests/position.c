@@ -105,26 +105,38 @@ static void append_case(test *t, const void *shape, size_t threads) {
     lengths[k] = (int32_t)random_below(t, MOST_HELD + 1);
   }
   const heads x = heads_of(t, any_type(t), (size_t)offsets[SEQUENCES], count, size);
-  const ck_dtype type = one_in(t, 3) ? x.at->type : any_type(t);
+  const ck_dtype type = one_in(t, 3) ? x.at->type : one_in(t, 3) ? CK_I8 : any_type(t);
   const heads cache = heads_of(t, type, SEQUENCES * room, count, size);
+  operand *scales = type == CK_I8 ? matrix(t, CK_F32, count, SEQUENCES * room, stride_for(t, SEQUENCES * room), 1) : 0;
+  double *expected_scales = values_of(scales);
   cache.at->written = 1;
+  if (scales) scales->written = 1;
   ck_append call = {.sequences = SEQUENCES, .heads = count, .size = size, .offsets = offsets, .lengths = lengths};
   call.x = floats(x.at), call.x_rs = x.rs, call.x_hs = x.hs, call.x_type = x.at->type;
   call.cache = floats(cache.at), call.cache_rs = cache.rs, call.cache_hs = cache.hs, call.cache_type = type;
-  call.cache_ss = room * cache.rs;
+  call.cache_ss = room * cache.rs, call.scales = floats(scales), call.scale_ss = room, call.scale_rs = 1;
+  if (scales) call.scale_hs = scales->rs;
   double *expected = values_of(cache.at);
   for (size_t k = 0; k < SEQUENCES; k++)
     for (size_t item = 0; item < (size_t)(offsets[k + 1] - offsets[k]) * count; item++) {
       const size_t i = item / count, h = item % count, to = row_of(&cache, k * room + (size_t)lengths[k] + i, h);
       const size_t from = row_of(&x, (size_t)offsets[k] + i, h);
-      for (size_t j = 0; j < size; j++) expected[to * size + j] = rounded(type, element(x.at, from, j));
+      float most = 0x1p-100f;
+      for (size_t j = 0; j < size; j++) most = fmaxf(most, fabsf((float)element(x.at, from, j)));
+      for (size_t j = 0; j < size; j++) {
+        const float value = (float)element(x.at, from, j);
+        expected[to * size + j] = scales ? nearbyintf(value / (most / 127)) : rounded(type, value);
+      }
+      if (scales) expected_scales[h * SEQUENCES * room + k * room + (size_t)lengths[k] + i] = most / 127;
     }
   seal(t);
   ck_cache_append(t->table, &call, threads);
   check_untouched(t);
   for (size_t i = 0; i < cache.at->rows; i++)
     for (size_t j = 0; j < size; j++) check_element(t, cache.at, i, j, expected[i * size + j], 0);
-  free(expected);
+  for (size_t h = 0; scales && h < count; h++)
+    for (size_t k = 0; k < SEQUENCES * room; k++) check_element(t, scales, h, k, expected_scales[h * SEQUENCES * room + k], 0);
+  free(expected), free(expected_scales);
 }
 
 void check_cache_append(test *t) {

@@ -77,8 +77,9 @@ import Testing
     let row = try JSONDecoder().decode(Row.self, from: Data(output.standardOutput.utf8))
     let generator = try TextGenerator(path: folder.path, context: Context())
     let options = BeamSearch.Options(beams: 3, maximumTokens: 8, stopIDs: [])
+    let model = try #require(generator.model as? DecoderModel)
     let best = try #require(
-      try BeamSearch(model: generator.model, options: options).search(generator.encode("Hello")).first)
+      try BeamSearch(model: model, options: options).search(generator.encode("Hello")).first)
     #expect(row.tokens == best.tokens && abs(row.score - best.score) < 1e-9)
     #expect(try row.text == generator.tokenizer.decode(best.tokens))
   }

@@ -109,6 +109,92 @@ import Testing
     }
   }
 
+  @Test func int8CachesRefuse() throws {
+    let (x, two) = (try MutableTensor(zeros: Shape(3, 2, 8)), try Segments(lengths: [1, 2]))
+    let cache = try Int8Cache(sequences: 2, capacity: 4, heads: 2, size: 8)
+    #expect(Int8Cache.byteCount(sequences: 2, capacity: 4, heads: 2, size: 8) == 2 * 4 * 2 * 12)
+    #expect(Int8Cache.byteCount(sequences: .max, capacity: 4, heads: 2, size: 8) == .max)
+    refuses("negative") { _ = try Int8Cache(sequences: -1, capacity: 4, heads: 2, size: 8) }
+    #expect(throws: QuernError.cacheFull(sequence: 1, held: 3, new: 2, capacity: 4)) {
+      try context.appendToCache(x.view, sequences: two, lengths: [0, 3], cache: cache)
+    }
+    let narrow = try Int8Cache(sequences: 2, capacity: 4, heads: 2, size: 6)
+    refuses(.appendToInt8Cache, "differ in heads or head size") {
+      try context.appendToCache(x.view, sequences: two, lengths: [0, 0], cache: narrow)
+    }
+    let o = try MutableTensor(zeros: Shape(3, 2, 8))
+    let layout = try AttentionLayout(queries: two, cache: Segments(lengths: [4, 4]), counts: [1, 2])
+    func attention(_ text: String, _ keys: Int8Cache, _ values: Int8Cache, _ layout: AttentionLayout) {
+      refuses(.int8Attention, text) {
+        try context.attention(queries: x.view, keys: keys, values: values, layout: layout, into: o)
+      }
+    }
+    attention("must agree", cache, narrow, layout)
+    attention("differ in head size", narrow, narrow, layout)
+    attention("and 3 keys", cache, cache, AttentionLayout(two))
+    let one = try Int8Cache(sequences: 2, capacity: 4, heads: 3, size: 8)
+    attention("2 query heads are no multiple of 3", one, one, layout)
+  }
+
+  /// What is appended comes back to within half a step, and a vector that is not finite does not come back at all.
+  @Test func int8VectorsComeBackNearly() throws {
+    for backend in [ReferenceBackend(), try MultithreadedBackend()] as [any Backend] {
+      let x = try Operands(seed: 3).make(Shape(5, 2, 33))
+      x[4, 1, 7] = .infinity
+      let cache = try Int8Cache(sequences: 2, capacity: 4, heads: 2, size: 33)
+      try Context(backend: backend).appendToCache(
+        x.view, sequences: try Segments(lengths: [2, 3]), lengths: [1, 1], cache: cache)
+      for (token, place) in [(0, 1), (0, 2), (1, 1), (1, 2), (1, 3)].enumerated() {
+        for head in 0..<2 where token < 4 || head == 0 {
+          let largest = (0..<33).map { abs(x[token, head, $0]) }.max() ?? 0
+          for j in 0..<33 {
+            let error = abs(cache[place.0, place.1, head, j] - x[token, head, j])
+            #expect(error <= largest / 127 * (0.5 + 0x1p-17))
+          }
+        }
+      }
+      #expect(cache[1, 3, 1, 0].isNaN && cache[0, 0, 0, 0] == 0)
+    }
+  }
+
+  /// The error that the documentation states of a cache in 8 bits against one that rounds nothing.
+  @Test func int8AttentionIsOffByWhatIsStated() throws {
+    let (heads, size, keys) = (2, 24, 60)
+    let reference = Context(backend: ReferenceBackend())
+    let operands = Operands(seed: 5)
+    let q = try operands.make(Shape(1, heads, size))
+    let (k, v) = (try operands.make(Shape(keys, heads, size)), try operands.make(Shape(keys, heads, size)))
+    let layout = AttentionLayout(queries: try Segments(single: 1), keys: try Segments(single: keys))
+    func cached(_ x: MutableTensor) throws -> Int8Cache {
+      let cache = try Int8Cache(sequences: 1, capacity: keys, heads: heads, size: size)
+      try context.appendToCache(x.view, sequences: try Segments(single: keys), lengths: [0], cache: cache)
+      return cache
+    }
+    let (codedKeys, codedValues) = (try cached(k), try cached(v))
+    let sizes = try Tensor(v.elements.map(abs), shape: v.shape)
+    let (o, exact, weighted) = (
+      try MutableTensor(zeros: q.shape), try MutableTensor(zeros: q.shape), try MutableTensor(zeros: q.shape)
+    )
+    try context.attention(queries: q.view, keys: codedKeys, values: codedValues, layout: layout, into: o)
+    try reference.attention(queries: q.view, keys: k.view, values: v.view, layout: layout, into: exact)
+    try reference.attention(queries: q.view, keys: k.view, values: sizes.view, layout: layout, into: weighted)
+    var largest = 0.0
+    for head in 0..<heads {
+      let norm = (0..<size).reduce(0) { $0 + abs(q[0, head, $1]) } / Double(size).squareRoot()
+      func steps(_ cache: Int8Cache) -> Double {
+        (0..<keys).map { Double(cache.scales[cache.vector(0, $0, head)]) }.max() ?? 0
+      }
+      let delta = norm * steps(codedKeys) / 2
+      for j in 0..<size {
+        let bound = steps(codedValues) / 2 + (exp(2 * delta) - 1) * weighted[0, head, j]
+        let error = abs(o[0, head, j] - exact[0, head, j])
+        #expect(error <= bound * (1 + 1e-4))
+        largest = max(largest, error)
+      }
+    }
+    #expect(largest > 1e-4)
+  }
+
   @Test func attentionOptionsRefuse() throws {
     let (q, o) = (try MutableTensor(zeros: Shape(3, 2, 8)), try MutableTensor(zeros: Shape(3, 2, 8)))
     let layout = AttentionLayout(try Segments(single: 3))

@@ -47,6 +47,12 @@ import Testing
       try .matmul(MatmulShape(batch: 40, m: 33, n: 65, k: 64), operands: operands(6)),
       try .attention(AttentionShape([200], heads: 4, kvHeads: 2, size: 40, mask: .causal), operands: operands(7)),
       try .attention(AttentionShape([200, 3, 77], keys: [50, 300, 77], heads: 3, size: 64), operands: operands(8)),
+      try .attention(AttentionShape([1], keys: [5000], heads: 6, kvHeads: 1, size: 64), operands: operands(8)),
+      try .attention(
+        AttentionShape([1, 1], keys: [600, 1700], heads: 4, kvHeads: 2, size: 40), operands: operands(8)),
+      try .attention(
+        AttentionShape([1, 1], keys: [2500, 30], heads: 4, kvHeads: 1, size: 64).with { $0.isInt8 = true },
+        operands: operands(8)),
       try .softmax(RowShape(700, 513), operands: operands(9)),
       try .norm(.layerNorm, RowShape(700, 513), residual: true, operands: operands(10)),
       try .norm(.rmsNorm, RowShape(700, 513), operands: operands(11)),
@@ -88,6 +94,27 @@ import Testing
         #expect(bits(part) == bits(whole.rows(first..<first + count)), "\(count) rows from \(first)")
       }
     }
+  }
+
+  /// A cache long enough to be read in parts: alone, beside a short one, and beside a prompt.
+  @Test(arguments: ISA.available, [1, 8]) func aSingleQueryStandsAlone(_ isa: ISA, _ threads: Int) throws {
+    let context = try Self.context(threads: threads, isa: isa)
+    let (heads, size, held) = (4, 24, 2000)
+    let q = try random(Shape(5, heads, size), seed: 4)
+    let (k, v) = (try random(Shape(held + 70, 1, size), seed: 5), try random(Shape(held + 70, 1, size), seed: 6))
+    func first(_ queries: [Int], _ keys: [Int]) throws -> [UInt32] {
+      let rows = queries.reduce(0, +)
+      let o = try MutableTensor(zeros: Shape(rows, heads, size))
+      let layout = AttentionLayout(queries: try Segments(lengths: queries), keys: try Segments(lengths: keys))
+      let seen = keys.reduce(0, +)
+      try context.attention(
+        queries: q.view.rows(0..<rows), keys: k.view.rows(0..<seen), values: v.view.rows(0..<seen), layout: layout,
+        into: o)
+      return bits(o.rows(0..<1))
+    }
+    let alone = try first([1], [held])
+    #expect(try first([1, 1], [held, 20]) == alone)
+    #expect(try first([1, 4], [held, 70]) == alone)
   }
 
   /// Two queries at least: a single one reads the keys where they lie and sums in lanes.

@@ -1,8 +1,8 @@
 /// The operations of the ``Backend`` protocol, as they appear in errors, traces and the coverage table. One line a family.
 public enum Operation: String, Sendable, CaseIterable {
   case pack, linear, matmul, gatedLinear
-  case attention
-  case rope, appendToCache
+  case attention, int8Attention
+  case rope, appendToCache, appendToInt8Cache
   case softmax, layerNorm, rmsNorm, l2Normalize, groupNorm
   case activation, add, multiply, scale, elementFunction, repu, gated
   case averagePool, maxPool, resize, pad

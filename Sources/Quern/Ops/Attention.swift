@@ -9,6 +9,11 @@ public protocol AttentionOperations {
   func attention(
     queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout, mask: AttentionMask,
     scale: Float, softCap: Float, logSumExp: MutableTensor?, into o: MutableTensor)
+
+  /// The same over keys and values in 8 bits, whose sequences lie end to end, those positions that are not in use included.
+  func attention(
+    queries: TensorView, keys: Int8Cache, values: Int8Cache, layout: AttentionLayout, mask: AttentionMask,
+    scale: Float, softCap: Float, logSumExp: MutableTensor?, into o: MutableTensor)
 }
 
 extension Backend {
@@ -17,6 +22,15 @@ extension Backend {
     scale: Float, softCap: Float, logSumExp: MutableTensor?, into o: MutableTensor
   ) {
     handOn(.attention).attention(
+      queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, softCap: softCap,
+      logSumExp: logSumExp, into: o)
+  }
+
+  public func attention(
+    queries: TensorView, keys: Int8Cache, values: Int8Cache, layout: AttentionLayout, mask: AttentionMask,
+    scale: Float, softCap: Float, logSumExp: MutableTensor?, into o: MutableTensor
+  ) {
+    handOn(.int8Attention).attention(
       queries: queries, keys: keys, values: values, layout: layout, mask: mask, scale: scale, softCap: softCap,
       logSumExp: logSumExp, into: o)
   }
@@ -49,22 +63,61 @@ extension Context {
     into o: MutableTensor
   ) throws(QuernError) {
     let check = Check(operation: .attention)
-    try check.heads(queries, "queries")
     try check.heads(keys, "keys")
     try check.heads(values, "values")
+    try check.same(values.shape, "values", keys.shape, "keys")
+    try requireAttention(check, queries, keys: keys.shape, layout, mask, softCap, logSumExp, o)
+    if let logSumExp {
+      try check.disjoint(keys, "keys", from: logSumExp)
+      try check.disjoint(values, "values", from: logSumExp)
+    }
+    try check.disjoint(keys, "keys", from: o)
+    try check.disjoint(values, "values", from: o)
+    runner(.attention, queries.types, keys.types, values.types, o.types, mask.additive.types).attention(
+      queries: queries, keys: keys, values: values, layout: layout, mask: mask,
+      scale: scale ?? 1 / Float(max(queries.shape[2], 1)).squareRoot(), softCap: softCap, logSumExp: logSumExp, into: o)
+  }
+
+  /// The same over a cache in 8 bits: `score[j] = scale kscale[j] (q kcode[j])`, `o = Σ (p[j] vscale[j]) vcode[j] / Σ p[j]`.
+  ///
+  /// A single query of a sequence reads codes where they lie, widened in registers; several have them widened to f32 some at a time.
+  /// Codes are exact here: what they are off from the vectors that were appended changes a score by at most
+  /// `δ = scale Σ|q| kscale / 2` of its key and, with the largest δ, `o` by at most `max vscale / 2 + (exp(2 δ) - 1) Σ p |v| / Σ p`.
+  ///
+  /// - Parameters:
+  ///   - keys: their sequences are those of `layout`'s keys, ``Int8Cache/capacity`` positions each.
+  ///   - values: of the same extents; may be the keys.
+  public func attention(
+    queries: TensorView, keys: Int8Cache, values: Int8Cache, layout: AttentionLayout,
+    mask: AttentionMask = .none, scale: Float? = nil, softCap: Float = 0, logSumExp: MutableTensor? = nil,
+    into o: MutableTensor
+  ) throws(QuernError) {
+    let check = Check(operation: .int8Attention)
+    try check.same(values.shape, "values", keys.shape, "keys")
+    try requireAttention(check, queries, keys: keys.shape, layout, mask, softCap, logSumExp, o)
+    runner(.int8Attention, queries.types, o.types, mask.additive.types).attention(
+      queries: queries, keys: keys, values: values, layout: layout, mask: mask,
+      scale: scale ?? 1 / Float(max(queries.shape[2], 1)).squareRoot(), softCap: softCap, logSumExp: logSumExp, into: o)
+  }
+
+  private func requireAttention(
+    _ check: Check, _ queries: TensorView, keys: Shape, _ layout: AttentionLayout, _ mask: AttentionMask,
+    _ softCap: Float, _ logSumExp: MutableTensor?, _ o: MutableTensor
+  ) throws(QuernError) {
+    try check.heads(queries, "queries")
     try check.heads(o, "o")
     try check.same(o.shape, "o", queries.shape, "queries")
-    try check.same(values.shape, "values", keys.shape, "keys")
-    let (heads, kvHeads, size) = (queries.shape[1], keys.shape[1], queries.shape[2])
-    try check.require(keys.shape[2] == size, "queries \(queries.shape) and keys \(keys.shape) differ in head size")
+    let (heads, kvHeads) = (queries.shape[1], keys[1])
+    try check.require(
+      keys[2] == queries.shape[2], "queries \(queries.shape) and keys \(keys) differ in head size")
     try check.require(
       heads == 0 || (kvHeads > 0 && heads % kvHeads == 0),
       "\(heads) query heads are no multiple of \(kvHeads) key heads")
     try check.require(layout.queries.count == layout.keys.count, "queries and keys have different numbers of sequences")
     try check.require(
-      layout.queries.total == queries.shape[0] && layout.keys.total == keys.shape[0],
+      layout.queries.total == queries.shape[0] && layout.keys.total == keys[0],
       "the layout has \(layout.queries.total) queries and \(layout.keys.total) keys, "
-        + "the operands \(queries.shape[0]) and \(keys.shape[0])")
+        + "the operands \(queries.shape[0]) and \(keys[0])")
     if let additive = mask.additive {
       try requireMask(additive, layout, heads: heads, check)
       try check.disjoint(additive, "mask", from: o)
@@ -81,17 +134,10 @@ extension Context {
       try check.destination(logSumExp, "logSumExp")
       try check.disjoint(logSumExp.view, "logSumExp", from: o)
       try check.disjoint(queries, "queries", from: logSumExp)
-      try check.disjoint(keys, "keys", from: logSumExp)
-      try check.disjoint(values, "values", from: logSumExp)
       try check.disjoint(mask.additive, "mask", from: logSumExp)
     }
     try check.destination(o, "o")
     try check.disjoint(queries, "queries", from: o)
-    try check.disjoint(keys, "keys", from: o)
-    try check.disjoint(values, "values", from: o)
-    runner(.attention, queries.types, keys.types, values.types, o.types, mask.additive.types).attention(
-      queries: queries, keys: keys, values: values, layout: layout, mask: mask,
-      scale: scale ?? 1 / Float(max(size, 1)).squareRoot(), softCap: softCap, logSumExp: logSumExp, into: o)
   }
 
   private func requireMask(

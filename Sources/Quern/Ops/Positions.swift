@@ -8,6 +8,9 @@ public protocol PositionOperations {
   /// Writes rows of x `[tokens, heads, size]` behind those a cache `[sequences, capacity, heads, size]` holds: row i of
   /// sequence s becomes row `lengths[s] + i`. Unit stride along the last axes.
   func appendToCache(_ x: TensorView, sequences: Segments, lengths: [Int32], cache: MutableTensor)
+
+  /// The same to a cache in 8 bits: each vector becomes codes and a scale.
+  func appendToCache(_ x: TensorView, sequences: Segments, lengths: [Int32], cache: Int8Cache)
 }
 
 extension Backend {
@@ -19,6 +22,10 @@ extension Backend {
 
   public func appendToCache(_ x: TensorView, sequences: Segments, lengths: [Int32], cache: MutableTensor) {
     handOn(.appendToCache).appendToCache(x, sequences: sequences, lengths: lengths, cache: cache)
+  }
+
+  public func appendToCache(_ x: TensorView, sequences: Segments, lengths: [Int32], cache: Int8Cache) {
+    handOn(.appendToInt8Cache).appendToCache(x, sequences: sequences, lengths: lengths, cache: cache)
   }
 }
 
@@ -72,18 +79,37 @@ extension Context {
     _ x: TensorView, sequences: Segments, lengths: [Int32], cache: MutableTensor
   ) throws(QuernError) {
     let check = Check(operation: .appendToCache)
-    try check.heads(x, "x")
     try check.require(
       cache.shape.rank == 4 && (cache.shape.last <= 1 || cache.strides[3] == 1),
       "the cache \(cache.shape) needs rank 4, [sequences, capacity, heads, size], and unit stride along its last axis")
+    try requireRoom(check, x, sequences, lengths, in: cache.shape)
+    try check.destination(cache, "the cache")
+    try check.disjoint(x, "x", from: cache)
+    runner(.appendToCache, x.types, cache.types).appendToCache(x, sequences: sequences, lengths: lengths, cache: cache)
+  }
+
+  /// The same to a cache in 8 bits: each vector becomes codes and a scale, off by at most half a step; see ``Int8Cache``.
+  public func appendToCache(
+    _ x: TensorView, sequences: Segments, lengths: [Int32], cache: Int8Cache
+  ) throws(QuernError) {
+    let check = Check(operation: .appendToInt8Cache)
+    let shape = Shape(cache.sequences, cache.capacity, cache.heads, cache.size)
+    try requireRoom(check, x, sequences, lengths, in: shape)
+    runner(.appendToInt8Cache, x.types).appendToCache(x, sequences: sequences, lengths: lengths, cache: cache)
+  }
+
+  private func requireRoom(
+    _ check: Check, _ x: TensorView, _ sequences: Segments, _ lengths: [Int32], in cache: Shape
+  ) throws(QuernError) {
+    try check.heads(x, "x")
     try check.require(
-      cache.shape[2] == x.shape[1] && cache.shape[3] == x.shape[2],
-      "x \(x.shape) and the cache \(cache.shape) differ in heads or head size")
+      cache[2] == x.shape[1] && cache[3] == x.shape[2],
+      "x \(x.shape) and the cache \(cache) differ in heads or head size")
     try check.require(
-      sequences.count == cache.shape[0] && lengths.count == cache.shape[0],
-      "\(sequences.count) sequences and \(lengths.count) lengths for a cache of \(cache.shape[0])")
+      sequences.count == cache[0] && lengths.count == cache[0],
+      "\(sequences.count) sequences and \(lengths.count) lengths for a cache of \(cache[0])")
     try check.require(sequences.total == x.shape[0], "the sequences have \(sequences.total) rows, x has \(x.shape[0])")
-    let capacity = cache.shape[1]
+    let capacity = cache[1]
     for (sequence, length) in lengths.enumerated() {
       try check.require(length >= 0, "the cache holds \(length) rows of sequence \(sequence)")
       let new = sequences[sequence].count
@@ -91,9 +117,6 @@ extension Context {
         throw .cacheFull(sequence: sequence, held: Int(length), new: new, capacity: capacity)
       }
     }
-    try check.destination(cache, "the cache")
-    try check.disjoint(x, "x", from: cache)
-    runner(.appendToCache, x.types, cache.types).appendToCache(x, sequences: sequences, lengths: lengths, cache: cache)
   }
 }
 

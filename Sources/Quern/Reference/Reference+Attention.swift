@@ -11,6 +11,20 @@ extension ReferenceBackend {
     queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout, mask: AttentionMask,
     scale: Float, softCap: Float, logSumExp: MutableTensor?, into o: MutableTensor
   ) {
+    attend(queries, keys, values, layout, mask, scale, softCap, logSumExp, o)
+  }
+
+  public func attention(
+    queries: TensorView, keys: Int8Cache, values: Int8Cache, layout: AttentionLayout, mask: AttentionMask,
+    scale: Float, softCap: Float, logSumExp: MutableTensor?, into o: MutableTensor
+  ) {
+    attend(queries, keys, values, layout, mask, scale, softCap, logSumExp, o)
+  }
+
+  private func attend(
+    _ queries: TensorView, _ keys: some HeadRows, _ values: some HeadRows, _ layout: AttentionLayout,
+    _ mask: AttentionMask, _ scale: Float, _ softCap: Float, _ logSumExp: MutableTensor?, _ o: MutableTensor
+  ) {
     let (heads, size) = (queries.shape[1], queries.shape[2])
     let additive = mask.addressing()
     for sequence in 0..<layout.queries.count {
@@ -23,7 +37,7 @@ extension ReferenceBackend {
           let q = queries.line(query * queries.strides[0] + head * queries.strides[1])
 
           func score(_ j: Int) -> Double {
-            let k = keys.line((keyRows.lowerBound + j) * keys.strides[0] + keyHead * keys.strides[1])
+            let k = keys.vector(keyRows.lowerBound + j, keyHead)
             var sum = 0.0
             for d in 0..<size { sum += q[d] * k[d] }
             var score = Double(scale) * sum
@@ -43,7 +57,7 @@ extension ReferenceBackend {
             var total = weight(sink, largest)
             for j in visible {
               let weight = weight(score(j), largest)
-              let v = values.line((keyRows.lowerBound + j) * values.strides[0] + keyHead * values.strides[1])
+              let v = values.vector(keyRows.lowerBound + j, keyHead)
               total += weight
               for d in 0..<size { sums[d] += weight * v[d] }
             }
@@ -58,5 +72,36 @@ extension ReferenceBackend {
   /// exp(score - largest); a hidden key weighs nothing even where every key is hidden.
   private func weight(_ score: Double, _ largest: Double) -> Double {
     score == -.infinity ? 0 : exp(score - largest)
+  }
+}
+
+/// Keys or values, `[rows, heads, size]`.
+private protocol HeadRows {
+  associatedtype Vector: HeadVector
+  var shape: Shape { get }
+  func vector(_ row: Int, _ head: Int) -> Vector
+}
+
+private protocol HeadVector {
+  subscript(index: Int) -> Double { get }
+}
+
+extension Elements: HeadVector {}
+
+extension TensorView: HeadRows {
+  fileprivate func vector(_ row: Int, _ head: Int) -> Elements { line(row * strides[0] + head * strides[1]) }
+}
+
+extension Int8Cache: HeadRows {
+  fileprivate struct CodedVector: HeadVector {
+    let codes: UnsafeRawPointer
+    let scale: Double
+
+    subscript(index: Int) -> Double { scale * Double(codes.load(fromByteOffset: index, as: Int8.self)) }
+  }
+
+  fileprivate func vector(_ row: Int, _ head: Int) -> CodedVector {
+    let place = vector(0, row, head)
+    return CodedVector(codes: codes + place * size, scale: Double(scales[place]))
   }
 }

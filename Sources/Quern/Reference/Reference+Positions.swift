@@ -26,4 +26,15 @@ extension ReferenceBackend {
       }
     }
   }
+
+  public func appendToCache(_ x: TensorView, sequences: Segments, lengths: [Int32], cache: Int8Cache) {
+    for sequence in 0..<sequences.count {
+      for (i, token) in sequences[sequence].enumerated() {
+        for head in 0..<x.shape[1] {
+          cache.store(
+            { Float(x[token, head, $0]) }, at: cache.vector(sequence, Int(lengths[sequence]) + i, head))
+        }
+      }
+    }
+  }
 }

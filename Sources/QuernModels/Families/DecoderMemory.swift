@@ -56,7 +56,7 @@ extension DecoderModel {
   ///   - chunk: tokens of prompts in one pass at most.
   /// - Throws: ``ModelError``, also for a matrix that is missing.
   public static func memoryNeed(
-    path: String, precision: DataType? = nil, sequences: Int = 1, capacity: Int, cacheType: DataType = .f32,
+    path: String, precision: DataType? = nil, sequences: Int = 1, capacity: Int, cacheType: CacheType = .f32,
     chunk: Int = 256
   ) throws(ModelError) -> MemoryNeed {
     let (configuration, source) = try open(path)
@@ -65,7 +65,7 @@ extension DecoderModel {
     try configuration.addWeights(to: &need, weights, precision)
     let capacity = min(max(capacity, 0), configuration.maxPositionEmbeddings)
     need.cache = KeyValueCache.byteCount(
-      configuration, sequences: sequences, capacity: capacity, dataType: cacheType)
+      configuration, sequences: sequences, capacity: capacity, type: cacheType)
     // A pass has a piece of a prompt, and a token of each other sequence.
     let tokens = min(chunk.saturatingAdd(sequences), sequences.saturatingMultiply(capacity))
     need.workspace = configuration.workspaceBytes(
@@ -75,31 +75,77 @@ extension DecoderModel {
   }
 }
 
+extension MemoryNeed {
+  /// Counts a matrix as it is stored.
+  fileprivate mutating func add(
+    _ matrix: LinearLayer, of weights: Weights, as precision: DataType?
+  ) throws(ModelError) {
+    var bytes = 0
+    for part in matrix.parts {
+      func size(_ name: String, _ elements: Int) throws(ModelError) -> Int {
+        let stored = try weights.stored(name)
+        return elements.saturatingMultiply((precision ?? stored).size)
+      }
+      switch try weights.storage(part) {
+      case .plain:
+        bytes = bytes.saturatingAdd(try size(part.weight, part.outputs.saturatingMultiply(matrix.inputs)))
+      case .blocks:
+        bytes = bytes.saturatingAdd(try weights.source.info(weights.full(part.weight)).byteRange.count)
+      case .factors:
+        let rank = try weights.rank(part, inputs: matrix.inputs)
+        bytes = bytes.saturatingAdd(try size(part.down, rank.saturatingMultiply(matrix.inputs)))
+          .saturatingAdd(try size(part.up, rank.saturatingMultiply(part.outputs)))
+      }
+    }
+    self.weights = self.weights.saturatingAdd(bytes)
+    loading = max(loading, bytes)
+  }
+}
+
+extension T5Model {
+  /// The memory that a model takes for one answer, from the headers of its files alone.
+  ///
+  /// - Parameters:
+  ///   - directory: as for ``init(directory:context:precision:)``, and `precision` too.
+  ///   - prompt: tokens that the encoder reads.
+  ///   - capacity: tokens of the answer.
+  /// - Throws: ``ModelError``, also for a matrix that is missing.
+  public static func memoryNeed(
+    directory: String, precision: DataType = .f32, prompt: Int, capacity: Int, cacheType: CacheType = .f32
+  ) throws(ModelError) -> MemoryNeed {
+    let configuration = try T5Configuration(HubConfig(directory: directory))
+    let weights = try Weights(SafetensorsDirectory(path: directory), file: directory, of: configuration)
+    let (encoder, decoder) = (configuration.encoder.stack, configuration.decoder)
+    var need = MemoryNeed()
+    for matrix in configuration.linearLayers where !matrix.isOptional || weights.contains(matrix.parts[0]) {
+      try need.add(matrix, of: weights, as: precision)
+    }
+    let vocabulary = configuration.encoder.vocabSize
+    let table = vocabulary.saturatingMultiply(encoder.hiddenSize).saturatingMultiply(precision.size)
+    // A head that is the table is packed beside it.
+    let tables = weights.contains(configuration.head.parts[0]) ? table : table.saturatingMultiply(2)
+    need.weights = need.weights.saturatingAdd(tables)
+    let (prompt, capacity) = (max(prompt, 0), max(capacity, 0))
+    // The decoder's own, and those of the prompt.
+    need.cache = KeyValueCache.byteCount(
+      vectors: 2 * decoder.numHiddenLayers * decoder.numAttentionHeads, size: decoder.headDim, sequences: 1,
+      capacity: capacity, type: cacheType
+    ).saturatingAdd(
+      prompt.saturatingMultiply(2 * decoder.numHiddenLayers * decoder.attentionWidth).saturatingMultiply(precision.size)
+    )
+    let width = 2 * encoder.hiddenSize + 4 * encoder.attentionWidth + encoder.gateUpWidth
+    let biases = prompt.saturatingMultiply(prompt).saturatingAdd(capacity).saturatingMultiply(encoder.numAttentionHeads)
+    need.workspace = prompt.saturatingAdd(1).saturatingMultiply(width).saturatingMultiply(precision.size)
+      .saturatingAdd(biases.saturatingAdd(vocabulary).saturatingMultiply(4))
+    return need
+  }
+}
+
 extension DecoderConfiguration {
   fileprivate func addWeights(
     to need: inout MemoryNeed, _ weights: Weights, _ precision: DataType?
   ) throws(ModelError) {
-    func add(_ matrix: LinearLayer) throws(ModelError) {
-      var bytes = 0
-      for part in matrix.parts {
-        func size(_ name: String, _ elements: Int) throws(ModelError) -> Int {
-          let stored = try weights.stored(name)
-          return elements.saturatingMultiply((precision ?? stored).size)
-        }
-        switch try weights.storage(part) {
-        case .plain:
-          bytes = bytes.saturatingAdd(try size(part.weight, part.outputs.saturatingMultiply(matrix.inputs)))
-        case .blocks:
-          bytes = bytes.saturatingAdd(try weights.source.info(weights.full(part.weight)).byteRange.count)
-        case .factors:
-          let rank = try weights.rank(part, inputs: matrix.inputs)
-          bytes = bytes.saturatingAdd(try size(part.down, rank.saturatingMultiply(matrix.inputs)))
-            .saturatingAdd(try size(part.up, rank.saturatingMultiply(part.outputs)))
-        }
-      }
-      need.weights = need.weights.saturatingAdd(bytes)
-      need.loading = max(need.loading, bytes)
-    }
+    func add(_ matrix: LinearLayer) throws(ModelError) { try need.add(matrix, of: weights, as: precision) }
     for matrix in linearLayers where !matrix.isOptional || weights.contains(matrix.parts[0]) {
       try add(matrix)
     }

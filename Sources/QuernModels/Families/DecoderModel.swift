@@ -154,8 +154,8 @@ public final class DecoderModel: Sendable {
   }
 
   /// A cache for this model; see ``KeyValueCache``.
-  public func makeCache(sequences: Int = 1, capacity: Int, dataType: DataType = .f32) throws -> KeyValueCache {
-    try KeyValueCache(configuration, sequences: sequences, capacity: capacity, dataType: dataType)
+  public func makeCache(sequences: Int = 1, capacity: Int, type: CacheType = .f32) throws -> KeyValueCache {
+    try KeyValueCache(configuration, sequences: sequences, capacity: capacity, type: type)
   }
 
   /// Runs new tokens behind those that the cache holds, which it then holds too.

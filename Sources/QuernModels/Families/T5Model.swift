@@ -69,14 +69,17 @@ public final class T5Model: Sendable {
   /// - Parameters:
   ///   - batch: the inputs; a text ends in its end token.
   ///   - capacity: tokens of each output, its start token included.
+  ///   - cacheType: how the decoder's own keys and values are stored; as ``EncoderModel/precision`` says where it is `nil`.
   /// - Throws: ``QuernError``, also for an id outside the vocabulary.
-  public func start(_ batch: EncoderBatch, capacity: Int, workspace: Workspace) throws -> State {
+  public func start(
+    _ batch: EncoderBatch, capacity: Int, cacheType: CacheType? = nil, workspace: Workspace
+  ) throws -> State {
     let stack = configuration.decoder
     let hidden = try encoder.forward(batch, workspace: workspace.encoder)
     let inputs = try decoder.crossAttentionInputs(hidden.view, segments: batch.segments, encoder.context)
     let cache = try KeyValueCache(
       layers: stack.numHiddenLayers, heads: stack.numAttentionHeads, headDim: stack.headDim,
-      sequences: batch.segments.count, capacity: capacity, dataType: encoder.precision)
+      sequences: batch.segments.count, capacity: capacity, type: cacheType ?? CacheType(encoder.precision))
     return State(cache, inputs)
   }
 

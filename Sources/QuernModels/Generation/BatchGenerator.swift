@@ -70,10 +70,10 @@ public final class BatchGenerator {
   ///   - capacity: tokens of each, its prompt included; at most `max_position_embeddings`.
   ///   - cacheType: how keys and values are stored.
   public init(
-    model: DecoderModel, sequences: Int = 1, capacity: Int, cacheType: DataType = .f32, chunk: Int = 256
+    model: DecoderModel, sequences: Int = 1, capacity: Int, cacheType: CacheType = .f32, chunk: Int = 256
   ) throws {
     (self.model, self.chunk) = (model, max(chunk, 1))
-    cache = try model.makeCache(sequences: sequences, capacity: capacity, dataType: cacheType)
+    cache = try model.makeCache(sequences: sequences, capacity: capacity, type: cacheType)
     workspace = try DecoderModel.Workspace()
     slots = [Slot](repeating: Slot(), count: sequences)
   }

@@ -26,11 +26,11 @@ public final class BeamSearch {
     /// Ids that end a sequence, which are not part of it; the model's own where this is `nil`.
     public var stopIDs: [Int32]?
     /// How keys and values are stored.
-    public var cacheType: DataType
+    public var cacheType: CacheType
 
     public init(
       beams: Int = 4, maximumTokens: Int = 256, lengthPenalty: Double = 1, earlyStopping: EarlyStopping = .heuristic,
-      stopIDs: [Int32]? = nil, cacheType: DataType = .f32
+      stopIDs: [Int32]? = nil, cacheType: CacheType = .f32
     ) {
       (self.beams, self.maximumTokens, self.lengthPenalty) = (beams, maximumTokens, lengthPenalty)
       (self.earlyStopping, self.stopIDs, self.cacheType) = (earlyStopping, stopIDs, cacheType)
@@ -90,7 +90,7 @@ public final class BeamSearch {
     try GenerationOptions(maximumTokens: options.maximumTokens).validate(prompt: prompt, capacity: capacity)
     // The last token of a sequence is never run.
     let length = min(options.maximumTokens, capacity - prompt.count + 1)
-    let cache = try model.makeCache(sequences: options.beams, capacity: capacity, dataType: options.cacheType)
+    let cache = try model.makeCache(sequences: options.beams, capacity: capacity, type: options.cacheType)
     held = [[Int32]](repeating: [], count: options.beams)
     var running = [Running(tokens: [], score: 0, slot: 0)]
     var finished: [Beam] = []

@@ -43,7 +43,7 @@ public final class Perplexity {
   ///   - context: tokens of a window, at most `max_position_embeddings`; where it is `nil`, 512 or what the model has.
   ///   - stride: at most `context`; half of it where it is `nil`.
   /// - Throws: ``GenerationError/invalidOption(name:value:expected:)``, and ``QuernError/outOfMemory(bytes:)``.
-  public init(model: DecoderModel, context: Int? = nil, stride: Int? = nil, cacheType: DataType = .f32) throws {
+  public init(model: DecoderModel, context: Int? = nil, stride: Int? = nil, cacheType: CacheType = .f32) throws {
     let limit = model.configuration.maxPositionEmbeddings
     let context = context ?? min(512, limit)
     guard context >= 2, context <= limit else {
@@ -54,7 +54,7 @@ public final class Perplexity {
       throw GenerationError.invalidOption(name: "stride", value: "\(stride)", expected: "1 to \(context)")
     }
     (self.model, self.context, self.stride) = (model, context, stride)
-    cache = try model.makeCache(capacity: context, dataType: cacheType)
+    cache = try model.makeCache(capacity: context, type: cacheType)
     workspace = try DecoderModel.Workspace()
   }
 

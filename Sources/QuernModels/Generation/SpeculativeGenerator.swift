@@ -52,16 +52,16 @@ public final class SpeculativeGenerator: TokenGenerator {
   ///   - draftTokens: tokens drafted at a time.
   ///   - capacity: tokens of the sequence, its prompt included. Beyond the positions that the draft has, nothing is drafted.
   public init(
-    model: DecoderModel, draft: DecoderModel, draftTokens: Int = 4, capacity: Int, cacheType: DataType = .f32,
+    model: DecoderModel, draft: DecoderModel, draftTokens: Int = 4, capacity: Int, cacheType: CacheType = .f32,
     chunk: Int = 256
   ) throws {
     guard draftTokens > 0, draftTokens <= 256 else {
       throw GenerationError.invalidOption(name: "draftTokens", value: "\(draftTokens)", expected: "1 to 256")
     }
     (self.model, self.draft, self.draftTokens, self.chunk) = (model, draft, draftTokens, max(chunk, 1))
-    cache = try model.makeCache(capacity: capacity, dataType: cacheType)
+    cache = try model.makeCache(capacity: capacity, type: cacheType)
     draftCache = try draft.makeCache(
-      capacity: min(capacity, draft.configuration.maxPositionEmbeddings), dataType: cacheType)
+      capacity: min(capacity, draft.configuration.maxPositionEmbeddings), type: cacheType)
     workspace = try DecoderModel.Workspace()
     vocabulary = min(model.configuration.vocabSize, draft.configuration.vocabSize)
     scratch = [Float](repeating: 0, count: model.configuration.vocabSize)

@@ -2,14 +2,14 @@ import Dispatch
 import Quern
 import Synchronization
 
-/// Text from a language model: tokenizer, decoder, sampling and stop strings.
+/// Text from a language model: tokenizer, model, sampling and stop strings. A decoder continues a prompt; T5 answers it.
 ///
 /// ```swift
 /// let generator = try TextGenerator(path: "Qwen3-0.6B", context: Context())
 /// for try await piece in generator.stream("Once upon a time") { print(piece.text, terminator: "") }
 /// ```
 public final class TextGenerator: Sendable {
-  public let model: DecoderModel
+  public let model: any GenerativeModel
   public let tokenizer: HubTokenizer
   /// Ids that end a text: those of `config.json` and `generation_config.json`, or of a GGUF file's metadata and vocabulary.
   public let endOfText: [Int32]
@@ -29,28 +29,20 @@ public final class TextGenerator: Sendable {
     public var generation: GenerationOptions
     /// Strings that end the text and are not part of it.
     public var stopStrings: [String]
-    /// Tokens of prompt and text together; as many as both need where it is `nil`.
+    /// Tokens of prompt and text together, or of the text alone where an encoder reads the prompt; as many as are needed where it is
+    /// `nil`.
     public var capacity: Int?
     /// How keys and values are stored.
-    public var cacheType: DataType
+    public var cacheType: CacheType
     /// A model that drafts, where there is one; see ``SpeculativeGenerator``.
     public var draft: Draft?
 
     public init(
       generation: GenerationOptions = GenerationOptions(), stopStrings: [String] = [], capacity: Int? = nil,
-      cacheType: DataType = .f32, draft: Draft? = nil
+      cacheType: CacheType = .f32, draft: Draft? = nil
     ) {
       (self.generation, self.stopStrings) = (generation, stopStrings)
       (self.capacity, self.cacheType, self.draft) = (capacity, cacheType, draft)
-    }
-
-    /// What continues a prompt of so many tokens by these options.
-    package func tokenGenerator(_ model: DecoderModel, prompt: Int) throws -> any TokenGenerator {
-      let capacity =
-        capacity ?? model.configuration.capacity(prompt: prompt, maximumTokens: generation.maximumTokens)
-      guard let draft else { return try BatchGenerator(model: model, capacity: capacity, cacheType: cacheType) }
-      return try SpeculativeGenerator(
-        model: model, draft: draft.model, draftTokens: draft.tokens, capacity: capacity, cacheType: cacheType)
     }
   }
 
@@ -79,12 +71,13 @@ public final class TextGenerator: Sendable {
 
   /// - Parameters:
   ///   - path: a Hugging Face model directory with a `tokenizer.json`, or a GGUF file with its vocabulary.
-  ///   - precision: the storage of matrices; as the files have them where it is `nil`.
+  ///   - precision: as for ``GenerativeModels/load(path:context:precision:)``.
   /// - Throws: ``ModelError`` naming file, field and offset.
   public convenience init(path: String, context: Context, precision: DataType? = nil) throws {
     let tokenizer = try Self.tokenizer(path: path)
     try self.init(
-      path: path, model: DecoderModel(path: path, context: context, precision: precision), tokenizer: tokenizer)
+      path: path, model: GenerativeModels.load(path: path, context: context, precision: precision),
+      tokenizer: tokenizer)
   }
 
   /// The tokenizer of a Hugging Face model directory or of a GGUF file.
@@ -93,7 +86,7 @@ public final class TextGenerator: Sendable {
   }
 
   /// The same with a model and a tokenizer that have been read from `path` before.
-  public convenience init(path: String, model: DecoderModel, tokenizer: HubTokenizer) throws {
+  public convenience init(path: String, model: any GenerativeModel, tokenizer: HubTokenizer) throws {
     if path.hasSuffix(".gguf") {
       try self.init(model: model, tokenizer: tokenizer, endOfText: tokenizer.endsOfTurn, tokenizerFile: path)
       return
@@ -104,15 +97,17 @@ public final class TextGenerator: Sendable {
   }
 
   /// - Parameter endOfText: ids that end a text, beside those of the model.
-  public init(model: DecoderModel, tokenizer: HubTokenizer, endOfText: [Int32] = [], tokenizerFile: String) throws {
-    guard Int(tokenizer.largestID) < model.configuration.vocabSize else {
+  public init(
+    model: any GenerativeModel, tokenizer: HubTokenizer, endOfText: [Int32] = [], tokenizerFile: String
+  ) throws {
+    guard Int(tokenizer.largestID) < model.vocabSize else {
       throw ModelError(
         file: tokenizerFile, field: "model.vocab",
-        reason: "token id \(tokenizer.largestID) is outside the \(model.configuration.vocabSize) rows of the model's "
+        reason: "token id \(tokenizer.largestID) is outside the \(model.vocabSize) rows of the model's "
           + "embeddings; tokenizer and weights do not belong together")
     }
     (self.model, self.tokenizer) = (model, tokenizer)
-    self.endOfText = model.configuration.endOfText + endOfText
+    self.endOfText = model.endOfText + endOfText
   }
 
   /// Continues `prompt`, a piece at a time. Cancelling the task that loops over it, or letting go of
@@ -155,7 +150,7 @@ public final class TextGenerator: Sendable {
   public func generate(
     _ prompt: [Int32], options: Options = Options(), proceed: () throws -> Void = {}, _ body: (Piece) throws -> Void
   ) throws -> SpeculativeGenerator.Acceptance? {
-    let generator = try options.tokenGenerator(model, prompt: prompt.count)
+    let generator = try model.tokenGenerator(prompt: prompt.count, options: options)
     var generation = options.generation
     generation.stopIDs = generation.stopIDs ?? endOfText
     let request = try generator.add(prompt, options: generation)

@@ -22,6 +22,11 @@ extension GenerationOptions {
   func validate(prompt: [Int32], capacity: Int) throws(GenerationError) {
     guard !prompt.isEmpty else { throw .emptyPrompt }
     guard prompt.count < capacity else { throw .promptTooLong(tokens: prompt.count, capacity: capacity) }
+    try validate()
+  }
+
+  /// Refuses options out of their range.
+  func validate() throws(GenerationError) {
     try sampling.validate()
     guard maximumTokens > 0 else {
       throw .invalidOption(name: "maximumTokens", value: "\(maximumTokens)", expected: "more than 0")

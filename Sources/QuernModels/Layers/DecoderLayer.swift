@@ -101,10 +101,10 @@ struct DecoderAttention: Sendable {
       try context.rope(queries.view, table: table, positions: step.positions, pairing: pairing, into: queries)
       try context.rope(keys.view, table: table, positions: step.positions, pairing: pairing, into: keys)
     }
-    var seen = (keys: keys.view, values: values.view)
+    var seen = KeysValues.tensors(keys: keys.view, values: values.view)
     if let cache = step.cache { seen = try cache.append(keys.view, values.view, step.segments, layer: layer, context) }
     try context.attention(
-      queries: queries.view, keys: seen.keys, values: seen.values, layout: step.layout,
+      queries: queries.view, seen, layout: step.layout,
       mask: AttentionMask(isCausal: true, before: window.map { $0 - 1 }, sinks: sinks), scale: scale, softCap: softCap,
       into: step.mixed.heads(heads))
   }

@@ -178,12 +178,12 @@ struct EncoderStack: Sendable {
     }
     let qkv = pass.qkv.view.heads(3 * heads)
     func part(_ index: Int) -> TensorView { qkv.slice(axis: 1, index * heads..<(index + 1) * heads) }
-    var (keys, values) = (part(1), part(2))
+    var seen = KeysValues.tensors(keys: part(1), values: part(2))
     if let cache = pass.decoding?.cache {
-      (keys, values) = try cache.append(keys, values, pass.segments, layer: index, context)
+      seen = try cache.append(part(1), part(2), pass.segments, layer: index, context)
     }
     try context.attention(
-      queries: part(0), keys: keys, values: values, layout: pass.layout,
+      queries: part(0), seen, layout: pass.layout,
       mask: AttentionMask(
         isCausal: configuration.isCausal, before: layer.reach, after: layer.reach, additive: pass.bias),
       scale: configuration.attentionScale, into: pass.mixed.heads(heads))

@@ -57,12 +57,14 @@ struct LatentAttention: Sendable {
       let key = row.columns(sizes.kvLoraRank..<sizes.cacheWidth).heads(1)
       try context.rope(key.view, table: table, positions: step.positions, pairing: pairing, into: key)
     }
+    let rowHead = row.heads(1).view
     let seen =
-      try step.cache?.append(row.heads(1).view, nil, step.segments, layer: layer, context).keys ?? row.heads(1).view
+      try step.cache?.append(rowHead, nil, step.segments, layer: layer, context)
+      ?? .tensors(keys: rowHead, values: rowHead)
     let (absorbed, mixed) = (step.latent.absorbed.rows(rows), step.latent.mixed.rows(rows))
     try context.groupedLinear(query.view, weights: self.absorbed, into: absorbed)
     try context.attention(
-      queries: absorbed.heads(heads).view, keys: seen, values: seen, layout: step.layout, mask: .causal, scale: scale,
+      queries: absorbed.heads(heads).view, seen, layout: step.layout, mask: .causal, scale: scale,
       into: mixed.heads(heads))
     try context.groupedLinear(mixed.view, weights: values, into: step.mixed)
   }

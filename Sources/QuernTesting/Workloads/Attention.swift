@@ -21,10 +21,21 @@ public struct AttentionShape: Sendable, CustomStringConvertible {
   public var spare = 0
   /// The data type of keys and values where it is not the case's.
   public var cacheType: DataType?
+  /// Keys and values are in 8 bits: the operation is `int8Attention`.
+  public var isInt8 = false
   /// The result looked at is the log-sum-exp.
   public var logSumExp = false
 
   var isCausal: Bool { mask == .causal || mask == .causalAdditive }
+
+  /// Positions of each sequence of a cache in 8 bits, which has as many of all.
+  var roomOfInt8: Int { (keys.max() ?? 0) + spare }
+
+  /// A single query's keys are cut into parts of 512 at least, which are then put together.
+  var kernels: [String] {
+    let isCut = zip(queries, keys).contains { $0 == 1 && $1 > 512 }
+    return ["f32_attention_block"] + (isCut ? ["f32_attention_merge"] : [])
+  }
 
   /// This shape with changes.
   public func with(_ change: (inout AttentionShape) -> Void) -> AttentionShape {
@@ -48,7 +59,7 @@ public struct AttentionShape: Sendable, CustomStringConvertible {
       + (before.map { " before=\($0)" } ?? "") + (after.map { " after=\($0)" } ?? "") + (alibi ? " alibi" : "")
       + (sinks ? " sinks" : "")
       + (softCap == 0 ? "" : " cap=\(softCap)") + (spare == 0 ? "" : " spare=\(spare)")
-      + (cacheType.map { " cache=\($0)" } ?? "") + (logSumExp ? " lse" : "")
+      + (cacheType.map { " cache=\($0)" } ?? "") + (isInt8 ? " cache=int8" : "") + (logSumExp ? " lse" : "")
   }
 }
 
@@ -56,19 +67,27 @@ extension Workload {
   public static func attention(_ shape: AttentionShape, name: String? = nil, operands: Operands) throws -> Workload {
     let (queries, keys) = (shape.queries.reduce(0, +), shape.keys.reduce(0) { $0 + $1 + shape.spare })
     let q = try operands.make(Shape(queries, shape.heads, shape.size))
-    let k = try operands.make(Shape(keys, shape.kvHeads, shape.size), as: shape.cacheType)
-    let v = try operands.make(Shape(keys, shape.kvHeads, shape.size), as: shape.cacheType)
+    func cached() throws -> CachedRows {
+      guard shape.isInt8 else {
+        return .tensor(
+          try operands.make(Shape(keys, shape.kvHeads, shape.size), as: shape.cacheType).view)
+      }
+      return .int8(
+        try operands.int8Cache(
+          shape.keys.count, capacity: shape.roomOfInt8, heads: shape.kvHeads, size: shape.size))
+    }
+    let (k, v) = (try cached(), try cached())
     let output = shape.logSumExp ? try operands.make(Shape(queries, shape.heads), as: .f32) : try operands.make(q.shape)
-    return try attention(shape, name, operands, q: q.view, k: k.view, v: v.view, output: output)
+    return try attention(shape, name, operands, q: q.view, k: k, v: v, output: output)
   }
 
   private static func attention(
-    _ shape: AttentionShape, _ name: String?, _ operands: Operands, q: TensorView, k: TensorView, v: TensorView,
+    _ shape: AttentionShape, _ name: String?, _ operands: Operands, q: TensorView, k: CachedRows, v: CachedRows,
     output: MutableTensor
   ) throws -> Workload {
-    let cache = try Segments(lengths: shape.keys.map { $0 + shape.spare })
+    let cache = try Segments(lengths: shape.keys.map { shape.isInt8 ? shape.roomOfInt8 : $0 + shape.spare })
     let layout =
-      shape.spare == 0
+      shape.spare == 0 && !shape.isInt8
       ? AttentionLayout(queries: try Segments(lengths: shape.queries), keys: cache)
       : try AttentionLayout(
         queries: try Segments(lengths: shape.queries), cache: cache, counts: shape.keys.map(Int32.init))
@@ -79,29 +98,42 @@ extension Workload {
       sinks: shape.sinks ? try operands.vector(shape.heads) : nil, additive: additive?.view)
     let scale = 1 / Float(max(shape.size, 1)).squareRoot()
     let unused = shape.logSumExp ? try MutableTensor(zeros: q.shape) : output
-    func run(_ context: Context, _ values: TensorView, _ o: MutableTensor) throws {
-      try context.attention(
-        queries: q, keys: k, values: values, layout: layout, mask: mask, scale: scale, softCap: shape.softCap,
-        logSumExp: shape.logSumExp ? o : nil, into: shape.logSumExp ? unused : o)
+    func run(_ context: Context, _ values: CachedRows, _ o: MutableTensor) throws {
+      let (logSumExp, o) = (shape.logSumExp ? o : nil, shape.logSumExp ? unused : o)
+      switch (k, values) {
+      case (.tensor(let k), .tensor(let v)):
+        try context.attention(
+          queries: q, keys: k, values: v, layout: layout, mask: mask, scale: scale, softCap: shape.softCap,
+          logSumExp: logSumExp, into: o)
+      case (.int8(let k), .int8(let v)):
+        try context.attention(
+          queries: q, keys: k, values: v, layout: layout, mask: mask, scale: scale, softCap: shape.softCap,
+          logSumExp: logSumExp, into: o)
+      default: preconditionFailure("keys and values are stored alike")
+      }
     }
     let pairs = zip(shape.queries, shape.keys).reduce(0.0) { $0 + visiblePairs(shape, queries: $1.0, keys: $1.1) }
     let workload = Workload(
-      .attention, name ?? "\(shape)", kernels: ["f32_attention_block"],
+      shape.isInt8 ? .int8Attention : .attention, name ?? "\(shape)", kernels: shape.kernels,
       flops: 4 * pairs * Double(shape.heads * shape.size),
-      bytes: 8 * Double(q.shape.count + k.shape.count), operands: operands, output: output,
+      bytes: 8 * Double(q.shape.count) + 2 * Double(k.bytes), operands: operands, output: output,
       prepare: { context in { o in try run(context, v, o) } },
       bound: { rounding, expected in
-        let norm = largestNorm(q) * largestNorm(k)
+        let norm = largestNorm(q) * k.largestNorm
         let offset = additive.map { $0.elements.filter(\.isFinite).map(abs).max() ?? 0 } ?? 0
         let farthest = shape.alibi ? Double((shape.queries + shape.keys).max() ?? 0) : 0
+        // Those of codes round once more.
+        let codes = shape.isInt8 ? 1.0 : 0
         // Products, scale; the cap's quotient and product with tanh (4 u, and its argument's roundings again); slopes are at
         // most 1, and the bias rounds once at the size of the farthest key, as do the sums with it.
         let score =
-          (rounding.product(shape.size) + (shape.softCap == 0 ? 2 : 10) * Rounding.unit) * Double(scale) * norm
+          (rounding.product(shape.size) + ((shape.softCap == 0 ? 2 : 10) + codes) * Rounding.unit) * Double(scale)
+          * norm
           + 2 * Rounding.unit * (Double(offset) + farthest)
         let keys = layout.longestKeys
-        // Each block of keys rescales the sums once; exp is within 2 ulp (4 u).
-        let sums = Rounding.gamma(2 * keys + 3 * (keys / 32 + 1) + 12)
+        // Each block of keys rescales the sums once; exp is within 2 ulp (4 u). Parts of keys, at least four blocks each, are put
+        // together with fewer roundings than that counts.
+        let sums = Rounding.gamma(2 * keys + 3 * (keys / 32 + 1) + (shape.isInt8 ? 13 : 12))
         if shape.logSumExp {
           // The sum's relative errors become absolute; its logarithm is within an ulp, and is added to the largest score.
           return expected.map {
@@ -110,11 +142,13 @@ extension Workload {
         }
         // Σ p|v| / Σ p times twice the error of a score, exp's and the sums' relative errors.
         let weighted = try MutableTensor(zeros: q.shape)
-        try run(Context(backend: ReferenceBackend()), try absolute(v), weighted)
+        try run(Context(backend: ReferenceBackend()), try v.absolute(), weighted)
         let relative = 2 * score + sums
         return weighted.view.values.map { relative * Double($0) * (1 + relative) }
       })
-    guard additive == nil, q.shape[0] > 0, !shape.alibi, !shape.sinks, shape.spare == 0 else { return workload }
+    guard case (.tensor(let keys), .tensor(let values)) = (k, v), additive == nil, q.shape[0] > 0, !shape.alibi,
+      !shape.sinks, shape.spare == 0
+    else { return workload }
     let row = pairs / Double(q.shape[0]) * Double(shape.heads * (3 * shape.size + 30))
     workload.sampling = Sampling(rows: q.shape[0], work: row) { rows in
       // Each query becomes a sequence of its own, with the keys it sees.
@@ -134,8 +168,8 @@ extension Workload {
       let output = try MutableTensor(
         zeros: shape.logSumExp ? Shape(rows.count, shape.heads) : Shape(rows.count, shape.heads, shape.size))
       return try attention(
-        part, name, operands, q: try gatherSlices(rows, of: q), k: try gatherSlices(seen, of: k),
-        v: try gatherSlices(seen, of: v), output: output)
+        part, name, operands, q: try gatherSlices(rows, of: q), k: .tensor(try gatherSlices(seen, of: keys)),
+        v: .tensor(try gatherSlices(seen, of: values)), output: output)
     }
     return workload
   }
@@ -173,6 +207,56 @@ extension Workload {
   }
 }
 
+/// Keys or values of an attention workload.
+private enum CachedRows {
+  case tensor(TensorView)
+  case int8(Int8Cache)
+
+  var bytes: Int {
+    switch self {
+    case .tensor(let view): view.shape.count * view.dataType.size
+    case .int8(let cache): cache.byteCount
+    }
+  }
+
+  var largestNorm: Double {
+    switch self {
+    case .tensor(let view): QuernTesting.largestNorm(view)
+    case .int8(let cache):
+      (0..<cache.vectors).map { vector in
+        (0..<cache.size).reduce(0) { $0 + cache[vector, $1] * cache[vector, $1] }.squareRoot()
+      }.max() ?? 0
+    }
+  }
+
+  func absolute() throws -> CachedRows {
+    switch self {
+    case .tensor(let view): return .tensor(try QuernTesting.absolute(view))
+    case .int8(let cache):
+      let copy = try Int8Cache(
+        sequences: cache.sequences, capacity: cache.capacity, heads: cache.heads, size: cache.size)
+      for vector in 0..<cache.vectors {
+        copy.scales[vector] = cache.scales[vector]
+        for place in vector * cache.size..<(vector + 1) * cache.size {
+          let code = cache.codes.load(fromByteOffset: place, as: Int8.self)
+          copy.codes.storeBytes(of: abs(code), toByteOffset: place, as: Int8.self)
+        }
+      }
+      return .int8(copy)
+    }
+  }
+}
+
+extension Int8Cache {
+  fileprivate var vectors: Int { sequences * capacity * heads }
+  fileprivate var byteCount: Int {
+    Self.byteCount(sequences: sequences, capacity: capacity, heads: heads, size: size)
+  }
+  fileprivate subscript(vector: Int, j: Int) -> Double {
+    Double(scales[vector]) * Double(codes.load(fromByteOffset: vector * size + j, as: Int8.self))
+  }
+}
+
 /// The largest Euclidean norm of a head's vector, which with another bounds Σ|q k| (Cauchy and Schwarz).
 private func largestNorm(_ view: TensorView) -> Double {
   var largest = 0.0
@@ -194,6 +278,7 @@ extension Suite {
       mutant("ignores the slopes", { $0.alibi = true }, wrong: { $0.alibi = false }),
       mutant("ignores the sinks", { $0.sinks = true }, wrong: { $0.sinks = false }),
       mutant("ignores the soft cap", { $0.softCap = 2 }, wrong: { $0.softCap = 0 }),
+      mutant("ignores the last key in 8 bits", { $0.isInt8 = true }, wrong: { ($0.isInt8, $0.before) = (true, 28) }),
       mutant(
         "log-sum-exp of all keys", { ($0.logSumExp, $0.mask) = (true, .causal) },
         wrong: { ($0.logSumExp, $0.mask) = (true, .none) }),
@@ -205,7 +290,8 @@ extension Suite {
   ) -> Mutant {
     let shape = AttentionShape([20, 3], keys: [30, 9], heads: 4, kvHeads: 2, size: 16)
     return Mutant(
-      .attention, fault, right: { try .attention(shape.with(right), operands: $0) },
+      shape.with(right).isInt8 ? .int8Attention : .attention, fault,
+      right: { try .attention(shape.with(right), operands: $0) },
       wrong: { try .attention(shape.with(wrong), operands: $0) })
   }
 
@@ -248,7 +334,33 @@ extension Suite {
         shape.with { ($0.logSumExp, $0.before, $0.alibi, $0.softCap) = (true, 11, true, 5) },
       ]
     }
-    return shapes.map { shape in TestCases.Entry(.attention) { try .attention(shape, operands: $0) } }
+    let decodes = AttentionShape([1, 1, 2], keys: [700, 5, 1300], heads: 6, kvHeads: 2, size: 24)
+    for shape in [decodes, AttentionShape([1], keys: [9000], heads: 2, kvHeads: 1, size: 8)] {
+      shapes += [
+        shape, shape.with { ($0.sinks, $0.logSumExp) = (true, true) },
+        shape.with { ($0.alibi, $0.before) = (true, 650) },
+        shape.with { ($0.softCap, $0.mask, $0.cacheType, $0.spare) = (3, .additive, .bf16, 3) },
+      ]
+    }
+    let int8: [AttentionShape] = [
+      AttentionShape([3, 0, 2], keys: [0, 4, 7], heads: 2, size: 16), AttentionShape([], heads: 1, size: 4),
+      AttentionShape([1, 1, 5], keys: [50, 131, 9], heads: 4, kvHeads: 2, size: 24).with { $0.spare = 4 },
+      ragged, grouped, long, decodes,
+    ].flatMap { (shape) -> [AttentionShape] in
+      [
+        shape.with { $0.mask = .causal }, shape.with { ($0.mask, $0.before) = (.causal, 7) },
+        shape.with { ($0.mask, $0.sinks, $0.logSumExp) = (.padding, true, true) },
+        shape.with { ($0.alibi, $0.softCap) = (true, 4) },
+      ]
+    }
+    for size in [1, 3, 8, 31, 33, 64, 80, 128] {
+      shapes.append(
+        AttentionShape([1, size % 7 + 1], keys: [size + 5, 40], heads: 2, size: size).with { $0.isInt8 = true })
+    }
+    shapes += int8.map { $0.with { $0.isInt8 = true } }
+    return shapes.map { shape in
+      TestCases.Entry(shape.isInt8 ? .int8Attention : .attention) { try .attention(shape, operands: $0) }
+    }
   }()
 
   private static let attentionBenchmarks: [BenchmarkCases.Entry] =
@@ -264,13 +376,20 @@ extension Suite {
         AttentionShape([1], keys: [2048], heads: 32, kvHeads: 8, size: 64).with { $0.cacheType = .bf16 }
       ),
       (
+        "Llama-3.2-1B decode",
+        AttentionShape([1], keys: [2048], heads: 32, kvHeads: 8, size: 64).with { $0.isInt8 = true }
+      ),
+      ("decode of one key head", AttentionShape([1], keys: [8192], heads: 16, kvHeads: 1, size: 128)),
+      (
         "ModernBERT local",
         AttentionShape([1024], heads: 12, size: 64).with { ($0.before, $0.after) = (64, 64) }
       ),
       ("SD-1.5 cross", AttentionShape([4096], keys: [77], heads: 8, size: 40)),
     ].map { model, shape in
-      let kernels = ["f32_attention_block"] + (shape.cacheType == nil ? [] : ["f32_widen"])
-      return BenchmarkCases.Entry(.attention, "\(model): \(shape)", kernels: kernels) {
+      let kernels = shape.kernels + (shape.cacheType == nil ? [] : ["f32_widen"])
+      return BenchmarkCases.Entry(
+        shape.isInt8 ? .int8Attention : .attention, "\(model): \(shape)", kernels: kernels
+      ) {
         try .attention(shape, name: $0, operands: $1)
       }
     } + [narrowPrefill]

@@ -1,3 +1,4 @@
+import Foundation
 import Quern
 
 /// `rope`: tokens, heads, the elements turned, and how.
@@ -76,11 +77,47 @@ extension Workload {
       },
       bound: { _, expected in expected.map { _ in 0 } })
   }
+
+  /// To a cache in 8 bits, whose codes and scales are the same on every backend.
+  ///
+  /// - Parameter isDecoded: whether the result is what the cache then stands for; a call that is timed leaves it alone.
+  public static func appendToInt8Cache(
+    _ new: [Int], held: [Int32], capacity: Int, heads: Int, size: Int, isDecoded: Bool = true, name: String? = nil,
+    operands: Operands
+  ) throws -> Workload {
+    let sequences = try Segments(lengths: new)
+    let x = try operands.make(Shape(sequences.total, heads, size))
+    let cache = try operands.int8Cache(new.count, capacity: capacity, heads: heads, size: size)
+    let vectors = new.count * capacity * heads
+    let output = try MutableTensor(zeros: Shape(isDecoded ? new.count : 0, capacity, heads, size))
+    return Workload(
+      .appendToInt8Cache, name ?? "new=\(new) held=\(held) capacity=\(capacity) heads=\(heads) d=\(size)",
+      kernels: ["i8_quantize_vector"], flops: 0,
+      bytes: Double(x.shape.count * (x.dataType.size + 1) + sequences.total * heads * 4), operands: operands,
+      output: output,
+      prepare: { context in
+        { y in
+          if isDecoded {
+            memset(cache.codes, 3, vectors * size)
+            for vector in 0..<vectors { cache.scales[vector] = 0.5 }
+          }
+          try context.appendToCache(x.view, sequences: sequences, lengths: held, cache: cache)
+          for sequence in 0..<y.shape[0] {
+            for position in 0..<capacity {
+              for head in 0..<heads {
+                for j in 0..<size { y[sequence, position, head, j] = cache[sequence, position, head, j] }
+              }
+            }
+          }
+        }
+      },
+      bound: { _, expected in expected.map { _ in 0 } })
+  }
 }
 
 extension Suite {
   static let positions = Suite(
-    tests: ropeTests + appendTests, benchmarks: positionBenchmarks,
+    tests: ropeTests + appendTests + int8AppendTests, benchmarks: positionBenchmarks,
     mutants: [
       Mutant(
         .rope, "turns the wrong pairs", right: { try .rope(RopeShape(5, heads: 2, size: 16), operands: $0) },
@@ -99,6 +136,10 @@ extension Suite {
         .appendToCache, "overwrites what is held",
         right: { try .appendToCache([2, 1], held: [3, 1], capacity: 6, heads: 2, size: 8, operands: $0) },
         wrong: { try .appendToCache([2, 1], held: [0, 0], capacity: 6, heads: 2, size: 8, operands: $0) }),
+      Mutant(
+        .appendToInt8Cache, "overwrites what is held",
+        right: { try .appendToInt8Cache([2, 1], held: [3, 1], capacity: 6, heads: 2, size: 8, operands: $0) },
+        wrong: { try .appendToInt8Cache([2, 1], held: [0, 0], capacity: 6, heads: 2, size: 8, operands: $0) }),
     ])
 
   private static let ropeTests: [TestCases.Entry] = {
@@ -128,6 +169,16 @@ extension Suite {
     }
   }
 
+  private static let int8AppendTests: [TestCases.Entry] =
+    [
+      ([2, 0, 3], [1, 4, 0], 5, 2, 8), ([1], [0], 1, 1, 1), ([0], [2], 2, 3, 5), ([], [], 4, 2, 8),
+      ([3, 1], [0, 2], 4, 2, 33), ([17, 33], [3, 30], 70, 3, 100),
+    ].map { (new: [Int], held: [Int32], capacity: Int, heads: Int, size: Int) in
+      TestCases.Entry(.appendToInt8Cache) {
+        try .appendToInt8Cache(new, held: held, capacity: capacity, heads: heads, size: size, operands: $0)
+      }
+    }
+
   private static let positionBenchmarks: [BenchmarkCases.Entry] =
     [
       ("Llama-3.2-1B q", RopeShape(512, heads: 32, size: 64, inPlace: true)),
@@ -139,6 +190,12 @@ extension Suite {
     } + [
       BenchmarkCases.Entry(.appendToCache, "Llama-3.2-1B: 512 new rows, bf16 cache", kernels: ["f32_narrow"]) {
         try .appendToCache([512], held: [100], capacity: 1024, heads: 8, size: 64, type: .bf16, name: $0, operands: $1)
-      }
+      },
+      BenchmarkCases.Entry(
+        .appendToInt8Cache, "Llama-3.2-1B: 512 new rows, int8 cache", kernels: ["i8_quantize_vector"]
+      ) {
+        try .appendToInt8Cache(
+          [512], held: [100], capacity: 1024, heads: 8, size: 64, isDecoded: false, name: $0, operands: $1)
+      },
     ]
 }
