@@ -133,7 +133,8 @@ extension T5Model {
     ).saturatingAdd(
       prompt.saturatingMultiply(2 * decoder.numHiddenLayers * decoder.attentionWidth).saturatingMultiply(precision.size)
     )
-    let width = 2 * encoder.hiddenSize + 4 * encoder.attentionWidth + encoder.gateUpWidth
+    let inner = try weights.isStacked(encoder.gateUp(0)) ? encoder.gateUp(0).outputs : encoder.intermediateSize
+    let width = 2 * encoder.hiddenSize + 4 * encoder.attentionWidth + inner
     let biases = prompt.saturatingMultiply(prompt).saturatingAdd(capacity).saturatingMultiply(encoder.numAttentionHeads)
     need.workspace = prompt.saturatingAdd(1).saturatingMultiply(width).saturatingMultiply(precision.size)
       .saturatingAdd(biases.saturatingAdd(vocabulary).saturatingMultiply(4))
