@@ -14,6 +14,7 @@
 enum {
   MOST_COLUMNS = 2048,       // columns of one block: packing its A is then a small share of it
   MOST_COLUMNS_KEPT = 512,   // and where a block of results is kept as floats until it is narrowed, or multiplied by another
+  MOST_COLUMNS_KEPT_QUANTIZED = 1024,  // of fewer rows, whose codes serve them all
   UNPACKED_FLOATS = 1 << 20,  // unpacked B is packed this much at a time (4 MiB)
   CALLER_WORK = 1 << 19,     // multiply-adds worth handing to another thread: about 20 microseconds
   BLOCK_WORK = 1 << 18,      // and the least worth cutting a block for
@@ -251,7 +252,8 @@ static void run_entries(const void *context, size_t first, size_t last) {
 static void cut_blocks(plan *p, size_t threads, size_t work) {
   const size_t mr = p->table->gemm_mr, nr = p->table->gemm_nr, m = p->call->m, n = p->in_place ? p->in_place : p->chunk;
   p->rows = balanced(m, p->quantized ? MOST_ROWS_QUANTIZED : p->table->gemm_mc, mr);
-  p->columns = balanced(n, p->call->c_type == CK_F32 && !p->call->value ? MOST_COLUMNS : MOST_COLUMNS_KEPT, nr);
+  const size_t kept = p->quantized ? MOST_COLUMNS_KEPT_QUANTIZED : MOST_COLUMNS_KEPT;
+  p->columns = balanced(n, p->call->c_type == CK_F32 && !p->call->value ? MOST_COLUMNS : kept, nr);
   const size_t wanted = threads > 1 ? MIN(threads * BLOCKS_A_THREAD, work / BLOCK_WORK) : 1;
   while (pieces_of(m, p->rows) * pieces_of(n, p->columns) < wanted) {
     const size_t tall = p->rows / mr, wide = p->columns / nr;
@@ -284,7 +286,8 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   p.chunk = unpacked ? MIN(round_up(n - p.in_place, nr), MAX(UNPACKED_FLOATS / k / nr, 1) * nr) : n;
   cut_blocks(&p, by_entry ? 1 : threads, work);
   const size_t columns_to_pack = call->a_rs % ALIASING_STRIDE ? FEWEST_COLUMNS_TO_PACK : ALIASED_COLUMNS_TO_PACK;
-  const int repays = call->m >= FEWEST_ROWS_TO_PACK && p.columns >= columns_to_pack;
+  const size_t columns_of_both = call->value ? 2 * p.columns : p.columns;
+  const int repays = call->m >= FEWEST_ROWS_TO_PACK && columns_of_both >= columns_to_pack;
   const size_t a_floats = round_up(p.rows, 16) * p.slice;
   if (k && !p.in_place && !p.quantized && (strided || repays)) p.packed_a = a_floats;
   if (call->a_type != CK_F32 && !p.quantized) p.widened_a = p.whole ? round_up(p.rows, 16) * k : a_floats;
