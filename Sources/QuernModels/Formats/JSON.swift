@@ -18,22 +18,34 @@ public final class JSONDocument: Sendable {
   ///
   /// - Parameter allowsInfinity: takes `-Infinity` for a number, as Python writes it; ``JSONValue/double()`` still refuses it.
   public convenience init(path: String, limit: Int = 1 << 28, allowsInfinity: Bool = false) throws(ModelError) {
+    try self.init(path: path, limit: limit, allowsInfinity: allowsInfinity, leaving: [])
+  }
+
+  /// - Parameter leaving: the way to an object whose reader finds keys that are there twice.
+  convenience init(
+    path: String, limit: Int, allowsInfinity: Bool = false, leaving: [String]
+  ) throws(ModelError) {
     try self.init(
       storage: ModelFile(path: path).readAll(limit: min(limit, Self.sizeLimit)), file: path,
-      allowsInfinity: allowsInfinity)
+      allowsInfinity: allowsInfinity, leaving: leaving)
   }
 
   /// Reads `text`; `file` is the name that errors carry.
   public convenience init(text: some Sequence<UInt8>, file: String) throws(ModelError) {
+    try self.init(text: text, file: file, leaving: [])
+  }
+
+  convenience init(text: some Sequence<UInt8>, file: String, leaving: [String]) throws(ModelError) {
     let copy = Array(text)
     let storage = try copy.withUnsafeBufferPointer { (bytes) throws(ModelError) in
       try FileBytes(copying: UnsafeRawBufferPointer(bytes), file: file, field: "")
     }
-    try self.init(storage: storage, file: file)
+    try self.init(storage: storage, file: file, leaving: leaving)
   }
 
   init(
-    storage: FileBytes, file: String, rootField: String = "", baseOffset: Int = 0, allowsInfinity: Bool = false
+    storage: FileBytes, file: String, rootField: String = "", baseOffset: Int = 0, allowsInfinity: Bool = false,
+    leaving: [String] = []
   ) throws(ModelError) {
     guard storage.count <= Self.sizeLimit else {
       throw ModelError(file: file, field: rootField, reason: "is more than \(Self.sizeLimit) bytes of JSON")
@@ -43,13 +55,10 @@ public final class JSONDocument: Sendable {
     self.baseOffset = baseOffset
     self.storage = storage
     let cursor = ByteCursor(file: file, bytes: storage.bytes, baseOffset: baseOffset)
-    var counter = JSONScanner(cursor: cursor, rootField: rootField, allowsInfinity: allowsInfinity)
-    try counter.scanDocument()
-    tape = try JSONTape(count: counter.count, file: file)
-    var recorder = JSONScanner(
-      cursor: cursor, rootField: rootField, allowsInfinity: allowsInfinity, tape: tape.words)
-    try recorder.scanDocument()
-    try rejectDuplicateKeys()
+    tape = try JSONScanner.scan(cursor, rootField: rootField, allowsInfinity: allowsInfinity)
+    var left = leaving.isEmpty ? nil : root as JSONValue?
+    for key in leaving where left?.kind == .object { left = try left?.member(key) }
+    try rejectDuplicateKeys(but: left?.index)
   }
 
   public var root: JSONValue { JSONValue(document: self, index: 0) }
@@ -90,12 +99,12 @@ public final class JSONDocument: Sendable {
   // MARK: Duplicate keys
 
   /// Objects are on the tape in order, so one pass meets each; every key is looked at once.
-  private func rejectDuplicateKeys() throws(ModelError) {
+  private func rejectDuplicateKeys(but left: Int?) throws(ModelError) {
     var index = 0
     while index < tape.words.count {
       let byte = bytes[Int(tape.words[index])]
       if byte == UInt8(ascii: "{") {
-        try rejectDuplicateKeys(inObjectAt: index)
+        if index != left { try rejectDuplicateKeys(inObjectAt: index) }
         index += 2
       } else {
         index += byte == UInt8(ascii: "[") ? 2 : 1
@@ -129,7 +138,7 @@ public final class JSONDocument: Sendable {
     }
   }
 
-  private func duplicate(quote: Int, object: Int) -> ModelError {
+  func duplicate(quote: Int, object: Int) -> ModelError {
     let parts = path(to: object) + [.key(quote)]
     return ModelError(
       file: file, field: JSONPathPart.join(parts, root: rootField, bytes: bytes), offset: baseOffset + quote,
@@ -168,11 +177,8 @@ final class JSONTape: @unchecked Sendable {
   let words: UnsafeMutableBufferPointer<UInt32>
   private let memory: FileBytes
 
-  init(count: Int, file: String) throws(ModelError) {
-    let size = try Checked.multiply(
-      count, MemoryLayout<UInt32>.size,
-      orThrow: ModelError(file: file, field: "", reason: "has too many values"))
-    memory = try FileBytes(count: size, file: file, field: "")
-    words = memory.mutableBytes.bindMemory(to: UInt32.self)
+  init(memory: FileBytes, count: Int) {
+    self.memory = memory
+    words = UnsafeMutableBufferPointer(rebasing: memory.mutableBytes.bindMemory(to: UInt32.self).prefix(count))
   }
 }

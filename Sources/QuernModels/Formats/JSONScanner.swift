@@ -1,7 +1,6 @@
 /// One pass over a JSON text by the grammar of RFC 8259, without recursion on the heap and without building strings.
 ///
-/// Run once with no tape it checks everything and counts; run again with a tape of that size it records where each
-/// value begins. So a malformed text is refused before anything is allocated for it.
+/// It checks everything, and records on a tape where each value begins.
 ///
 /// The tape is one `UInt32` per value and per key, its offset; an array or object has a second word, the tape
 /// index just past its last member.
@@ -10,17 +9,17 @@ package struct JSONScanner {
   package static let depthLimit = 64
 
   private var cursor: ByteCursor
-  private let tape: UnsafeMutableBufferPointer<UInt32>?
   private let rootField: String
   /// `-Infinity` counts as a number.
   private let allowsInfinity: Bool
+  private let tape: UnsafeMutableBufferPointer<UInt32>
   /// Tape words so far.
-  private(set) var count = 0
+  private var count = 0
   /// For each open array or object, the member being read: the offset of its key, or its place in the array.
   private var path: [JSONPathPart] = []
 
-  init(
-    cursor: ByteCursor, rootField: String, allowsInfinity: Bool, tape: UnsafeMutableBufferPointer<UInt32>? = nil
+  private init(
+    cursor: ByteCursor, rootField: String, allowsInfinity: Bool, tape: UnsafeMutableBufferPointer<UInt32>
   ) {
     self.cursor = cursor
     self.allowsInfinity = allowsInfinity
@@ -29,8 +28,29 @@ package struct JSONScanner {
     path.reserveCapacity(Self.depthLimit)
   }
 
-  /// Reads one value and the white space round it, to the end of the buffer.
-  mutating func scanDocument() throws(ModelError) {
+  /// The tape of one value and the white space round it, to the end of the buffer.
+  static func scan(_ cursor: ByteCursor, rootField: String, allowsInfinity: Bool) throws(ModelError) -> JSONTape {
+    let memory = try FileBytes(
+      count: mostWords(cursor.bytes) * MemoryLayout<UInt32>.size, file: cursor.file, field: rootField)
+    var scanner = JSONScanner(
+      cursor: cursor, rootField: rootField, allowsInfinity: allowsInfinity,
+      tape: memory.mutableBytes.bindMemory(to: UInt32.self))
+    try withExtendedLifetime(memory) { () throws(ModelError) in try scanner.scanDocument() }
+    return JSONTape(memory: memory, count: scanner.count)
+  }
+
+  /// Words of the tape at most: a value or key but the first comes behind a comma, a colon or a bracket that opens something, which
+  /// has a word more itself. Punctuation of strings counts too, but no text has more words than bytes and levels.
+  private static func mostWords(_ bytes: UnsafeRawBufferPointer) -> Int {
+    var count = 1
+    for byte in bytes {
+      count &+= byte == UInt8(ascii: ",") || byte == UInt8(ascii: ":") ? 1 : 0
+      count &+= byte | 0x20 == UInt8(ascii: "{") ? 2 : 0
+    }
+    return min(count, bytes.count + depthLimit + 2)
+  }
+
+  private mutating func scanDocument() throws(ModelError) {
     let bytes = cursor.bytes
     if bytes.count >= 3, bytes[0] == 0xEF, bytes[1] == 0xBB, bytes[2] == 0xBF {
       throw error("begins with a byte order mark; JSON text must not")
@@ -128,13 +148,12 @@ package struct JSONScanner {
 
   private mutating func leave(_ open: Int) {
     cursor.skipByte()
-    tape?[open] = UInt32(truncatingIfNeeded: count)
+    if open < tape.count { tape[open] = UInt32(truncatingIfNeeded: count) }
   }
 
   @inline(__always)
   private mutating func emit(_ word: Int) {
-    // Both passes read the same bytes, so a tape sized by the first is always large enough for the second.
-    if let tape { tape[count] = UInt32(truncatingIfNeeded: word) }
+    if count < tape.count { tape[count] = UInt32(truncatingIfNeeded: word) }
     count &+= 1
   }
 

@@ -23,13 +23,16 @@ public final class HubTokenizer: Tokenizer {
 
   /// Reads the file at `path`.
   public convenience init(path: String) throws(ModelError) {
-    try self.init(JSONDocument(path: path, limit: TokenizerFile.sizeLimit))
+    try self.init(JSONDocument(path: path, limit: TokenizerFile.sizeLimit, leaving: Self.vocabulary))
   }
 
   /// Reads `json`; `file` is the name that errors carry.
   public convenience init(json: some Sequence<UInt8>, file: String) throws(ModelError) {
-    try self.init(JSONDocument(text: json, file: file))
+    try self.init(JSONDocument(text: json, file: file, leaving: Self.vocabulary))
   }
+
+  /// The way to the object of all tokens, which `Vocabulary` reads.
+  private static let vocabulary = ["model", "vocab"]
 
   init(_ document: JSONDocument) throws(ModelError) {
     let root = document.root

@@ -174,7 +174,7 @@ struct TokenTrie: Sendable {
 
   private mutating func grow() {
     let old = slots
-    slots = [UInt64](repeating: 0, count: old.count * 4)
+    slots = [UInt64](repeating: 0, count: old.count * 2)
     for word in old where word != 0 { place(word) }
   }
 }

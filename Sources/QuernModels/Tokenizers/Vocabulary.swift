@@ -22,14 +22,17 @@ struct Vocabulary: Sendable {
 
   var count: Int { ids.count }
 
-  /// Reads `{"token": id, …}`; `JSONDocument` has made sure that no token is there twice.
+  /// Reads `{"token": id, …}`, and refuses a token that is there twice.
   init(_ object: JSONValue) throws(ModelError) {
     self.init(expected: object.count)
     let bytes = object.document.bytes
     try object.forEachRawMember { (quote, value) throws(ModelError) in
       let id = try value.int(in: 0...Int(Int32.max))
-      let inserted = JSONValue.withContent(bytes, quote: quote) { append($0, id: Int32(id)) }
-      guard inserted else { throw value.error("too many tokens hash alike; this happens only to a crafted file") }
+      switch JSONValue.withContent(bytes, quote: quote, { appendNew($0, id: Int32(id)) }) {
+      case .done: break
+      case .isThere: throw object.document.duplicate(quote: quote, object: object.index)
+      case .crowded: throw value.error("too many tokens hash alike; this happens only to a crafted file")
+      }
     }
     try indexByID(object)
   }
@@ -54,18 +57,18 @@ struct Vocabulary: Sendable {
   init(_ texts: GGUFStrings, error: (Int, String) throws(ModelError) -> ModelError) throws(ModelError) {
     self.init(expected: texts.count)
     for place in texts.indices {
-      let state = texts.withUTF8(place) { (text) -> Bool? in
+      let insertion = texts.withUTF8(place) { (text) -> Insertion in
         // An empty text is found nowhere, and there may be many of them.
         if text.isEmpty {
           addEntry(text, id: Int32(truncatingIfNeeded: place))
-          return true
+          return .done
         }
-        if id(text.bindMemory(to: UInt8.self)) >= 0 { return nil }
-        return append(text, id: Int32(truncatingIfNeeded: place))
+        return appendNew(text, id: Int32(truncatingIfNeeded: place))
       }
-      guard let inserted = state else { throw try error(place, "is a token that is there twice") }
-      guard inserted else {
-        throw try error(place, "too many tokens hash alike; this happens only to a crafted file")
+      switch insertion {
+      case .done: break
+      case .isThere: throw try error(place, "is a token that is there twice")
+      case .crowded: throw try error(place, "too many tokens hash alike; this happens only to a crafted file")
       }
     }
     // Places are in order from 0.
@@ -87,6 +90,32 @@ struct Vocabulary: Sendable {
     let inserted = insert(hasher.finish(state), entry: ids.count, replacing: replacing)
     addEntry(token, id: id)
     return inserted
+  }
+
+  private enum Insertion { case done, isThere, crowded }
+
+  /// Adds a token unless it is there.
+  private mutating func appendNew(_ token: UnsafeRawBufferPointer, id: Int32) -> Insertion {
+    var state = hasher.start
+    for byte in token { state = hasher.step(state, byte) }
+    let hash = hasher.finish(state)
+    let mask = slots.count &- 1
+    var slot = Int(truncatingIfNeeded: hash) & mask
+    for _ in 0..<Self.probeLimit {
+      let word = slots[slot]
+      if word == 0 {
+        slots[slot] = hash & 0xFFFF_FFFF_0000_0000 | UInt64(ids.count + 1)
+        addEntry(token, id: id)
+        return .done
+      }
+      if (word ^ hash) >> 32 == 0, holds(Int(truncatingIfNeeded: word & 0xFFFF_FFFF) &- 1, token) { return .isThere }
+      slot = (slot &+ 1) & mask
+    }
+    return .crowded
+  }
+
+  private func holds(_ entry: Int, _ token: UnsafeRawBufferPointer) -> Bool {
+    arena[Int(starts[entry])..<Int(starts[entry &+ 1])].elementsEqual(token)
   }
 
   private mutating func addEntry(_ token: UnsafeRawBufferPointer, id: Int32) {
