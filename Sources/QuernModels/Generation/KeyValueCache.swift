@@ -3,7 +3,7 @@ import Quern
 /// How a ``KeyValueCache`` stores keys and values.
 public enum CacheType: String, Sendable, CaseIterable {
   case f32, bf16, f16
-  /// Signed 8-bit codes and one f32 scale for each head's vector, 3.6 times as many positions in a byte as f32 with heads of 64: an
+  /// Signed 8-bit codes and one f32 scale for each head's vector, 3.8 times as many positions in a byte as f32 with heads of 64: an
   /// element is off by at most 0.4 % of the largest of its vector (``Int8Cache``), by which logits change a little.
   case int8
 
