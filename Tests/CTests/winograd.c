@@ -30,6 +30,18 @@ static argument transformed(const double *matrix, size_t n, size_t i, size_t j, 
   return to;
 }
 
+// to [36][n] beside T x Tᵀ of every column of `from` [side side][n].
+static void check_transformed(test *t, const operand *from, size_t side, const double *matrix, double roundings,
+                              const operand *to) {
+  for (size_t item = 0; item < to->rows * to->n; item++) {
+    const size_t place = item / to->n, column = item % to->n;
+    double square[36];
+    for (size_t i = 0; i < side * side; i++) square[i] = element(from, i, column);
+    const argument x = transformed(matrix, side, place / 6, place % 6, square, roundings);
+    check_activated(t, to, place, column, &x, CK_IDENTITY, 0);
+  }
+}
+
 void check_winograd_input(test *t) {
   for (size_t n = 0; n <= 67; n++) {
     const int place = any_place(t);
@@ -42,12 +54,7 @@ void check_winograd_input(test *t) {
     seal(t);
     t->table->f32_winograd_input(n, rows, floats(v), v->rs);
     check_untouched(t);
-    for (size_t item = 0; item < 36 * n; item++) {
-      double square[36];
-      for (size_t i = 0; i < 36; i++) square[i] = element(x, i, item % n);
-      const argument to = transformed(&input_matrix[0][0], 6, item / n / 6, item / n % 6, square, 8);
-      check_activated(t, v, item / n, item % n, &to, CK_IDENTITY, 0);
-    }
+    check_transformed(t, x, 6, &input_matrix[0][0], 8, v);
   }
 }
 
@@ -62,12 +69,7 @@ void check_winograd_weights(test *t) {
     seal(t);
     t->table->f32_winograd_weights(k, floats(w), w->rs, floats(u), u->rs);
     check_untouched(t);
-    for (size_t item = 0; item < 36 * n; item++) {
-      double taps[9];
-      for (size_t i = 0; i < 9; i++) taps[i] = element(w, i, item % n);
-      const argument to = transformed(&weights_matrix[0][0], 3, item / n / 6, item / n % 6, taps, 10);
-      check_activated(t, u, item / n, item % n, &to, CK_IDENTITY, 0);
-    }
+    check_transformed(t, w, 3, &weights_matrix[0][0], 10, u);
   }
 }
 

@@ -149,7 +149,7 @@ def make_pool(vae: AutoencoderKL, folder: pathlib.Path) -> tuple[list[pictures.S
 def train_text_encoder(text_encoder, ids: torch.Tensor, captions: torch.Tensor, pool: torch.Tensor, folder: pathlib.Path, steps: int):
     """The text encoder learns, by itself, to say which latents a caption means: the last state, through one matrix, is their mean.
 
-    Reading a caption is the smaller task by far. A U-Net that starts with captions already read learns to draw in a tenth of the time.
+    By itself this is quick, and a U-Net that starts with captions already read has only drawing to learn.
     """
     head = torch.nn.Linear(text_encoder.config.hidden_size, pool[0].numel())
 

@@ -21,7 +21,7 @@ public struct Convolution: Sendable, Hashable {
   public var outputPadding: Pair
   /// Whether a backend may form the sums by Winograd's minimal filtering F(4, 3) (Lavin and Gray, arXiv:1509.09308) where that pays:
   /// a quarter of the products of 3 x 3 taps at stride 1. Of f32 images the error was at most 4e-6 of the largest result, 4e-7 with
-  /// direct sums. The bound is γ(channels + 30) (|Aᵀ| Σ (|G w Gᵀ| ⊙ |Bᵀ x B|) |A|), absolute values taken element by element.
+  /// direct sums. The bound is γ(channels + 33) (|Aᵀ| Σ (|G w Gᵀ| ⊙ |Bᵀ x B|) |A|), absolute values taken element by element.
   public var allowsWinograd: Bool
 
   public init(
