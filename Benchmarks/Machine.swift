@@ -24,8 +24,8 @@ final class Machine: CustomStringConvertible {
     width =
       switch isa {
       case .scalar, .neon: CPEAK_BASELINE
-      case .avx2: CPEAK_AVX2
-      case .avx512, .amx: CPEAK_AVX512
+      case .avx2, .avxvnni: CPEAK_AVX2
+      case .avx512, .avx512vnni, .avx512bf16, .amx: CPEAK_AVX512
       }
     // Well beyond the last-level cache that a few cores get, whatever a virtual machine tells of it.
     let floats = (256 << 20) / MemoryLayout<Float>.stride

@@ -25,6 +25,7 @@ enum {
   LEAF7_EDX_AMX_BF16 = 1 << 22,
   LEAF7_EDX_AMX_TILE = 1 << 24,
   LEAF7_EDX_AMX_INT8 = 1 << 25,
+  LEAF7_1_EAX_AVX_VNNI = 1 << 4,
   LEAF7_1_EAX_AVX512_BF16 = 1 << 5,
   XCR0_YMM = 0x06,  // SSE and AVX state
   XCR0_ZMM = 0xE6,  // and opmask, upper ZMM, ZMM16-31
@@ -36,27 +37,53 @@ enum {
 
 static int has(uint64_t value, uint64_t bits) { return (value & bits) == bits; }
 
-// The best without tiles.
-static ck_isa vector_isa(const ck_cpu_leaves *leaves) {
-  if (leaves->neon) return CK_ISA_NEON;
+static int has_avx2(const ck_cpu_leaves *leaves) {
   const uint32_t one = LEAF1_ECX_FMA | LEAF1_ECX_OSXSAVE | LEAF1_ECX_AVX | LEAF1_ECX_F16C;
+  return leaves->max_leaf >= 7 && has(leaves->leaf1_ecx, one) && has(leaves->leaf7_ebx, LEAF7_EBX_AVX2) &&
+         has(leaves->xcr0, XCR0_YMM);
+}
+
+static int has_avx512(const ck_cpu_leaves *leaves) {
   const uint32_t seven = LEAF7_EBX_AVX512F | LEAF7_EBX_AVX512DQ | LEAF7_EBX_AVX512BW | LEAF7_EBX_AVX512VL;
-  if (leaves->max_leaf < 7 || !has(leaves->leaf1_ecx, one) || !has(leaves->leaf7_ebx, LEAF7_EBX_AVX2)) return CK_ISA_SCALAR;
-  if (!has(leaves->xcr0, XCR0_YMM)) return CK_ISA_SCALAR;
-  return has(leaves->leaf7_ebx, seven) && has(leaves->xcr0, XCR0_ZMM) ? CK_ISA_AVX512 : CK_ISA_AVX2;
+  return has_avx2(leaves) && has(leaves->leaf7_ebx, seven) && has(leaves->xcr0, XCR0_ZMM);
 }
 
 const char *ck_amx_missing(const ck_cpu_leaves *leaves) {
   const uint32_t tiles = LEAF7_EDX_AMX_TILE | LEAF7_EDX_AMX_BF16 | LEAF7_EDX_AMX_INT8;
   if (leaves->max_leaf < 7 || !has(leaves->leaf7_edx, tiles)) return "the processor has no AMX";
-  if (vector_isa(leaves) != CK_ISA_AVX512 || !has(leaves->leaf7_ecx, LEAF7_ECX_AVX512_VNNI) ||
-      !has(leaves->leaf7_1_eax, LEAF7_1_EAX_AVX512_BF16))
-    return "AMX without the AVX-512 that goes with it";
+  if (!ck_isa_allowed(leaves, CK_ISA_AVX512BF16)) return "AMX without the AVX-512 that goes with it";
   if (!has(leaves->xcr0, XCR0_TILES)) return "the operating system does not save AMX tiles";
   return leaves->tiles_allowed ? 0 : "the operating system refused this process AMX tiles";
 }
 
-ck_isa ck_isa_from_leaves(const ck_cpu_leaves *leaves) { return ck_amx_missing(leaves) ? vector_isa(leaves) : CK_ISA_AMX; }
+int32_t ck_isa_allowed(const ck_cpu_leaves *leaves, ck_isa isa) {
+  switch (isa) {
+    case CK_ISA_SCALAR:
+      return 1;
+    case CK_ISA_NEON:
+      return leaves->neon;
+    case CK_ISA_AVX2:
+      return has_avx2(leaves);
+    case CK_ISA_AVXVNNI:
+      return has_avx2(leaves) && has(leaves->leaf7_1_eax, LEAF7_1_EAX_AVX_VNNI);
+    case CK_ISA_AVX512:
+      return has_avx512(leaves);
+    case CK_ISA_AVX512VNNI:
+      return has_avx512(leaves) && has(leaves->leaf7_ecx, LEAF7_ECX_AVX512_VNNI);
+    case CK_ISA_AVX512BF16:
+      return ck_isa_allowed(leaves, CK_ISA_AVX512VNNI) && has(leaves->leaf7_1_eax, LEAF7_1_EAX_AVX512_BF16);
+    case CK_ISA_AMX:
+      return !ck_amx_missing(leaves);
+    default:
+      return 0;
+  }
+}
+
+ck_isa ck_isa_from_leaves(const ck_cpu_leaves *leaves) {
+  int32_t isa = CK_ISA_COUNT - 1;
+  while (!ck_isa_allowed(leaves, (ck_isa)isa)) isa--;
+  return (ck_isa)isa;
+}
 
 #if defined(__x86_64__)
 // Linux saves tiles only for processes that ask; it refuses where a signal stack is too small for them.

@@ -6,7 +6,8 @@
 #include "body/body.h"
 #include "include/ck_cpu.h"
 
-static const char *const isa_names[CK_ISA_COUNT] = {"scalar", "neon", "avx2", "avx512", "amx"};
+static const char *const isa_names[CK_ISA_COUNT] = {"scalar", "neon",       "avx2",       "avxvnni",
+                                                    "avx512", "avx512vnni", "avx512bf16", "amx"};
 
 static const ck_kernels *table_of(ck_isa isa) {
   switch (isa) {
@@ -16,8 +17,14 @@ static const ck_kernels *table_of(ck_isa isa) {
       return ck_table__neon();
     case CK_ISA_AVX2:
       return ck_table__avx2();
+    case CK_ISA_AVXVNNI:
+      return ck_table__avxvnni();
     case CK_ISA_AVX512:
       return ck_table__avx512();
+    case CK_ISA_AVX512VNNI:
+      return ck_table__avx512vnni();
+    case CK_ISA_AVX512BF16:
+      return ck_table__avx512bf16();
     case CK_ISA_AMX:
       return ck_table__amx();
     default:
@@ -25,19 +32,20 @@ static const ck_kernels *table_of(ck_isa isa) {
   }
 }
 
-static ck_isa machine_isa(void) {
-  static _Atomic int32_t cached = -1;
-  int32_t isa = atomic_load_explicit(&cached, memory_order_relaxed);
-  if (isa < 0) {
+// What this machine runs: bit i for ISA i.
+static uint32_t machine_isas(void) {
+  static _Atomic uint32_t cached;
+  uint32_t isas = atomic_load_explicit(&cached, memory_order_relaxed);
+  if (!isas) {
     const ck_cpu_leaves leaves = ck_cpu_read();
-    isa = (int32_t)ck_isa_from_leaves(&leaves);
-    atomic_store_explicit(&cached, isa, memory_order_relaxed);
+    for (int32_t isa = 0; isa < CK_ISA_COUNT; isa++) isas |= (ck_isa_allowed(&leaves, (ck_isa)isa) ? 1u : 0u) << isa;
+    atomic_store_explicit(&cached, isas, memory_order_relaxed);
   }
-  return (ck_isa)isa;
+  return isas;
 }
 
 const ck_kernels *ck_kernels_for(ck_isa isa) {
-  if ((int32_t)isa < 0 || isa >= CK_ISA_COUNT || isa > machine_isa()) return 0;
+  if ((int32_t)isa < 0 || isa >= CK_ISA_COUNT || !(machine_isas() >> isa & 1)) return 0;
   return table_of(isa);
 }
 
@@ -45,12 +53,11 @@ const ck_kernels *ck_kernels_best(void) {
   static _Atomic(const ck_kernels *) cached;
   const ck_kernels *best = atomic_load_explicit(&cached, memory_order_acquire);
   if (best) return best;
-  int32_t isa = (int32_t)machine_isa();
   const char *limit = getenv("QUERN_MAX_ISA");
   const int32_t parsed = limit ? ck_isa_parse(limit) : -1;  // Swift reports a name that is not one
-  if (parsed >= 0 && parsed < isa) isa = parsed;
-  while (isa > CK_ISA_SCALAR && !table_of((ck_isa)isa)) isa--;
-  best = table_of((ck_isa)isa);
+  int32_t isa = parsed >= 0 ? parsed : CK_ISA_COUNT - 1;
+  while (!ck_kernels_for((ck_isa)isa)) isa--;
+  best = ck_kernels_for((ck_isa)isa);
   const ck_kernels *first = 0;  // racing first calls agree on one answer
   return atomic_compare_exchange_strong(&cached, &first, best) ? best : first;
 }

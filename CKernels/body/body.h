@@ -32,7 +32,10 @@ CK_INLINE float ck_float_(uint32_t bits) {
 const ck_kernels *ck_table__scalar(void);
 const ck_kernels *ck_table__neon(void);
 const ck_kernels *ck_table__avx2(void);
+const ck_kernels *ck_table__avxvnni(void);
 const ck_kernels *ck_table__avx512(void);
+const ck_kernels *ck_table__avx512vnni(void);
+const ck_kernels *ck_table__avx512bf16(void);
 const ck_kernels *ck_table__amx(void);
 
 #endif

@@ -7,7 +7,7 @@
 #define GEMM_CHAINS 8
 #define GEMM_REGISTERS 32
 #define GEMM_MC 336
-#define GEMM_KC 384
+#define GEMM_KC 192
 #elif VL == 8
 #define GEMM_MR 6
 #define GEMM_NR 16

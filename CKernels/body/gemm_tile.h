@@ -178,8 +178,50 @@ CK_INLINE void tile_rows_(const size_t rows, const size_t a_pieces, const size_t
   tile_end(&file);
 }
 
+#if TILES_PAY == CK_TILES_DOT
+// One piece by one: 8 rows by 32 columns at a time, both of 16 tiles' rows. Rows beyond the block are zeros.
+CK_INLINE void tile_dots_(const ck_tile_block *t) {
+  enum { ROWS = 8, VECTORS = CK_TILE_EDGE / VL, SUMS = ROWS * VECTORS };
+  const ck_gemm_block *g = t->block;
+  const enum gemm_exit_ leave = gemm_exit_of_(g);
+  const size_t strip = ck_tile_steps(g->k) * CK_TILE_ELEMENTS;
+  for (size_t j = 0; j < g->n; j += CK_TILE_EDGE)
+    for (size_t i = 0; i < g->m; i += ROWS) {
+      const uint16_t *a = t->a + i / 16 * strip + i % 16 * CK_TILE_STEP, *b = t->b + j / 16 * strip;
+      vf acc[SUMS];
+#pragma clang loop unroll(full)
+      for (size_t s = 0; s < SUMS; s++) acc[s] = vf_zero();
+      for (size_t at = 0; at < strip; at += CK_TILE_ELEMENTS)
+        for (size_t pair = 0; pair < 16; pair++, b += 32) {
+          const vi left = vi_load(b), right = vi_load(b + strip);
+#pragma clang loop unroll(full)
+          for (size_t r = 0; r < ROWS; r++) {
+            int32_t two;
+            memcpy(&two, a + at + r * CK_TILE_STEP + 2 * pair, sizeof two);
+            acc[2 * r] = vf_dot_bf16(acc[2 * r], left, vi_set1(two));
+            acc[2 * r + 1] = vf_dot_bf16(acc[2 * r + 1], right, vi_set1(two));
+          }
+        }
+      if (i + ROWS <= g->m) {
+        gemm_leave_(ROWS, 1, g, i, j, leave, acc);
+      } else {
+        _Alignas(64) float sums[SUMS * VL];
+#pragma clang loop unroll(full)
+        for (size_t s = 0; s < SUMS; s++) vf_store(sums + s * VL, acc[s]);
+        gemm_finish_(g, i, j, g->m - i, CK_MIN(g->n - j, (size_t)CK_TILE_EDGE), sums, CK_TILE_EDGE);
+      }
+    }
+}
+#endif
+
 // Every number of pieces has its own loop: types of 8, 11 and 24 bits at f32's accuracy, then two pieces at most, then one.
 void CK_NAME(f32_tile_block)(const ck_tile_block *t) {
+#if TILES_PAY == CK_TILES_DOT
+  if (t->a_pieces == 1 && t->b_pieces == 1) {
+    tile_dots_(t);
+    return;
+  }
+#endif
 #define TILE_CASE_(a_pieces, b_pieces, order)      \
   case (order) * 16 + (a_pieces) * 4 + (b_pieces): \
     if (t->block->m > 16)                          \

@@ -64,29 +64,54 @@ CK_INLINE void int8_leave_(const ck_int8_block *t, size_t i, size_t j, size_t ro
 #define INT8_ROWS_ (VL == 16 ? 8 : 4)
 #define INT8_VECTORS_ 2  // of a row of sums at once
 
-// `m` rows by INT8_VECTORS_ vectors of columns: the four codes of a column lie together, so even and odd ones are summed apart.
-CK_INLINE void int8_rows_(const size_t m, const ck_int8_block *t, const int8_t *a, const int8_t *b, float *sums) {
+// VL fours of codes of a panel as products take them; a four of a row times them. Sums are int8_excess_ times the row's sum of
+// codes too large.
+#ifdef CK_VNNI
+typedef vi int8_fours_;
+#define INT8_EXCESS_ 128
+CK_INLINE int8_fours_ int8_fours_at_(const int8_t *b) { return vi_above_128(vi_load(b)); }
+CK_INLINE vi int8_dot_(vi sum, int32_t four, int8_fours_ b) { return vi_dot4(sum, b, vi_set1(four)); }
+#else
+typedef struct int8_fours_ {
+  vi even, odd;
+} int8_fours_;
+#define INT8_EXCESS_ 0
+CK_INLINE int8_fours_ int8_fours_at_(const int8_t *b) {
+  const vi x = vi_load(b);
+  return (int8_fours_){vi_s8_even(x), vi_s8_odd(x)};
+}
+CK_INLINE vi int8_dot_(vi sum, int32_t four, int8_fours_ b) {
+  const vi x = vi_set1(four);
+  return vi_dot(vi_dot(sum, vi_s8_even(x), b.even), vi_s8_odd(x), b.odd);
+}
+#endif
+
+// What the sums of a row of codes are started with.
+CK_INLINE int32_t int8_start_(size_t steps, const int8_t *a) {
+  int32_t sum = 0;
+  for (size_t step = 0; INT8_EXCESS_ && step < steps; step++, a += 16 * CK_INT8_STEP)
+    for (size_t q = 0; q < CK_INT8_STEP; q++) sum += a[q];
+  return -INT8_EXCESS_ * sum;
+}
+
+// `m` rows by INT8_VECTORS_ vectors of columns.
+CK_INLINE void int8_rows_(const size_t m, const ck_int8_block *t, const int8_t *a, const int8_t *b, const int32_t *starts,
+                          float *sums) {
   vi acc[INT8_ROWS_ * INT8_VECTORS_];
 #pragma clang loop unroll(full)
-  for (size_t s = 0; s < m * INT8_VECTORS_; s++) acc[s] = vi_set1(0);
+  for (size_t s = 0; s < m * INT8_VECTORS_; s++) acc[s] = vi_set1(starts[s / INT8_VECTORS_]);
   for (size_t step = 0; step < t->steps; step++, a += 16 * CK_INT8_STEP)
     for (size_t q = 0; q < CK_INT8_STEP; q += 4, b += 4 * CK_INT8_COLUMNS) {
-      vi even[INT8_VECTORS_], odd[INT8_VECTORS_];
+      int8_fours_ codes[INT8_VECTORS_];
 #pragma clang loop unroll(full)
-      for (size_t v = 0; v < INT8_VECTORS_; v++) {
-        const vi x = vi_load(b + 4 * v * VL);
-        even[v] = vi_s8_even(x), odd[v] = vi_s8_odd(x);
-      }
+      for (size_t v = 0; v < INT8_VECTORS_; v++) codes[v] = int8_fours_at_(b + 4 * v * VL);
 #pragma clang loop unroll(full)
       for (size_t r = 0; r < m; r++) {
         int32_t four;
         memcpy(&four, a + r * CK_INT8_STEP + q, sizeof four);
-        const vi x = vi_set1(four), x_even = vi_s8_even(x), x_odd = vi_s8_odd(x);
 #pragma clang loop unroll(full)
-        for (size_t v = 0; v < INT8_VECTORS_; v++) {
-          vi *sum = &acc[r * INT8_VECTORS_ + v];
-          *sum = vi_dot(vi_dot(*sum, x_even, even[v]), x_odd, odd[v]);
-        }
+        for (size_t v = 0; v < INT8_VECTORS_; v++)
+          acc[r * INT8_VECTORS_ + v] = int8_dot_(acc[r * INT8_VECTORS_ + v], four, codes[v]);
       }
     }
 #pragma clang loop unroll(full)
@@ -98,16 +123,18 @@ void CK_NAME(f32_i8_block)(const ck_int8_block *t) {
   _Alignas(64) float sums[INT8_ROWS_ * CK_INT8_COLUMNS];
   const ck_gemm_block *g = t->block;
   const size_t panel = t->steps * CK_INT8_STEP * CK_INT8_COLUMNS;
+  int32_t starts[CK_TILE_EDGE];
+  for (size_t i = 0; i < g->m; i++) starts[i] = int8_start_(t->steps, t->a + (i / 16 * t->steps * 16 + i % 16) * CK_INT8_STEP);
   for (size_t j = 0; j < g->n; j += CK_INT8_COLUMNS)
     for (size_t i = 0; i < g->m; i += INT8_ROWS_) {
       const size_t rows = CK_MIN(g->m - i, (size_t)INT8_ROWS_);
       const int8_t *a = t->a + (i / 16 * t->steps * 16 + i % 16) * CK_INT8_STEP;
       for (size_t v = 0; v < CK_INT8_COLUMNS; v += INT8_VECTORS_ * VL) {
         const int8_t *b = t->b + j / CK_INT8_COLUMNS * panel + 4 * v;
-        if (rows == INT8_ROWS_)
-          int8_rows_(INT8_ROWS_, t, a, b, sums + v);
-        else
-          for (size_t r = 0; r < rows; r++) int8_rows_(1, t, a + r * CK_INT8_STEP, b, sums + r * CK_INT8_COLUMNS + v);
+        size_t r = 0;
+        if (rows == INT8_ROWS_) int8_rows_(INT8_ROWS_, t, a, b, starts + i, sums + v), r = INT8_ROWS_;
+        for (; r + 2 <= rows; r += 2) int8_rows_(2, t, a + r * CK_INT8_STEP, b, starts + i + r, sums + r * CK_INT8_COLUMNS + v);
+        if (r < rows) int8_rows_(1, t, a + r * CK_INT8_STEP, b, starts + i + r, sums + r * CK_INT8_COLUMNS + v);
       }
       int8_leave_(t, i, j, rows, sums);
     }

@@ -11,11 +11,20 @@ enum {
   TILE_WORK = 1 << 18,      // multiply-adds that repay cutting operands into pieces
 };
 
+// Products of pieces that an element takes: i of A and j of B where i + j is at most `order`.
+static inline size_t tile_products(size_t a_pieces, size_t b_pieces, size_t order) {
+  size_t products = 0;
+  for (size_t i = 0; i < a_pieces; i++) products += b_pieces < order + 1 - i ? b_pieces : order + 1 - i;
+  return products;
+}
+
 static inline int gemm_tile_pays(const ck_kernels *table, const ck_gemm *call) {
+  const size_t order = ck_tile_order(call->split);
+  const size_t products = tile_products(ck_tile_pieces(call->a_type, order), ck_tile_pieces(call->b_type, order), order);
   const int narrow = call->b_type == CK_BF16 || call->b_type == CK_F16;
   const int wanted = narrow || (call->b_type == CK_F32 && call->split != CK_SPLIT_NARROW);
-  return table->tiles && wanted && call->a_cs == 1 && call->m >= TILE_FEWEST_ROWS && call->n >= TILE_FEWEST_COLUMNS &&
-         call->k >= TILE_FEWEST_DEPTH && call->m * call->n * call->k >= TILE_WORK;
+  return products <= (size_t)table->tiles && wanted && call->a_cs == 1 && call->m >= TILE_FEWEST_ROWS &&
+         call->n >= TILE_FEWEST_COLUMNS && call->k >= TILE_FEWEST_DEPTH && call->m * call->n * call->k >= TILE_WORK;
 }
 
 #endif

@@ -91,7 +91,8 @@ static void run_block(const plan *p, size_t index) {
   }
   const size_t b_at = j * p->steps * CK_INT8_STEP;
   ck_int8_block codes = {.steps = p->steps, .a = ck_int8_row(p->codes, p->steps, row), .a_scales = p->scales + row};
-  void (*const multiply)(const ck_int8_block *) = p->table->tiles ? p->table->f32_i8_tile_block : p->table->f32_i8_block;
+  void (*const multiply)(const ck_int8_block *) =
+      p->table->tiles == CK_TILES_UNIT ? p->table->f32_i8_tile_block : p->table->f32_i8_block;
   if (call->value) {
     const ck_gemm_block value = {
         .m = m, .n = n, .alpha = call->alpha, .bias = call->value_bias ? call->value_bias + j : 0, .c = kept_value, .c_rs = n};

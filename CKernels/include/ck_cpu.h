@@ -16,7 +16,9 @@ typedef struct ck_cpu_leaves {
   int32_t neon;        // Arm: Advanced SIMD present
 } ck_cpu_leaves;
 
-// The best ISA those values allow: both the instructions and the operating system's register state.
+// Whether those values allow an ISA: both the instructions and the operating system's register state.
+int32_t ck_isa_allowed(const ck_cpu_leaves *leaves, ck_isa isa);
+// The best of them.
 ck_isa ck_isa_from_leaves(const ck_cpu_leaves *leaves);
 // This machine's values. Asks the operating system for AMX tiles where the rest of AMX is there.
 ck_cpu_leaves ck_cpu_read(void);

@@ -14,12 +14,16 @@
 #include "ck_tile.h"
 #include "ck_int8.h"
 
+#define CK_TILES_DOT 1
+#define CK_TILES_UNIT 6
+
 struct ck_kernels {
   ck_isa isa;
   size_t gemm_mr, gemm_nr;  // tile of f32_gemm_block; weights are packed in panels of gemm_nr columns
   size_t gemm_mc, gemm_kc;  // rows and depth of the A block the drivers keep in L2
   size_t attention_keys;    // keys in one online-softmax step
-  int32_t tiles;            // the kernels of ck_tile.h run on a matrix unit, else they imitate one for checks
+  int32_t tiles;            // products of bf16 pieces (ck_tile.h) that pay: 0 where tiles are imitated, for checks, alone;
+                  // CK_TILES_DOT by bf16 dot products of vectors; CK_TILES_UNIT in a matrix unit, which takes int8 too
 #define CK_KERNEL(name, params) void(*name) params;
 #include "../kernels.inc"
 #undef CK_KERNEL
@@ -29,7 +33,7 @@ struct ck_kernels {
 const ck_kernels *ck_kernels_best(void);
 // The table of one ISA, or NULL where this machine or build cannot run it.
 const ck_kernels *ck_kernels_for(ck_isa isa);
-// "scalar", "neon", "avx2", "avx512", "amx"; NULL for an unknown value.
+// The name that QUERN_MAX_ISA takes, such as "avx512vnni"; NULL for an unknown value.
 const char *ck_isa_name(ck_isa isa);
 // The ISA a name stands for, or -1.
 int32_t ck_isa_parse(const char *name);

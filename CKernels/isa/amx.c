@@ -6,6 +6,9 @@
         target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni,avx2,fma,f16c,amx-tile,amx-bf16,amx-int8"))), \
     apply_to = function)
 #define CK_ISA amx
+#define CK_ISA_BASE avx512
+#define CK_VNNI
+#define TILES_PAY CK_TILES_UNIT
 #include "../vec/vec_avx512.h"
 
 #include "../vec/tile_amx.h"
@@ -13,6 +16,7 @@
 #include "isa.h"
 #pragma clang attribute pop
 #define CK_ISA_VALUE CK_ISA_AMX
+#define CK_ISA_OWN CK_OWN(f32_gemm_quantized) CK_OWN(f32_i8_block) CK_OWN(f32_tile_block) CK_OWN(f32_i8_tile_block)
 #include "table.h"
 #else
 const ck_kernels *ck_table__amx(void) { return 0; }

@@ -4,11 +4,20 @@
 #define CK_PASTE_(name, isa) CK_PASTE2_(name, isa)
 #define CK_NAME(name) CK_PASTE_(name, CK_ISA)
 
+#ifdef CK_ISA_BASE  // kernels that the table takes from there are not compiled again
+#define CK_KERNEL(name, params)                             \
+  static __attribute__((unused)) void CK_NAME(name) params; \
+  void CK_PASTE_(name, CK_ISA_BASE) params;
+#else
 #define CK_KERNEL(name, params) void CK_NAME(name) params;
+#endif
 #include "../kernels.inc"
 #undef CK_KERNEL
 
-#ifndef TILES_NATIVE
+#ifndef TILES_PAY
+#define TILES_PAY 0
+#endif
+#if TILES_PAY != CK_TILES_UNIT
 #include "../vec/tile_emulated.h"
 #endif
 

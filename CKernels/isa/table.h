@@ -1,14 +1,26 @@
-// The table of one ISA, filled from the registry so that no slot can be forgotten.
-static const ck_kernels table = {
-    .isa = CK_ISA_VALUE,
-    .gemm_mr = GEMM_MR,
-    .gemm_nr = GEMM_NR,
-    .gemm_mc = GEMM_MC,
-    .gemm_kc = GEMM_KC,
-    .attention_keys = ATTENTION_KEYS,
-    .tiles = TILES_NATIVE,
+// The table of one ISA, filled from the registry so that no slot can be forgotten. With CK_ISA_BASE, the kernels of that ISA but
+// for those of CK_ISA_OWN.
+static const ck_kernels table = {.isa = CK_ISA_VALUE,
+                                 .gemm_mr = GEMM_MR,
+                                 .gemm_nr = GEMM_NR,
+                                 .gemm_mc = GEMM_MC,
+                                 .gemm_kc = GEMM_KC,
+                                 .attention_keys = ATTENTION_KEYS,
+                                 .tiles = TILES_PAY,
+#ifdef CK_ISA_BASE
+#define CK_KERNEL(name, params) .name = CK_PASTE_(name, CK_ISA_BASE),
+#include "../kernels.inc"
+#undef CK_KERNEL
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Winitializer-overrides"
+#define CK_OWN(name) .name = CK_NAME(name),
+                                 CK_ISA_OWN
+#undef CK_OWN
+#pragma clang diagnostic pop
+#else
 #define CK_KERNEL(name, params) .name = CK_NAME(name),
 #include "../kernels.inc"
 #undef CK_KERNEL
+#endif
 };
 const ck_kernels *CK_PASTE_(table, CK_ISA)(void) { return &table; }

@@ -1,6 +1,4 @@
 // The tile vocabulary on AMX. Names and rules as in tile_emulated.h. Tiles are numbered by constants, so all but two are macros.
-#define TILES_NATIVE 1
-
 typedef struct tile_file {
   char unused;
 } tile_file;

@@ -5,8 +5,6 @@
 //   tile_load, tile_store      rows `stride` bytes apart
 //   tile_dot_bf16(f, c, a, b)  c[16, 16] f32 += a[16, 32] b[16 pairs of k, 16, 2]
 //   tile_dot_s8(f, c, a, b)    c[16, 16] int32 += a[16, 64] b[16 fours of k, 16, 4]
-#define TILES_NATIVE 0
-
 typedef union tile_ {
   float f32[16][16];
   int32_t s32[16][16];

@@ -13,11 +13,13 @@
 //   vi_load_s8(p)    2 VL int8; vi_bits(x, at, mask) bits from `at` on of each int16; vi_up(x, n) n places up
 //   vi_e2m1(x, at)   twice the values of the 4-bit floats from bit `at` on of each int16
 //   vi_dot(s, a, b)  int32 lane i of s, + the products of pair i of a and b
+//   vi_dot4(s, a, b) where CK_VNNI is defined: int32 lane i of s, + the products of four i of a, uint8, and b, int8
+//   vi_above_128(x)  there: int8 + 128, as uint8
 //   vi_pin(x)        x as it is: what made it is not regrouped with what follows
-//   vi_float(x)      the int32 lanes of x as floats
-//   vi_s8_even, _odd of 4 VL int8 those at even places, or at odd ones, as int16
-//   vf_store_s16, _s8  to the nearest integer, ties to even; x is within the type's range
-//   vf_load_2_bf16   2 VL bf16: those at even places and those at odd ones
+//   vf_dot_bf16(s, a, b) where TILES_PAY is CK_TILES_DOT: lane i of s, + the products of pair i of a and b, bf16, the second
+//   first vi_float(x)      the int32 lanes of x as floats vi_s8_even, _odd of 4 VL int8 those at even places, or at odd ones, as
+//   int16 vf_store_s16, _s8  to the nearest integer, ties to even; x is within the type's range vf_load_2_bf16   2 VL bf16: those
+//   at even places and those at odd ones
 //   *_bf16, *_f16    the same from or to 16-bit elements; stores round to nearest even, NaN stays NaN
 #include <immintrin.h>
 
@@ -124,7 +126,13 @@ CK_INLINE vi vi_e2m1(vi x, int at) {
 }
 CK_INLINE vi vi_up(vi x, int n) { return _mm256_slli_epi16(x, n); }
 CK_INLINE vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
+#ifdef CK_VNNI
+CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm256_dpwssd_avx_epi32(s, a, b); }
+CK_INLINE vi vi_dot4(vi s, vi a, vi b) { return _mm256_dpbusd_avx_epi32(s, a, b); }
+CK_INLINE vi vi_above_128(vi x) { return _mm256_xor_si256(x, _mm256_set1_epi8(-128)); }
+#else
 CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm256_add_epi32(s, _mm256_madd_epi16(a, b)); }
+#endif
 CK_INLINE void vi_pin(vi *x) { __asm__("" : "+x"(*x)); }
 CK_INLINE vf vi_float(vi x) { return _mm256_cvtepi32_ps(x); }
 CK_INLINE vi vi_s8_even(vi x) { return _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8); }

@@ -80,13 +80,22 @@ CK_INLINE vi vi_e2m1(vi x, int at) {
 }
 CK_INLINE vi vi_up(vi x, int n) { return _mm512_slli_epi16(x, (unsigned)n); }
 CK_INLINE vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
+#ifdef CK_VNNI
+CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm512_dpwssd_epi32(s, a, b); }
+CK_INLINE vi vi_dot4(vi s, vi a, vi b) { return _mm512_dpbusd_epi32(s, a, b); }
+CK_INLINE vi vi_above_128(vi x) { return _mm512_xor_si512(x, _mm512_set1_epi8(-128)); }
+#else
 CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm512_add_epi32(s, _mm512_madd_epi16(a, b)); }
+#endif
 CK_INLINE void vi_pin(vi *x) { __asm__("" : "+v"(*x)); }
 CK_INLINE vf vi_float(vi x) { return _mm512_cvtepi32_ps(x); }
 CK_INLINE vi vi_s8_even(vi x) { return _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8); }
 CK_INLINE vi vi_s8_odd(vi x) { return _mm512_srai_epi16(x, 8); }
 CK_INLINE void vf_store_s8(int8_t *p, vf x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))); }
 CK_INLINE void vf_store_s16(int16_t *p, vf x) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x))); }
+#if TILES_PAY == CK_TILES_DOT
+CK_INLINE vf vf_dot_bf16(vf s, vi a, vi b) { return _mm512_dpbf16_ps(s, (__m512bh)a, (__m512bh)b); }
+#endif
 CK_INLINE void vf_store_bf16(uint16_t *p, vf x) { _mm256_storeu_si256((__m256i *)p, vf_to_bf16_(x)); }
 CK_INLINE void vf_store_n_bf16(uint16_t *p, vf x, size_t n) { _mm256_mask_storeu_epi16(p, vf_first(n), vf_to_bf16_(x)); }
 CK_INLINE void vf_store_f16(uint16_t *p, vf x) {

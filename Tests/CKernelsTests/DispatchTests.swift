@@ -44,19 +44,43 @@ import Testing
         #expect(ck_amx_missing(&leaves) != nil)
         return ck_isa_from_leaves(&leaves)
       }
-      for bit in [22, 24, 25] as [UInt32] { #expect(without(\.leaf7_edx, bit) == CK_ISA_AVX512, "EDX bit \(bit)") }
+      for bit in [22, 24, 25] as [UInt32] { #expect(without(\.leaf7_edx, bit) == CK_ISA_AVX512BF16, "EDX bit \(bit)") }
       #expect(without(\.leaf7_ecx, 11) == CK_ISA_AVX512, "no AVX512-VNNI")
-      #expect(without(\.leaf7_1_eax, 5) == CK_ISA_AVX512, "no AVX512-BF16")
+      #expect(without(\.leaf7_1_eax, 5) == CK_ISA_AVX512VNNI, "no AVX512-BF16")
       #expect(without(\.leaf7_ebx, 30) == CK_ISA_AVX2, "no AVX-512 BW")
       for state in [0x200E7, 0x400E7, 0xE7] as [UInt64] {
         var leaves = good
         leaves.xcr0 = state
-        #expect(ck_isa_from_leaves(&leaves) == CK_ISA_AVX512, "tile state is not saved whole")
+        #expect(ck_isa_from_leaves(&leaves) == CK_ISA_AVX512BF16, "tile state is not saved whole")
       }
       var refused = good
       refused.tiles_allowed = 0
-      #expect(ck_isa_from_leaves(&refused) == CK_ISA_AVX512)
+      #expect(ck_isa_from_leaves(&refused) == CK_ISA_AVX512BF16)
       #expect(ck_amx_missing(&refused).map { String(cString: $0) }?.contains("refused") == true)
+    }
+
+    /// What was added to AVX2 came later than what was added to AVX-512, so neither implies the other.
+    @Test func integerProductsAreAskedForByThemselves() {
+      var client = ck_cpu_leaves()  // Alder Lake with its small cores
+      (client.max_leaf, client.leaf1_ecx, client.leaf7_ebx) = (0x20, Self.osxsave | Self.avxBits, Self.avx2)
+      (client.leaf7_1_eax, client.xcr0) = (1 << 4, 0x7)
+      #expect(ck_isa_from_leaves(&client) == CK_ISA_AVXVNNI)
+      client.xcr0 = 0x3
+      #expect(ck_isa_from_leaves(&client) == CK_ISA_SCALAR)
+
+      var server = ck_cpu_leaves()  // Ice Lake
+      (server.max_leaf, server.leaf1_ecx, server.leaf7_ebx) = (
+        0x1B, Self.osxsave | Self.avxBits, Self.avx2 | Self.avx512
+      )
+      (server.leaf7_ecx, server.xcr0) = (1 << 11, 0xE7)
+      #expect(ck_isa_from_leaves(&server) == CK_ISA_AVX512VNNI)
+      #expect(ck_isa_allowed(&server, CK_ISA_AVXVNNI) == 0 && ck_isa_allowed(&server, CK_ISA_AVX2) != 0)
+      server.leaf7_1_eax = 1 << 5
+      #expect(ck_isa_from_leaves(&server) == CK_ISA_AVX512BF16)
+      server.leaf7_ecx = 0
+      #expect(ck_isa_from_leaves(&server) == CK_ISA_AVX512, "bf16 without VNNI is no processor there is")
+      server.xcr0 = 0x7
+      #expect(ck_isa_from_leaves(&server) == CK_ISA_AVX2)
     }
   #endif
 
