@@ -48,7 +48,7 @@ CK_INLINE vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 CK_INLINE vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
 CK_INLINE vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 CK_INLINE vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
-CK_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }    // a b + c
+CK_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }  // a b + c
 CK_INLINE vf vf_fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); }  // c - a b
 CK_INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 CK_INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
