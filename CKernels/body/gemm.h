@@ -31,6 +31,8 @@
 #define GEMM_KC 256
 #endif
 #define GEMM_NRV (GEMM_NR / VL)
+// Bytes from what few rows read of a panel to what they fetch for later: a quarter of L1, or an eighth.
+#define GEMM_AHEAD_ (96 * sizeof(float) * GEMM_NR)
 // Panels a tile of m rows takes at once: enough for GEMM_CHAINS independent sums, which hide the latency of an FMA, where the
 // registers hold them, one value of A a row and one vector of B with room to spare; else one.
 #define GEMM_WANTED_(m) ((GEMM_CHAINS + (m) * GEMM_NRV - 1) / ((m) * GEMM_NRV))

@@ -147,7 +147,11 @@ CK_INLINE void quant_rows_(const ck_dtype type, const size_t m, const ck_gemm_bl
   quant_block_ block;
 #pragma clang loop unroll(full)
   for (size_t t = 0; t < m * GEMM_NRV; t++) sum[t] = vf_zero();
+  const size_t bytes = ck_packed_bytes(type, ck_quant_unit(type) * GEMM_NR) / (ck_quant_unit(type) / CK_QUANT_ROWS);
   for (size_t row = 0; row < g->k; row += CK_QUANT_ROWS) {
+    if (i == 0)
+#pragma clang loop unroll(full)
+      for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(at + GEMM_AHEAD_ + line);
     at = quant_block_at_(type, row, at, &block);
     quant_step_(type, m, g, i, row, &block, sum);
   }

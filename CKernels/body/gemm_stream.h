@@ -1,17 +1,19 @@
 // GEMM by panels of bf16 or f16, widened exactly and multiplied in the order of gemm_tile_: the bits are those of the same panels
-// widened first. Many rows go over a panel's slice widened in L1; few widen it in registers, and read B as fast as it comes.
+// widened first. Many rows go over a panel's slice widened in L1; few widen it in registers, and read B as fast as it comes, as
+// they do f32.
 // Loop order of few rows: groups of panels, slices of K, rows in even parts of at most GEMM_MR, rows of B. A group's panels are
-// read from end to end, and while the rows go over a slice, from a cache, each of them fetches a share of what comes next.
+// read from end to end, and what lies GEMM_AHEAD_ bytes on is fetched.
 
-// What a part fetches: `step` bytes of each panel behind `at` for a row of B.
-typedef struct stream_ahead_ {
-  const char *at;
-  size_t step;
-} stream_ahead_;
+// Bytes of a row of a panel.
+#define STREAM_BYTES_(type) (GEMM_NR * ((type) == CK_F32 ? 4 : 2))
 
-// Rows of B of 16-bit elements; `panel` is bytes from panel to panel. bf16 leaves neighbouring columns in the two vectors of a
-// pair.
+// Rows of B; `panel` is bytes from panel to panel. bf16 leaves neighbouring columns in the two vectors of a pair.
 CK_INLINE void stream_row_(const ck_dtype type, const size_t vectors, const char *b, size_t panel, vf *x) {
+  if (type == CK_F32) {
+#pragma clang loop unroll(full)
+    for (size_t v = 0; v < vectors; v++) x[v] = vf_load((const float *)(b + v / GEMM_NRV * panel) + v % GEMM_NRV * VL);
+    return;
+  }
 #pragma clang loop unroll(full)
   for (size_t v = 0; v < vectors; v += 2) {
     const uint16_t *row = (const uint16_t *)(b + v / GEMM_NRV * panel) + v % GEMM_NRV * VL;
@@ -36,48 +38,49 @@ CK_INLINE void stream_step_(const ck_dtype type, const size_t m, const size_t ve
 
 // acc[r * vectors + v] += the sum over p < k, in order, of A(r, p) B(p, v).
 CK_INLINE void stream_sums_(const ck_dtype type, const size_t m, const size_t vectors, size_t k, const float *a, size_t a_rs,
-                            const char *b, size_t panel, stream_ahead_ ahead, vf *acc) {
+                            const char *b, size_t panel, vf *acc) {
+  const size_t row = STREAM_BYTES_(type), ahead = 4 * row * vectors / GEMM_NRV;
   size_t p = 0;
 #pragma clang loop unroll(disable)
   for (; p + 4 <= k; p += 4) {
 #pragma clang loop unroll(full)
-    for (size_t line = 0; line < 8 * GEMM_NR * vectors / GEMM_NRV; line += 64)
-      __builtin_prefetch(ahead.at + line / (8 * GEMM_NR) * panel + p * ahead.step + line % (8 * GEMM_NR));
+    for (size_t line = 0; line < ahead; line += 64)
+      __builtin_prefetch(b + GEMM_AHEAD_ + line / (4 * row) * panel + p * row + line % (4 * row));
 #pragma clang loop unroll(full)
     for (size_t u = 0; u < 4; u++) {
-      stream_step_(type, m, vectors, a + p + u, a_rs, b + (p + u) * 2 * GEMM_NR, panel, acc);
-      __asm__ volatile("" ::: "memory");  // else the rows of four steps are loaded first, and spilled
+      stream_step_(type, m, vectors, a + p + u, a_rs, b + (p + u) * row, panel, acc);
+      // Else the rows of four steps are loaded and widened first, and spilled.
+      if (type != CK_F32) __asm__ volatile("" ::: "memory");
     }
   }
 #pragma clang loop unroll(disable)
-  for (; p < k; p++) stream_step_(type, m, vectors, a + p, a_rs, b + p * 2 * GEMM_NR, panel, acc);
+  for (; p < k; p++) stream_step_(type, m, vectors, a + p, a_rs, b + p * row, panel, acc);
 }
 
 // Rows [i, i + m) of a slice of `panels` panels, at b; m and panels constant.
 CK_INLINE void stream_rows_(const ck_dtype type, const size_t m, const size_t panels, const ck_gemm_block *g, size_t i, size_t j,
-                            const char *b, stream_ahead_ ahead) {
+                            const char *b) {
   const size_t vectors = panels * GEMM_NRV;
   vf acc[GEMM_ACCUMULATORS_];
 #pragma clang loop unroll(full)
   for (size_t t = 0; t < m * vectors; t++) acc[t] = vf_zero();
   const size_t panel = ck_packed_bytes(type, g->b_panel);
-  stream_sums_(type, m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, b, panel, ahead, acc);
+  stream_sums_(type, m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, b, panel, acc);
   if (type == CK_BF16)
 #pragma clang loop unroll(full)
     for (size_t t = 0; t < m * vectors; t += 2) vf_zip(acc[t], acc[t + 1], &acc[t], &acc[t + 1]);
   gemm_leave_(m, panels, g, i, j, gemm_exit_of_(g), acc);
 }
 
-// Every row of a slice, `next` being what is read after it. One part of rows where there are several panels.
+// Every row of a slice. One part of rows where there are several panels.
 CK_INLINE void stream_slice_(const ck_dtype type, const size_t panels, const size_t most, const ck_gemm_block *g, size_t j,
-                             const char *b, const char *next) {
+                             const char *b) {
   for (size_t i = 0, parts = (g->m + GEMM_MR - 1) / GEMM_MR; parts; parts--) {
     const size_t first = i, rows = (g->m - i + parts - 1) / parts;
     i += rows;
-    const stream_ahead_ ahead = {next + g->k * 2 * GEMM_NR * first / g->m, 2 * GEMM_NR * rows / g->m};
-#define STREAM_ROWS_(count)                                                                          \
-  case count:                                                                                        \
-    if (count <= GEMM_MR && count <= most) stream_rows_(type, count, panels, g, first, j, b, ahead); \
+#define STREAM_ROWS_(count)                                                                   \
+  case count:                                                                                 \
+    if (count <= GEMM_MR && count <= most) stream_rows_(type, count, panels, g, first, j, b); \
     break;
     switch (rows) {
       STREAM_ROWS_(1)
@@ -109,8 +112,7 @@ CK_INLINE void stream_panels_(const ck_dtype type, const size_t panels, const si
     slice.a = g->a + p, slice.k = CK_MIN(g->slice, g->k - p);
     const int last = p + slice.k == g->k;
     if (last) slice.bias = g->bias, slice.factor = g->factor, slice.residual = g->residual, slice.activation = g->activation;
-    const char *at = b + p * 2 * GEMM_NR;
-    stream_slice_(type, panels, most, &slice, j, at, last ? b + panels * panel : at + slice.k * 2 * GEMM_NR);
+    stream_slice_(type, panels, most, &slice, j, b + p * STREAM_BYTES_(type));
     slice.beta = 1;
     if (last) break;
   }
@@ -150,7 +152,9 @@ void CK_NAME(f32_gemm_stream)(const ck_gemm_block *g) {
     stream_widened_(g);
     return;
   }
-  if (g->b_type == CK_BF16)
+  if (g->b_type == CK_F32)
+    stream_(CK_F32, g);
+  else if (g->b_type == CK_BF16)
     stream_(CK_BF16, g);
   else
     stream_(CK_F16, g);

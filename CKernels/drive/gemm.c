@@ -15,7 +15,7 @@ enum {
   MOST_COLUMNS = 2048,       // columns of one block: packing its A is then a small share of it
   MOST_COLUMNS_KEPT = 512,   // and where a block of results is kept as floats until it is narrowed, or multiplied by another
   MOST_COLUMNS_KEPT_QUANTIZED = 1024,  // of fewer rows, whose codes serve them all
-  UNPACKED_FLOATS = 1 << 20,  // unpacked B is packed this much at a time (4 MiB)
+  UNPACKED_FLOATS = 1 << 22,  // unpacked B is packed this much at a time (16 MiB): A is packed for each
   CALLER_WORK = 1 << 19,     // multiply-adds worth handing to another thread: about 20 microseconds
   BLOCK_WORK = 1 << 18,      // and the least worth cutting a block for
   BATCH_WORK = 1 << 24,      // entries below this are shared out whole when there are enough of them
@@ -40,7 +40,7 @@ typedef struct plan {
   size_t rows, columns;   // of a block
   size_t in_place;        // leading columns of unpacked B that are read in place
   size_t chunk;           // columns of B packed at a time
-  int whole;              // packed B of 16 bits by few rows, which go through all its slices at once
+  int whole;              // packed B by few rows, which go through all its slices at once
   int quantized;          // packed B in a quantised format, by A in codes
   size_t packed_a;        // floats of a block's packed A slice, 0 where A is read in place
   size_t widened_a;       // floats of a block's A slice, or of all of them with `whole`, as f32; 0 where it is f32
@@ -139,7 +139,8 @@ static void quantize_rows(const ck_kernels *table, const ck_gemm *call, const vo
 
 static void multiply(const plan *p, const ck_gemm_block *block) {
   const ck_kernels *table = p->table;
-  (block->b_type == CK_F32 ? table->f32_gemm_block : p->quantized ? table->f32_gemm_quantized : table->f32_gemm_stream)(block);
+  const int floats = block->b_type == CK_F32 && !p->whole;
+  (floats ? table->f32_gemm_block : p->quantized ? table->f32_gemm_quantized : table->f32_gemm_stream)(block);
 }
 
 // A slice of A by that of V which lies where `block` has B's: to `kept`, which the last slice of C is multiplied by.
@@ -277,8 +278,8 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   p.slice = p.quantized ? balanced(k, MOST_DEPTH_QUANTIZED, ck_quant_unit(call->b_type)) : balanced(k, table->gemm_kc, 4);
   const size_t nr = table->gemm_nr;
   const int strided = call->a_cs != 1 && call->a_type == CK_F32;
-  const int halves = k && call->packed && !p.quantized && call->b_type != CK_F32;
-  p.whole = halves && !strided && call->m <= MOST_ROWS_WHOLE;
+  const int streams = call->b_type != CK_F32 || call->m > 1;  // one row of f32 has no use for fetching
+  p.whole = k && call->packed && !p.quantized && !strided && streams && call->m <= MOST_ROWS_WHOLE;
   const int unpacked = k && !call->packed;  // as floats in panels
   const size_t most_rows = call->b_rs <= NEAR_STRIDE ? MOST_ROWS_IN_PLACE_NEAR : MOST_ROWS_IN_PLACE;
   const int readable = unpacked && call->b_type == CK_F32 && call->b_cs == 1;

@@ -122,16 +122,16 @@ typedef struct ck_gemm_block {
   const float *code_scales;    // [m, k / 32]
   const int32_t *code_sums;    // [m, k / 32 parts]: sums of the codes that share a weight's scale
   const void *b;          // b_ks 0: [n/NR] panels of [k][NR], zero-padded in n; panel j at element j * b_panel
-  ck_dtype b_type;        // f32 for f32_gemm_block, 16 bits for f32_gemm_stream, a format for f32_gemm_quantized
+  ck_dtype b_type;  // f32 for f32_gemm_block, 16 bits or f32 (A as it lies) for f32_gemm_stream, a format for f32_gemm_quantized
   size_t b_panel;
-  size_t b_ks;            // else B in place: n a multiple of NR, b_panel NR, rows b_ks apart; A must not be packed
-  size_t slice;           // f32_gemm_stream: rows of B, at least 1, whose sum is added to C before the next ones begin; k, of
-                          // at most KC, where A is packed
-  float *c;               // [m, n]
+  size_t b_ks;  // else B in place: n a multiple of NR, b_panel NR, rows b_ks apart; A must not be packed
+  size_t slice;  // f32_gemm_stream: rows of B, at least 1, whose sum is added to C before the next ones begin; k, of
+                 // at most KC, where A is packed
+  float *c;  // [m, n]
   size_t c_rs;
-  float alpha, beta;      // beta 0 never reads C
-  const float *bias;      // [n] or NULL
-  const float *factor;    // [m, n] or NULL: what the activation's result is multiplied by; last slice only
+  float alpha, beta;  // beta 0 never reads C
+  const float *bias;  // [n] or NULL
+  const float *factor;  // [m, n] or NULL: what the activation's result is multiplied by; last slice only
   size_t factor_rs;
   const float *residual;  // [m, n] or NULL; may equal c exactly, where there is one slice
   size_t residual_rs;

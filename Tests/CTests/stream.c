@@ -1,17 +1,17 @@
-// Panels of 16-bit weights.
+// Panels of 16-bit weights, and of f32 for few rows.
 #include <stdlib.h>
 
 #include "definitions.h"
 #include "products.h"
 
-static const ck_dtype narrow[] = {CK_BF16, CK_F16};
-static const char *const narrow_names[] = {"bf16", "f16"};
+static const ck_dtype streamed[] = {CK_BF16, CK_F16, CK_F32};
+static const char *const streamed_names[] = {"bf16", "f16", "f32"};
 
 static void stream_case(test *t, size_t kind, size_t m, size_t n, size_t k, int place) {
-  const ck_dtype type = narrow[kind];
+  const ck_dtype type = streamed[kind];
   const size_t mr = t->table->gemm_mr, nr = t->table->gemm_nr;
-  const int a_packed = one_in(t, 3);
-  situation(t, place, "%s m=%zu n=%zu k=%zu A packed=%d place=%d", narrow_names[kind], m, n, k, a_packed, place);
+  const int a_packed = type != CK_F32 && one_in(t, 3);
+  situation(t, place, "%s m=%zu n=%zu k=%zu A packed=%d place=%d", streamed_names[kind], m, n, k, a_packed, place);
   side a = {.at = values(t, 0, m, k, 0)}, b = {.at = matrix(t, type, k, n, n, 1)};
   operand *c = values(t, 0, m, n, 0), *packed = matrix(t, type, 1, padded_to(n, nr) * k, 0, 1);
   pack(&b, 0, n, k, nr, packed, 0);
@@ -36,7 +36,7 @@ static void stream_case(test *t, size_t kind, size_t m, size_t n, size_t k, int 
 
 void check_gemm_stream(test *t) {
   const size_t nr = t->table->gemm_nr;
-  for (size_t kind = 0; kind < COUNT(narrow); kind++)
-    for (size_t m = 1; m <= 17; m++)
+  for (size_t kind = 0; kind < COUNT(streamed); kind++)
+    for (size_t m = 1; m <= (streamed[kind] == CK_F32 ? 16 : 17); m++)
       for (size_t n = 1; n <= 4 * nr + 1; n += n < nr ? 1 : 5) stream_case(t, kind, m, n, random_below(t, 20), any_place(t));
 }
