@@ -75,14 +75,14 @@ enum Generation {
         })
     }
     let promptSeconds = prompts.dropFirst().sorted()[1]
-    let decodeSeconds = try decode(model, cache, workspace, sequences: 1)
+    let (decodeSeconds, readBytes) = try decode(model, cache, workspace, machine, sequences: 1)
     let resident = residentBytes() - before
 
     let many = try model.makeCache(sequences: together, capacity: prompt / 4 + steps, type: .bf16)
     let share = try Segments(lengths: [Int](repeating: prompt / 4, count: together))
     _ = try model.forward(
       (0..<share.total).map { ids[$0 % prompt] }, segments: share, cache: many, workspace: workspace)
-    let manySeconds = try decode(model, many, workspace, sequences: together)
+    let (manySeconds, _) = try decode(model, many, workspace, machine, sequences: together)
 
     machine.measure(trials: 4)
     let embedding = decoder.vocabulary * decoder.hidden
@@ -98,27 +98,30 @@ enum Generation {
       model: decoder.name, weights: format?.rawValue ?? "bf16", prompt: Double(prompt) / promptSeconds,
       decode: 1 / decodeSeconds, together: Double(together) / manySeconds,
       promptShare: Double(flops) / promptSeconds / machine.peakFlops,
-      decodeShare: Double(stepBytes) / decodeSeconds / machine.readBytes, stepBytes: stepBytes, resident: resident,
+      decodeShare: Double(stepBytes) / decodeSeconds / readBytes, stepBytes: stepBytes, resident: resident,
       expected: weights + cacheRow * (prompt + steps) + workspaceBytes(decoder))
   }
 
-  /// Median seconds of a step in which each sequence gets a token.
+  /// Median seconds of a step in which each sequence gets a token, and bytes a second read from memory in turn with them.
   private static func decode(
-    _ model: DecoderModel, _ cache: KeyValueCache, _ workspace: DecoderModel.Workspace, sequences: Int
-  ) throws -> Double {
+    _ model: DecoderModel, _ cache: KeyValueCache, _ workspace: DecoderModel.Workspace, _ machine: Machine,
+    sequences: Int
+  ) throws -> (seconds: Double, readBytes: Double) {
     let segments = try Segments(lengths: [Int](repeating: 1, count: sequences))
     let rows = (0..<Int32(sequences)).map { $0 }
     var ids = rows.map { $0 + 11 }
     var seconds: [Double] = []
+    var rates: [Double] = []
     for step in 0..<steps {
       let time = try Stopwatch.time {
         let hidden = try model.forward(ids, segments: segments, cache: cache, workspace: workspace)
         _ = try model.logits(hidden, rows: rows, workspace: workspace)
       }
       for index in ids.indices { ids[index] = (ids[index] + Int32(step) * 7 + 1) % 30000 }
+      rates.append(machine.readOnce())
       if step > 2 { seconds.append(time) }
     }
-    return seconds.sorted()[seconds.count / 2]
+    return (seconds.sorted()[seconds.count / 2], rates.sorted()[rates.count / 2])
   }
 
   private static func weightBytes(_ decoder: RandomDecoder, _ format: QuantizedFormat?) -> Int {

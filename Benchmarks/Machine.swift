@@ -50,20 +50,23 @@ final class Machine: CustomStringConvertible {
     // Small pieces, so that a thread that starts late does its share.
     let pieces = 64 * threads
     let flops = Double(pieces * Self.iterations * cpeak_fma_flops(width))
-    let read = memory.shape.count / Self.pieceFloats
-    let bytes = Double(memory.shape.count * MemoryLayout<Float>.stride)
     for _ in 0..<trials {
       let arithmetic = time(pieces) { job, first, last in
         for _ in first..<last { Machine.keep(cpeak_fma(job.width, Machine.iterations)) }
       }
       peakFlops = max(peakFlops, flops / arithmetic)
-      let reading = time(read) { job, first, last in
-        for piece in first..<last {
-          Machine.keep(cpeak_read(job.width, job.floats + piece * Machine.pieceFloats, Machine.pieceFloats))
-        }
-      }
-      readBytes = max(readBytes, bytes / reading)
+      readBytes = max(readBytes, readOnce())
     }
+  }
+
+  /// Bytes a second of one reading from memory, as other guests of the machine leave it just now.
+  func readOnce() -> Double {
+    let reading = time(memory.shape.count / Self.pieceFloats) { job, first, last in
+      for piece in first..<last {
+        Machine.keep(cpeak_read(job.width, job.floats + piece * Machine.pieceFloats, Machine.pieceFloats))
+      }
+    }
+    return Double(memory.shape.count * MemoryLayout<Float>.stride) / reading
   }
 
   /// Bytes a second read and written by one copy between arrays in memory; with `streams` stores go past the caches.

@@ -1,8 +1,8 @@
-"""The encoder: `quern forward` beside transformers' BertModel, same weights and inputs.
+"""The encoder: `quern forward` beside transformers' BertModel, same weights and inputs, in f32 or in bf16.
 
-Each round times both sides on one case, the side that starts changing every round, and leaves out the first passes of
-either. PyTorch runs in its favour: eager f32 with its default attention, in inference mode, without the pooler, and
-without a mask where nothing is padded.
+Each round times every side on one case, the side that starts changing every round, and leaves out the first passes of
+each. PyTorch runs in its favour: eager with its default attention, in inference mode, without the pooler, and
+without a mask where nothing is padded. In bf16 OpenVINO runs beside it, from PyTorch's model.
 """
 
 import json
@@ -53,8 +53,9 @@ def cases(vocabulary):
 class Torch:
     name = "torch"
 
-    def __init__(self, model):
-        self.model = transformers.BertModel.from_pretrained(model, add_pooling_layer=False, dtype=torch.float32).eval()
+    def __init__(self, model, precision="f32"):
+        dtype = torch.float32 if precision == "f32" else torch.bfloat16
+        self.model = transformers.BertModel.from_pretrained(model, add_pooling_layer=False, dtype=dtype).eval()
 
     def load(self, ids, mask):
         self.inputs = {"input_ids": torch.from_numpy(ids)}
@@ -71,15 +72,43 @@ class Torch:
         return seconds
 
     def result(self):
-        return self.output.numpy()
+        return self.output.float().numpy()
+
+
+class OpenVINO:
+    name = "openvino"
+
+    def __init__(self, model, threads):
+        import openvino
+
+        module = transformers.BertModel.from_pretrained(model, add_pooling_layer=False, dtype=torch.float32).eval()
+        one = torch.ones(1, 16, dtype=torch.int64)
+        with torch.no_grad():
+            converted = openvino.convert_model(module, example_input={"input_ids": one, "attention_mask": one})
+        options = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+        self.request = openvino.compile_model(converted, "CPU", options).create_infer_request()
+
+    def load(self, ids, mask):
+        self.inputs = {"input_ids": ids, "attention_mask": mask}
+
+    def turn(self, passes):
+        seconds = []
+        for _ in range(passes):
+            start = time.perf_counter()
+            self.request.infer(self.inputs)
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    def result(self):
+        return np.array(self.request.get_output_tensor(0).data)
 
 
 class Quern:
     name = "quern"
 
-    def __init__(self, tool, model, backend, folder):
+    def __init__(self, tool, model, backend, folder, precision="f32"):
         self.input, self.out = folder / "inputs.safetensors", folder / "outputs.safetensors"
-        self.command = [tool, "forward", "--model", model, "--backend", backend]
+        self.command = [tool, "forward", "--model", model, "--backend", backend, "--precision", precision]
         self.command += ["--inputs", str(self.input), "--outputs", str(self.out)]
 
     def load(self, ids, mask):
@@ -106,16 +135,17 @@ def measure(sides, name, ids, mask, rounds):
         pace = min(side.turn(WARMUP + 2))
         passes[side] = WARMUP + max(3, min(200, round(TURN_SECONDS / pace)))
     # Compared once, outside the timing, over the positions that are not padding.
-    first, second = (side.result() for side in sides)
-    if first.shape != second.shape:
-        sys.exit(f"peers: {name}: shapes {first.shape} and {second.shape}")
-    difference = float(np.abs(first - second)[mask.astype(bool)].max())
+    results = [side.result() for side in sides]
+    if any(result.shape != results[0].shape for result in results):
+        sys.exit(f"peers: {name}: shapes {', '.join(str(result.shape) for result in results)}")
+    difference = float(np.abs(results[0] - results[1])[mask.astype(bool)].max())
 
     seconds, ratios = {side: [] for side in sides}, []
     for index in range(rounds):
         medians = {}
-        for side in sides if index % 2 == 0 else sides[::-1]:
-            time.sleep(0.2)  # lets the other side's threads stop spinning
+        turn = index % len(sides)
+        for side in sides[turn:] + sides[:turn]:
+            time.sleep(0.2)  # lets the other sides' threads stop spinning
             figures = side.turn(passes[side])[WARMUP:]
             seconds[side] += figures
             medians[side] = statistics.median(figures)
@@ -129,15 +159,20 @@ def measure(sides, name, ids, mask, rounds):
         row[side.name] |= {f"{key}_seconds": float(f"{x:.4g}") for key, x in zip(("p10", "median", "p90"), tenths)}
     row["speedup"] = round(row["torch"]["median_seconds"] / row["quern"]["median_seconds"], 3)
     row["speedup_by_round"] = [round(min(ratios), 3), round(max(ratios), 3)]
+    for side in sides[2:]:
+        row[f"speedup_{side.name}"] = round(row[side.name]["median_seconds"] / row["quern"]["median_seconds"], 3)
     return row
 
 
-def run(options, threads):
+def run(options, threads, precision="f32"):
     """The report of this part."""
     config = json.loads((Path(options.model) / "config.json").read_text(encoding="utf-8"))
     busy = busy_share()
     with tempfile.TemporaryDirectory() as folder:
-        sides = [Torch(options.model), Quern(options.quern, options.model, options.backend, Path(folder))]
+        sides = [Torch(options.model, precision)]
+        sides.append(Quern(options.quern, options.model, options.backend, Path(folder), precision))
+        if precision == "bf16":
+            sides.append(OpenVINO(options.model, threads))
         rows = [
             measure(sides, name, ids, mask, options.rounds or 7)
             for name, ids, mask in cases(config["vocab_size"])
@@ -150,7 +185,7 @@ def run(options, threads):
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "backend": options.backend,
-        "dtype": "f32",
+        "dtype": precision,
         "seed": SEED,
         "busy_before": busy,
         "cases": rows,

@@ -1,5 +1,6 @@
 """Measures Quern beside PyTorch on the same operands and cores, in turn, in one run: the encoder, every operation,
-matrix products beside OpenBLAS and llama.cpp as well, and, with `--part diffusion`, a U-Net beside OpenVINO too.
+matrix products beside OpenBLAS and llama.cpp as well, and, with `--part diffusion` and `--part encoder-bf16`, a U-Net and the
+encoder in bf16 beside OpenVINO too.
 
 The tables go to standard output, progress to standard error, and every figure to the file of --json, in which a part
 that does not run keeps the figures it has.
@@ -14,7 +15,7 @@ from pathlib import Path
 import common
 import tables
 
-PARTS = ("encoder", "operations", "gemm", "diffusion")
+PARTS = ("encoder", "operations", "gemm", "diffusion", "encoder-bf16")
 
 
 def arguments():
@@ -69,6 +70,12 @@ def main():
         part = diffusion.run(options, len(cores))
         print(diffusion.text(part))
         report["diffusion"] = part
+    if options.part == "encoder-bf16":  # installs OpenVINO: only when asked for
+        import encoder
+
+        part = encoder.run(options, len(cores), "bf16")
+        print(tables.encoder(part))
+        report["encoder-bf16"] = part
     if file and not options.filter:
         file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         common.say(f"wrote {file}")

@@ -11,11 +11,15 @@ def aligned(lines):
 def encoder(report):
     lines = [
         f"{report['processor']}, {report['threads']} threads, torch {report['torch']}, "
-        f"backend {report['backend']}, f32, seconds are medians",
+        f"backend {report['backend']}, {report['dtype']}, seconds are medians",
         "",
         "| case | torch, ms | quern, ms | speed-up | by round | tokens/s | largest difference |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
+    others = [name for name in ("openvino",) if any(name in row for row in report["cases"])]
+    for name in others:
+        lines[2] += f" {name}, ms | speed-up |"
+        lines[3] += "--:|--:|"
     for row in report["cases"]:
         theirs, ours = (row[side]["median_seconds"] for side in ("torch", "quern"))
         low, high = row["speedup_by_round"]
@@ -23,6 +27,8 @@ def encoder(report):
             f"| {row['case']} | {theirs * 1e3:.2f} | {ours * 1e3:.2f} | {row['speedup']:.2f} | {low:.2f} to {high:.2f} "
             f"| {row['tokens'] / ours:,.0f} | {row['largest_difference']:.1e} |"
         )
+        for name in others:
+            lines[-1] += f" {row[name]['median_seconds'] * 1e3:.2f} | {row[f'speedup_{name}']:.2f} |"
     return "\n".join(lines)
 
 

@@ -75,7 +75,23 @@ CK_INLINE void tile_pack_strip_(const ck_dtype type, const ck_tile_pack *p, size
       }
 }
 
+// The range of bf16 elements by their bits, which the compiler takes a vector at a time.
+CK_INLINE ck_tile_range tile_range_bf16_(size_t n, const uint16_t *x) {
+  uint16_t most = 0, least = UINT16_MAX;  // the least that is not 0, less one
+  for (size_t i = 0; i < n; i++) {
+    const uint16_t size = x[i] & 0x7FFF, before = (uint16_t)(size - 1);
+    most = size > most ? size : most, least = before < least ? before : least;
+  }
+  return (ck_tile_range){least < UINT16_MAX ? ck_float_((least + 1u) << 16) : INFINITY,
+                         most < 0x7F80 ? ck_float_((uint32_t)most << 16) : INFINITY};
+}
+
 CK_INLINE void tile_pack_b_(const ck_dtype type, const ck_tile_pack *p) {
+  if (type == CK_BF16 && !p->pieces && p->panel && GEMM_NR == CK_TILE_EDGE) {
+    for (size_t j = 0; j < p->count; j += CK_TILE_EDGE)
+      p->ranges[j / CK_TILE_EDGE] = tile_range_bf16_(p->k * GEMM_NR, (const uint16_t *)p->x + j / GEMM_NR * p->panel);
+    return;
+  }
   for (size_t j = 0; j < p->count; j += CK_TILE_EDGE) {
     tile_span_ span = tile_nothing_();
     tile_pack_strip_(type, p, j, &span);
@@ -179,29 +195,41 @@ CK_INLINE void tile_rows_(const size_t rows, const size_t a_pieces, const size_t
 }
 
 #if TILES_PAY == CK_TILES_DOT
-// One piece by one: 8 rows by 32 columns at a time, both of 16 tiles' rows. Rows beyond the block are zeros.
-CK_INLINE void tile_dots_(const ck_tile_block *t) {
+// Rows of B two by two, of tiles or of a panel as it was packed: 16 columns of both, and the 16 columns after them.
+CK_INLINE void tile_pairs_(const int packed, const uint16_t *b, size_t strip, int whole, vi *left, vi *right) {
+  if (packed)
+    vi_zip16(vi_load(b), whole ? vi_load(b + CK_TILE_EDGE) : vi_set1(0), left, right);
+  else
+    *left = vi_load(b), *right = vi_load(b + strip);
+}
+
+// One piece by one: 8 rows by 32 columns at a time. Rows beyond the block are zeros.
+CK_INLINE void tile_dots_(const int packed, const ck_tile_block *t) {
   enum { ROWS = 8, VECTORS = CK_TILE_EDGE / VL, SUMS = ROWS * VECTORS };
   const ck_gemm_block *g = t->block;
   const enum gemm_exit_ leave = gemm_exit_of_(g);
-  const size_t strip = ck_tile_steps(g->k) * CK_TILE_ELEMENTS;
+  const size_t strip = ck_tile_steps(g->k) * CK_TILE_ELEMENTS, b_step = packed ? 2 * CK_TILE_EDGE : 32;
+  const size_t b_panel = packed ? t->b_panel : 2 * strip;
   for (size_t j = 0; j < g->n; j += CK_TILE_EDGE)
     for (size_t i = 0; i < g->m; i += ROWS) {
-      const uint16_t *a = t->a + i / 16 * strip + i % 16 * CK_TILE_STEP, *b = t->b + j / 16 * strip;
+      const uint16_t *a = t->a + i / 16 * strip + i % 16 * CK_TILE_STEP, *b = t->b + j / CK_TILE_EDGE * b_panel;
       vf acc[SUMS];
 #pragma clang loop unroll(full)
       for (size_t s = 0; s < SUMS; s++) acc[s] = vf_zero();
-      for (size_t at = 0; at < strip; at += CK_TILE_ELEMENTS)
-        for (size_t pair = 0; pair < 16; pair++, b += 32) {
-          const vi left = vi_load(b), right = vi_load(b + strip);
+      for (size_t k = 0; k < g->k; k += CK_TILE_STEP, a += CK_TILE_ELEMENTS) {
+        const size_t depth = CK_MIN(g->k - k, (size_t)CK_TILE_STEP);
+        for (size_t q = 0; q < depth; q += 2, b += b_step) {
+          vi left, right;
+          tile_pairs_(packed, b, strip, q + 1 < depth, &left, &right);
 #pragma clang loop unroll(full)
           for (size_t r = 0; r < ROWS; r++) {
             int32_t two;
-            memcpy(&two, a + at + r * CK_TILE_STEP + 2 * pair, sizeof two);
+            memcpy(&two, a + r * CK_TILE_STEP + q, sizeof two);
             acc[2 * r] = vf_dot_bf16(acc[2 * r], left, vi_set1(two));
             acc[2 * r + 1] = vf_dot_bf16(acc[2 * r + 1], right, vi_set1(two));
           }
         }
+      }
       if (i + ROWS <= g->m) {
         gemm_leave_(ROWS, 1, g, i, j, leave, acc);
       } else {
@@ -218,7 +246,10 @@ CK_INLINE void tile_dots_(const ck_tile_block *t) {
 void CK_NAME(f32_tile_block)(const ck_tile_block *t) {
 #if TILES_PAY == CK_TILES_DOT
   if (t->a_pieces == 1 && t->b_pieces == 1) {
-    tile_dots_(t);
+    if (t->b_panel)
+      tile_dots_(1, t);
+    else
+      tile_dots_(0, t);
     return;
   }
 #endif

@@ -31,6 +31,7 @@ typedef struct plan {
   size_t slice, slices;   // depth of a K slice, and how many there are
   size_t rows, columns;   // of a block
   size_t chunk;           // columns of B that are tiles at a time
+  int direct;             // packed panels are multiplied as they lie: B has ranges, but no tiles
   // Floats of scratch a participant needs: tiles and ranges of a slice of A, 32 columns and 32 rows of a slice as floats, C, A V,
   // residual.
   size_t tiles_a, ranges_a, panels_b, rows_of_b, rows_of_a, kept_c, kept_value, kept_residual;
@@ -92,8 +93,11 @@ static void pack_panels(const void *context, size_t first, size_t last) {
   for (size_t slice = 0; slice < p->slices; slice++)
     for (size_t q = first; q < last; q++) {
       const size_t k = slice * p->slice, j = r->j + q * EDGE, depth = MIN(p->slice, call->k - k);
-      ck_tile_pack pack = {.count = MIN(EDGE, r->n - q * EDGE), .k = depth, .type = call->b_type, .pieces = p->b_pieces};
-      pack.tiles = r->tiles + across * ck_tile_panel(k, p->b_pieces) + q * ck_tile_panel(depth, p->b_pieces);
+      ck_tile_pack pack = {.count = MIN(EDGE, r->n - q * EDGE), .k = depth, .type = call->b_type};
+      if (!p->direct) {
+        pack.pieces = p->b_pieces;
+        pack.tiles = r->tiles + across * ck_tile_panel(k, p->b_pieces) + q * ck_tile_panel(depth, p->b_pieces);
+      }
       pack.ranges = r->ranges + slice * across + q;
       if (r->packed) {
         pack.x = staging_element(call->b_type, r->packed, j * call->k + k * p->table->gemm_nr);
@@ -122,7 +126,7 @@ static void run_columns(const region *r, const ck_gemm_block *all, const ck_tile
   const ck_gemm_block block = columns_of(*all, from, to);
   ck_tile_block moved = *tile;
   moved.block = &block;
-  moved.b += from / EDGE * ck_tile_panel(block.k, p->b_pieces);
+  moved.b += from / EDGE * (p->direct ? tile->b_panel : ck_tile_panel(block.k, p->b_pieces));
   p->table->f32_tile_block(&moved);
 }
 
@@ -147,11 +151,13 @@ static void run_rows(const region *r, const ck_gemm_block *block, const uint16_t
   const plan *p = r->plan;
   const size_t first = (j - r->j) / EDGE, panels = pieces_of(block->n, EDGE);
   const size_t tiles_at = pieces_of(r->n, EDGE) * ck_tile_panel(slice * p->slice, p->b_pieces);
-  const ck_tile_block tile = {.a = tiles_a,
-                              .b = r->tiles + tiles_at + first * ck_tile_panel(block->k, p->b_pieces),
-                              .a_pieces = p->a_pieces,
-                              .b_pieces = p->b_pieces,
-                              .order = p->order};
+  ck_tile_block tile = {.a = tiles_a, .a_pieces = p->a_pieces, .b_pieces = p->b_pieces, .order = p->order};
+  if (p->direct) {
+    tile.b_panel = p->table->gemm_nr * p->call->k;
+    tile.b = (const uint16_t *)r->packed + j * p->call->k + slice * p->slice * p->table->gemm_nr;
+  } else {
+    tile.b = r->tiles + tiles_at + first * ck_tile_panel(block->k, p->b_pieces);
+  }
   const ck_tile_range *ranges = r->ranges + slice * pieces_of(r->n, EDGE) + first;
   for (size_t q = 0, next; q < panels; q = next) {
     next = q + 1;
@@ -231,8 +237,8 @@ static void run_blocks(const void *context, size_t first, size_t last) {
 // Halves blocks, the longer side first, until every thread has some or they would be too small.
 static void cut_blocks(plan *p, size_t threads) {
   const ck_gemm *call = p->call;
-  const size_t most =
-      MIN(call->c_type == CK_F32 && !call->value ? MOST_COLUMNS : MOST_COLUMNS_KEPT, BLOCK_OF_B / (p->slice * p->b_pieces));
+  size_t most = call->c_type == CK_F32 && !call->value ? MOST_COLUMNS : MOST_COLUMNS_KEPT;
+  if (!p->direct) most = MIN(most, BLOCK_OF_B / (p->slice * p->b_pieces));
   p->rows = balanced(call->m, MOST_ROWS, EDGE), p->columns = balanced(p->chunk, most, EDGE);
   const size_t work = call->m * p->chunk * call->k;
   const size_t wanted = threads > 1 ? MIN(threads * BLOCKS_A_THREAD, work / BLOCK_WORK) : 1;
@@ -249,8 +255,10 @@ int32_t ck_tile_gemm(const ck_kernels *table, const ck_gemm *call, size_t thread
   p.a_pieces = ck_tile_pieces(call->a_type, p.order), p.b_pieces = ck_tile_pieces(call->b_type, p.order);
   p.slice = balanced(call->k, depths[MAX(p.a_pieces, p.b_pieces) - 1], CK_TILE_STEP);
   p.slices = MAX(pieces_of(call->k, p.slice), 1);
+  p.direct = table->tiles == CK_TILES_DOT && call->packed && call->b_type == CK_BF16 && p.a_pieces == 1;
   const size_t operands = call->value ? 2 : 1, column = round_up(call->k, CK_TILE_STEP) * p.b_pieces * operands;
-  p.chunk = MIN(round_up(call->n, EDGE), MAX(CHUNK_OF_B / MAX(column, 1) / EDGE, 1) * EDGE);
+  p.chunk = round_up(call->n, EDGE);
+  if (!p.direct) p.chunk = MIN(p.chunk, MAX(CHUNK_OF_B / MAX(column, 1) / EDGE, 1) * EDGE);
   cut_blocks(&p, threads);
 
   p.tiles_a = p.rows / EDGE * ck_tile_panel(p.slice, p.a_pieces) / 2;
@@ -262,7 +270,8 @@ int32_t ck_tile_gemm(const ck_kernels *table, const ck_gemm *call, size_t thread
   if (call->residual && (overwritten || call->residual_type != CK_F32)) p.kept_residual = p.rows * p.columns;
   p.piece = p.tiles_a + p.ranges_a + p.panels_b + p.rows_of_b + p.rows_of_a + p.kept_c + p.kept_value + p.kept_residual;
   const size_t across = p.chunk / EDGE, blocks = pieces_of(call->m, p.rows) * pieces_of(p.chunk, p.columns);
-  const size_t tiles = across * ck_tile_panel(p.slice, p.b_pieces) / 2 * p.slices, ranges = round_up(across * p.slices * 2, 16);
+  const size_t tiles = p.direct ? 0 : across * ck_tile_panel(p.slice, p.b_pieces) / 2 * p.slices,
+               ranges = round_up(across * p.slices * 2, 16);
   if (!(p.pieces = ck_scratch(CK_SCRATCH_A, p.piece * MAX(MIN(threads, MAX(blocks, across)), 1)))) return -1;
   float *b = ck_scratch(CK_SCRATCH_B, (tiles + ranges) * operands), *v = b + tiles + ranges;
   if (!b) return -1;

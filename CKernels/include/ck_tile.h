@@ -45,7 +45,7 @@ typedef struct ck_tile_pack {
   const void *x;  // A: [count, k], rows rs apart. B: [k, count], rows rs apart; or panels of gemm_nr columns, see panel
   size_t rs;
   size_t panel;  // B: 0, or elements from panel to panel; rows of a panel are gemm_nr apart
-  size_t pieces;  // 1 ... CK_TILE_MOST_PIECES
+  size_t pieces;  // 1 ... CK_TILE_MOST_PIECES; B: 0 makes ranges alone
   uint16_t *tiles;  // A: [count/16][k/32][pieces][16][32]; B: [count/16][k/32][pieces][16 pairs of k][16][2]; 16s come in twos
   ck_tile_range *ranges;  // [count/CK_TILE_EDGE]
 } ck_tile_pack;
@@ -59,7 +59,8 @@ static inline size_t ck_tile_panel(size_t k, size_t pieces) { return 2 * ck_tile
 typedef struct ck_tile_block {
   const ck_gemm_block *block;
   const uint16_t *a;  // of bf16_tile_pack_a
-  const uint16_t *b;  // of bf16_tile_pack_b
+  const uint16_t *b;  // of bf16_tile_pack_b, where b_panel is 0
+  size_t b_panel;     // else b is panels [k][32] of bf16, this many elements apart: for CK_TILES_DOT, and one piece by one
   size_t a_pieces, b_pieces, order;
 } ck_tile_block;
 

@@ -94,6 +94,13 @@ CK_INLINE vi vi_s8_odd(vi x) { return _mm512_srai_epi16(x, 8); }
 CK_INLINE void vf_store_s8(int8_t *p, vf x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))); }
 CK_INLINE void vf_store_s16(int16_t *p, vf x) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x))); }
 #if TILES_PAY == CK_TILES_DOT
+CK_INLINE void vi_zip16(vi a, vi b, vi *first, vi *second) {
+  const __m512i low = _mm512_add_epi16(
+      _mm512_set1_epi32(32 << 16),
+      _mm512_mullo_epi32(_mm512_set1_epi32(0x10001), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)));
+  *first = _mm512_permutex2var_epi16(a, low, b);
+  *second = _mm512_permutex2var_epi16(a, _mm512_add_epi16(low, _mm512_set1_epi16(16)), b);
+}
 CK_INLINE vf vf_dot_bf16(vf s, vi a, vi b) { return _mm512_dpbf16_ps(s, (__m512bh)a, (__m512bh)b); }
 #endif
 CK_INLINE void vf_store_bf16(uint16_t *p, vf x) { _mm256_storeu_si256((__m256i *)p, vf_to_bf16_(x)); }

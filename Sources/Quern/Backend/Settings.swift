@@ -15,7 +15,7 @@ public struct BackendOptions: Sendable, Equatable {
 
   public var threads: Int?
   public var isa: ISA?
-  /// How products with f32 weights are formed.
+  /// How products of f32 operands are formed.
   public var f32: F32Products?
   /// How sums of convolutions are formed that allow a choice.
   public var convolution: ConvolutionSums?
@@ -25,12 +25,26 @@ public struct BackendOptions: Sendable, Equatable {
   }
 }
 
-/// How products with f32 weights are formed. The stated bounds are the same.
+/// How products of f32 operands are formed.
 public enum F32Products: String, Sendable, CaseIterable {
   /// By f32 multiply-adds.
   case fma
-  /// As sums of bf16 pieces where the instruction set multiplies tiles (``ISA/amx``); elsewhere as ``fma``.
+  /// As sums of bf16 pieces where the instruction set multiplies tiles (``ISA/amx``); elsewhere as ``fma``. The stated bounds are
+  /// the same.
   case split
+  /// With operands of ``Backend/linear(_:_:epilogue:into:)`` and ``Backend/matmul(_:_:alpha:beta:into:)`` rounded to bf16 where
+  /// the instruction set multiplies bf16 (``ISA/avx512bf16``, ``ISA/amx``) and there are at least 17 rows; elsewhere as ``fma``.
+  /// Sums stay f32. The error is at most 2^-7 (1 + 2^-8) |x| |w| more than stated, summed over the inputs: what frameworks do
+  /// with models in bf16.
+  case bf16
+
+  var code: ck_split {
+    switch self {
+    case .fma: CK_SPLIT_NARROW
+    case .split: CK_SPLIT_THREE
+    case .bf16: CK_SPLIT_ONE
+    }
+  }
 }
 
 /// How sums of convolutions are formed whose ``Convolution/allowsWinograd`` is set.

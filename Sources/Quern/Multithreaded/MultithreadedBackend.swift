@@ -20,7 +20,7 @@ public struct MultithreadedBackend: Backend {
   public init(options: BackendOptions = BackendOptions()) throws(QuernError) {
     let settings = try Settings.environment()
     threads = try settings.threads(for: options)
-    split = (options.f32 ?? settings.f32) == .split ? CK_SPLIT_THREE : CK_SPLIT_NARROW
+    split = (options.f32 ?? settings.f32 ?? .fma).code
     convolution = options.convolution ?? settings.convolution ?? .winograd
     table = try KernelTable(options.isa)
   }

@@ -1,0 +1,58 @@
+import Quern
+import QuernTesting
+import Testing
+
+/// Products whose operands may be rounded to bf16: their error, and where they are taken.
+@Suite struct RoundedProductTests {
+  private static func values(_ shape: Shape, seed: UInt64) throws -> MutableTensor {
+    let values = try MutableTensor(zeros: shape)
+    try Context(backend: ReferenceBackend()).random(.normal, key: RandomKey(seed: seed), into: values)
+    return values
+  }
+
+  private static func linear(
+    _ x: TensorView, _ weights: TensorView, isa: ISA, _ products: F32Products, threads: Int = 2
+  ) throws -> [Float] {
+    let options = BackendOptions(threads: threads, isa: isa, f32: products)
+    let context = Context(backend: try MultithreadedBackend(options: options))
+    let y = try MutableTensor(zeros: Shape(x.shape[0], weights.shape[0]))
+    try context.linear(x, weights: context.pack(weights), into: y)
+    return y.elements
+  }
+
+  private static func multipliesBF16(_ isa: ISA) -> Bool { isa == .avx512bf16 || isa == .amx }
+
+  @Test(arguments: ISA.available, [DataType.f32, .bf16])
+  func theErrorIsWhatRoundingBothOperandsCosts(_ isa: ISA, _ type: DataType) throws {
+    let (rows, inputs, outputs) = (33, 643, 70)
+    let x = try Self.values(Shape(rows, inputs), seed: 1)
+    let given = try Self.values(Shape(outputs, inputs), seed: 2)
+    let stored = try MutableTensor(zeros: given.shape, dataType: type)
+    try Context(backend: ReferenceBackend()).copy(given.view, into: stored)
+    let w = try MutableTensor(zeros: given.shape)
+    try Context(backend: ReferenceBackend()).copy(stored.view, into: w)
+    let (a, b) = (x.elements, w.elements)
+    let rounded = try Self.linear(x.view, stored.view, isa: isa, .bf16)
+    let exact = try Self.linear(x.view, stored.view, isa: isa, .fma)
+    for i in 0..<rows {
+      for j in 0..<outputs {
+        let terms = (0..<inputs).map { Double(a[i * inputs + $0]) * Double(b[j * inputs + $0]) }
+        let magnitude = terms.reduce(0) { $0 + abs($1) }
+        let error = abs(Double(rounded[i * outputs + j]) - terms.reduce(0, +))
+        #expect(error <= (0x1p-7 * (1 + 0x1p-8) + Double(inputs + 3) * 0x1p-24) * magnitude)
+      }
+    }
+    #expect((rounded != exact) == Self.multipliesBF16(isa))
+  }
+
+  @Test(arguments: ISA.available) func fewRowsKeepTheirBits(_ isa: ISA) throws {
+    let x = try Self.values(Shape(16, 256), seed: 1).view, w = try Self.values(Shape(256, 256), seed: 2).view
+    #expect(try Self.linear(x, w, isa: isa, .bf16) == Self.linear(x, w, isa: isa, .fma))
+  }
+
+  @Test(arguments: ISA.available) func threadsDoNotChangeBits(_ isa: ISA) throws {
+    let x = try Self.values(Shape(100, 300), seed: 1).view, w = try Self.values(Shape(200, 300), seed: 2).view
+    let one = try Self.linear(x, w, isa: isa, .bf16, threads: 1)
+    for threads in [2, 3, 8] { #expect(try Self.linear(x, w, isa: isa, .bf16, threads: threads) == one) }
+  }
+}
