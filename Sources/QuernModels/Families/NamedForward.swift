@@ -3,6 +3,7 @@ import Quern
 /// Runs a model directory on named tensors, named as Hugging Face names them: how anyone checks parity and speed.
 public final class NamedForward {
   private let model: Model
+  private let context: Context
 
   private enum Model {
     case encoder(EncoderModel, EncoderModel.Workspace)
@@ -26,6 +27,7 @@ public final class NamedForward {
   /// - Parameter directory: a Hugging Face model directory, or a GGUF file.
   /// - Throws: ``ModelError``, also for a `model_type` that is not supported.
   public init(directory: String, context: Context, precision: DataType = .f32) throws {
+    self.context = context
     if directory.hasSuffix(".gguf") {
       let decoder = try DecoderModel(path: directory, context: context, precision: precision)
       model = .decoder(decoder, try DecoderModel.Workspace())
@@ -142,13 +144,13 @@ public final class NamedForward {
     switch (model, inputs.tokens, inputs.pixels) {
     case (.encoder(let model, let workspace), let tokens?, _):
       let batch = try Self.batch(tokens, model.configuration)
-      return try Self.padded(try model.forward(batch, workspace: workspace), tokens)
+      return try padded(try model.forward(batch, workspace: workspace), tokens)
     case (.decoder(let model, let workspace), let tokens?, _):
       let ids = tokens.visible(tokens.ids)
       let segments = try Segments(lengths: ids.map(\.count))
       let hidden = try model.forward(ids.flatMap { $0 }, segments: segments, workspace: workspace)
       let rows = (0..<Int32(segments.total)).map { $0 }
-      return try Self.padded(try model.logits(hidden, rows: rows, workspace: workspace), tokens)
+      return try padded(try model.logits(hidden, rows: rows, workspace: workspace), tokens)
     case (.image(let model, let workspace), _, let pixels?):
       let hidden = try model.forward(pixels.view, workspace: workspace)
       if model.isClassifier { return try model.pooled(hidden) }
@@ -165,7 +167,7 @@ public final class NamedForward {
       let ids = outputs.visible(outputs.ids)
       let segments = try Segments(lengths: ids.map(\.count))
       let hidden = try model.forward(ids.flatMap { $0 }, segments: segments, state: state, workspace: workspace)
-      return try Self.padded(model.logits(hidden, rows: (0..<Int32(segments.total)).map { $0 }), outputs)
+      return try padded(model.logits(hidden, rows: (0..<Int32(segments.total)).map { $0 }), outputs)
     default: throw Self.strangers
     }
   }
@@ -186,13 +188,16 @@ public final class NamedForward {
   }
 
   /// The rows of visible tokens, with zeros between them.
-  private static func padded(_ computed: MutableTensor, _ tokens: Inputs.Tokens) throws -> MutableTensor {
+  private func padded(_ computed: MutableTensor, _ tokens: Inputs.Tokens) throws -> MutableTensor {
     let width = computed.shape[1]
+    let rows = try MutableTensor(zeros: computed.shape)
+    try context.copy(computed.view, into: rows)
     let output = try MutableTensor(zeros: Shape(tokens.rows * tokens.columns, width))
     var token = 0
     for (row, columns) in tokens.visibleColumns.enumerated() {
       for column in columns {
-        for element in 0..<width { output[row * tokens.columns + column, element] = computed[token, element] }
+        let to = output.base + (row * tokens.columns + column) * width
+        to.update(from: rows.base + token * width, count: width)
         token += 1
       }
     }
