@@ -37,6 +37,8 @@
 // registers hold them, one value of A a row and one vector of B with room to spare; else one.
 #define GEMM_WANTED_(m) ((GEMM_CHAINS + (m) * GEMM_NRV - 1) / ((m) * GEMM_NRV))
 #define GEMM_PANELS_(m) ((GEMM_WANTED_(m) * GEMM_NRV + 1) * (m) + 1 < GEMM_REGISTERS ? GEMM_WANTED_(m) : 1)
+// Vectors of half a panel: what is taken of one whose other half is empty.
+#define GEMM_HALF_ (GEMM_NRV / 2)
 #define GEMM_ACCUMULATORS_ (GEMM_MR * GEMM_NRV > 2 * GEMM_CHAINS ? GEMM_MR * GEMM_NRV : 2 * GEMM_CHAINS)
 
 // Rows three by three: row i is a[i / 3] + i % 3 * a_rs, which an x86 address holds without more registers.
@@ -123,10 +125,10 @@ static __attribute__((noinline)) void gemm_finish_(const ck_gemm_block *g, size_
   CK_WITH_ACTIVATION(g->activation, gemm_finish_as_, g, i, j, m, n, tile, tile_rs);
 }
 
-// Accumulators of rows [i, i + m) by `panels` panels from column j on, to C.
-CK_INLINE void gemm_leave_(const size_t m, const size_t panels, const ck_gemm_block *g, size_t i, size_t j, enum gemm_exit_ leave,
-                           const vf *acc) {
-  const size_t vectors = panels * GEMM_NRV, width = panels * GEMM_NR, n = CK_MIN(width, g->n - j);
+// Accumulators of rows [i, i + m) by `vectors` vectors from column j on, to C.
+CK_INLINE void gemm_leave_(const size_t m, const size_t vectors, const ck_gemm_block *g, size_t i, size_t j,
+                           enum gemm_exit_ leave, const vf *acc) {
+  const size_t width = vectors * VL, n = CK_MIN(width, g->n - j);
   float *c = g->c + i * g->c_rs + j;
   if (leave != GEMM_FINISH_ && n == width) {
 #pragma clang loop unroll(full)
@@ -142,10 +144,9 @@ CK_INLINE void gemm_leave_(const size_t m, const size_t panels, const ck_gemm_bl
   gemm_finish_(g, i, j, m, n, tile, width);
 }
 
-// Rows [i, i + m) by the panels from column j on; m and panels constant.
-CK_INLINE void gemm_rows_(const size_t m, const size_t panels, const ck_gemm_block *g, size_t i, size_t j,
+// Rows [i, i + m) by panels from column j on, or by half of one; m and vectors constant.
+CK_INLINE void gemm_rows_(const size_t m, const size_t vectors, const ck_gemm_block *g, size_t i, size_t j,
                           enum gemm_exit_ leave) {
-  const size_t vectors = panels * GEMM_NRV;
   const float *b = (const float *)g->b + j / GEMM_NR * g->b_panel;
   float *c = g->c + i * g->c_rs + j;
   vf acc[GEMM_ACCUMULATORS_];
@@ -159,18 +160,21 @@ CK_INLINE void gemm_rows_(const size_t m, const size_t panels, const ck_gemm_blo
     gemm_tile_(m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, 1, b, g->b_ks, GEMM_NR, acc);
   else
     gemm_tile_(m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, 1, b, GEMM_NR, g->b_panel, acc);
-  gemm_leave_(m, panels, g, i, j, leave, acc);
+  gemm_leave_(m, vectors, g, i, j, leave, acc);
 }
 
-// The rows left below the full tiles, 1 ... GEMM_MR - 1 of them: one instance a count, several panels at once when few.
+// The rows left below the full tiles, 1 ... GEMM_MR - 1 of them: one instance a count, several panels at once when few, and one
+// for half a panel, which `panels` of 0 asks for.
 static __attribute__((noinline)) void gemm_rest_(const ck_gemm_block *g, size_t m, size_t i, size_t j, size_t panels,
                                                  enum gemm_exit_ leave) {
-#define GEMM_REST_(count)                                                                     \
-  case count:                                                                                 \
-    if (GEMM_PANELS_(count) > 1 && panels == GEMM_PANELS_(count))                             \
-      gemm_rows_(count, GEMM_PANELS_(count), g, i, j, leave);                                 \
-    else                                                                                      \
-      for (size_t q = 0; q < panels; q++) gemm_rows_(count, 1, g, i, j + q * GEMM_NR, leave); \
+#define GEMM_REST_(count)                                                                            \
+  case count:                                                                                        \
+    if (!panels)                                                                                     \
+      gemm_rows_(count, GEMM_HALF_, g, i, j, leave);                                                 \
+    else if (GEMM_PANELS_(count) > 1 && panels == GEMM_PANELS_(count))                               \
+      gemm_rows_(count, GEMM_PANELS_(count) * GEMM_NRV, g, i, j, leave);                             \
+    else                                                                                             \
+      for (size_t q = 0; q < panels; q++) gemm_rows_(count, GEMM_NRV, g, i, j + q * GEMM_NR, leave); \
     break;
   switch (m) {
     GEMM_REST_(1)
@@ -194,14 +198,15 @@ static __attribute__((noinline)) void gemm_rest_(const ck_gemm_block *g, size_t 
 #undef GEMM_REST_
 }
 
-// The full row tiles of one panel. Where K is sliced the next panel's slice lies elsewhere, so it is fetched a share a tile.
-CK_INLINE void gemm_column_(const ck_gemm_block *g, size_t full, size_t j, enum gemm_exit_ leave) {
+// The full row tiles of one panel, or of half of one. Where K is sliced the next panel's slice lies elsewhere, so it is fetched a
+// share a tile.
+CK_INLINE void gemm_column_(const size_t vectors, const ck_gemm_block *g, size_t full, size_t j, enum gemm_exit_ leave) {
   const float *next = (const float *)g->b + (j / GEMM_NR + 1) * g->b_panel;
   const int fetch = !g->b_ks && g->b_panel != g->k * GEMM_NR && j + GEMM_NR < g->n;
   const size_t share = fetch ? g->k * GEMM_NR / (full / GEMM_MR + 1) / 16 + 1 : 0;
   for (size_t i = 0; i < full; i += GEMM_MR) {
     for (size_t line = 0; line < share; line++, next += 16) __builtin_prefetch(next, 0, 2);
-    gemm_rows_(GEMM_MR, 1, g, i, j, leave);
+    gemm_rows_(GEMM_MR, vectors, g, i, j, leave);
   }
 }
 
@@ -213,11 +218,15 @@ CK_INLINE enum gemm_exit_ gemm_exit_of_(const ck_gemm_block *g) {
 void CK_NAME(f32_gemm_block)(const ck_gemm_block *g) {
   const enum gemm_exit_ leave = gemm_exit_of_(g);
   const size_t full = g->m / GEMM_MR * GEMM_MR, rest = g->m - full, group = rest ? GEMM_PANELS_(rest) : 1;
-  for (size_t j = 0; j < g->n; j += group * GEMM_NR) {
-    const size_t panels = CK_MIN(group, (g->n - j + GEMM_NR - 1) / GEMM_NR);
-    for (size_t q = 0; q < panels; q++) gemm_column_(g, full, j + q * GEMM_NR, leave);
+  const size_t odd = g->n % GEMM_NR, halves = odd && odd <= GEMM_HALF_ * VL, n = halves ? g->n - odd : g->n;
+  for (size_t j = 0; j < n; j += group * GEMM_NR) {
+    const size_t panels = CK_MIN(group, (n - j + GEMM_NR - 1) / GEMM_NR);
+    for (size_t q = 0; q < panels; q++) gemm_column_(GEMM_NRV, g, full, j + q * GEMM_NR, leave);
     if (rest) gemm_rest_(g, rest, full, j, panels, leave);
   }
+  if (!halves) return;
+  gemm_column_(GEMM_HALF_, g, full, n, leave);
+  if (rest) gemm_rest_(g, rest, full, n, 0, leave);
 }
 
 // dst[p * width + c] = src[p * s_ks + c * s_cs] for p < k and c < count, zero for count <= c < width.

@@ -155,7 +155,7 @@ CK_INLINE void quant_rows_(const ck_dtype type, const size_t m, const ck_gemm_bl
     at = quant_block_at_(type, row, at, &block);
     quant_step_(type, m, g, i, row, &block, sum);
   }
-  gemm_leave_(m, 1, g, i, j, leave, sum);
+  gemm_leave_(m, GEMM_NRV, g, i, j, leave, sum);
 }
 
 CK_INLINE void quant_(const ck_dtype type, const ck_gemm_block *g) {

@@ -69,7 +69,7 @@ CK_INLINE void stream_rows_(const ck_dtype type, const size_t m, const size_t pa
   if (type == CK_BF16)
 #pragma clang loop unroll(full)
     for (size_t t = 0; t < m * vectors; t += 2) vf_zip(acc[t], acc[t + 1], &acc[t], &acc[t + 1]);
-  gemm_leave_(m, panels, g, i, j, gemm_exit_of_(g), acc);
+  gemm_leave_(m, vectors, g, i, j, gemm_exit_of_(g), acc);
 }
 
 // Every row of a slice. One part of rows where there are several panels.

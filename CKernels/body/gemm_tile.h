@@ -69,6 +69,7 @@ CK_INLINE void tile_pack_strip_(const ck_dtype type, const ck_tile_pack *p, size
         const vf even = tile_row_of_b_(type, p, q, j + v), odd = tile_row_of_b_(type, p, q + 1, j + v);
         vf first, second;
         tile_see_(span, even), tile_see_(span, odd);
+        if (!p->pieces) continue;
         vf_zip(even, odd, &first, &second);
         tile_cut_(p->pieces, first, to + pair * 32 + 2 * v);
         tile_cut_(p->pieces, second, to + pair * 32 + 2 * v + VL);
@@ -231,7 +232,7 @@ CK_INLINE void tile_dots_(const int packed, const ck_tile_block *t) {
         }
       }
       if (i + ROWS <= g->m) {
-        gemm_leave_(ROWS, 1, g, i, j, leave, acc);
+        gemm_leave_(ROWS, VECTORS, g, i, j, leave, acc);
       } else {
         _Alignas(64) float sums[SUMS * VL];
 #pragma clang loop unroll(full)

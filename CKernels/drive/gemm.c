@@ -283,7 +283,7 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   const int unpacked = k && !call->packed;  // as floats in panels
   const size_t most_rows = call->b_rs <= NEAR_STRIDE ? MOST_ROWS_IN_PLACE_NEAR : MOST_ROWS_IN_PLACE;
   const int readable = unpacked && call->b_type == CK_F32 && call->b_cs == 1;
-  if (readable && call->a_cs == 1 && call->m <= most_rows) p.in_place = n / nr * nr;
+  if (readable && call->a_cs == 1 && call->m <= most_rows) p.in_place = n / (nr / 2) * (nr / 2);
   p.chunk = unpacked ? MIN(round_up(n - p.in_place, nr), MAX(UNPACKED_FLOATS / k / nr, 1) * nr) : n;
   cut_blocks(&p, by_entry ? 1 : threads, work);
   const size_t columns_to_pack = call->a_rs % ALIASING_STRIDE ? FEWEST_COLUMNS_TO_PACK : ALIASED_COLUMNS_TO_PACK;

@@ -124,7 +124,7 @@ typedef struct ck_gemm_block {
   const void *b;          // b_ks 0: [n/NR] panels of [k][NR], zero-padded in n; panel j at element j * b_panel
   ck_dtype b_type;  // f32 for f32_gemm_block, 16 bits or f32 (A as it lies) for f32_gemm_stream, a format for f32_gemm_quantized
   size_t b_panel;
-  size_t b_ks;  // else B in place: n a multiple of NR, b_panel NR, rows b_ks apart; A must not be packed
+  size_t b_ks;  // else B in place: n a multiple of NR / 2, b_panel NR, rows b_ks apart; A must not be packed
   size_t slice;  // f32_gemm_stream: rows of B, at least 1, whose sum is added to C before the next ones begin; k, of
                  // at most KC, where A is packed
   float *c;  // [m, n]

@@ -6,7 +6,7 @@
 
 static void gemm_block_case(test *t, size_t m, size_t n, size_t k, int place) {
   const size_t mr = t->table->gemm_mr, nr = t->table->gemm_nr;
-  const int exact = random_bits(t) & 1, b_in_place = n % nr == 0 && random_bits(t) & 1,
+  const int exact = random_bits(t) & 1, b_in_place = n % (nr / 2) == 0 && random_bits(t) & 1,
             a_packed = !b_in_place && random_bits(t) & 1;
   situation(t, place, "m=%zu n=%zu k=%zu exact=%d A packed=%d B in place=%d place=%d", m, n, k, exact, a_packed, b_in_place,
             place);
