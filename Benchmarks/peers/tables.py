@@ -18,8 +18,8 @@ def encoder(report):
     ]
     others = [name for name in ("openvino",) if any(name in row for row in report["cases"])]
     for name in others:
-        lines[2] += f" {name}, ms | speed-up |"
-        lines[3] += "--:|--:|"
+        lines[2] += f" {name}, ms | speed-up | its difference |"
+        lines[3] += "--:|--:|--:|"
     for row in report["cases"]:
         theirs, ours = (row[side]["median_seconds"] for side in ("torch", "quern"))
         low, high = row["speedup_by_round"]
@@ -28,7 +28,7 @@ def encoder(report):
             f"| {row['tokens'] / ours:,.0f} | {row['largest_difference']:.1e} |"
         )
         for name in others:
-            lines[-1] += f" {row[name]['median_seconds'] * 1e3:.2f} | {row[f'speedup_{name}']:.2f} |"
+            lines[-1] += f" {row[name]['median_seconds'] * 1e3:.2f} | {row[f'speedup_{name}']:.2f} | {row[f'difference_{name}']:.1e} |"
     return "\n".join(lines)
 
 

@@ -64,7 +64,7 @@ CK_INLINE void int8_leave_(const ck_int8_block *t, size_t i, size_t j, size_t ro
 #define INT8_ROWS_ (VL == 16 ? 8 : 4)
 #define INT8_VECTORS_ 2  // of a row of sums at once
 
-// VL fours of codes of a panel as products take them; a four of a row times them. Sums are int8_excess_ times the row's sum of
+// VL fours of codes of a panel as products take them; a four of a row times them. Sums are INT8_EXCESS_ times the row's sum of
 // codes too large.
 #ifdef CK_VNNI
 typedef vi int8_fours_;

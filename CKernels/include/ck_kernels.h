@@ -23,7 +23,8 @@ struct ck_kernels {
   size_t gemm_mc, gemm_kc;  // rows and depth of the A block the drivers keep in L2
   size_t attention_keys;    // keys in one online-softmax step
   int32_t tiles;            // products of bf16 pieces (ck_tile.h) that pay: 0 where tiles are imitated, for checks, alone;
-                  // CK_TILES_DOT by bf16 dot products of vectors; CK_TILES_UNIT in a matrix unit, which takes int8 too
+                  // CK_TILES_DOT by dot products of vectors, whose f32_tile_block reads panels of 32 columns too;
+                  // CK_TILES_UNIT in a matrix unit, which takes int8 as well
 #define CK_KERNEL(name, params) void(*name) params;
 #include "../kernels.inc"
 #undef CK_KERNEL

@@ -38,9 +38,9 @@ static inline size_t ck_dtype_size(ck_dtype type) { return type == CK_F32 ? 4 : 
 // Codes lie in pairs of rows: element (p, j, i) of [32 / 2][NR][2] is row 2 p + i of column j.
 //   Q8_0  scale f16 [NR], q int8 [16][NR][2]:  w = scale q
 //   Q4_0  scale f16 [NR], four pairs a 16-bit word [4][NR][2], pair p at bits 4 (p % 4) of word p / 4:  w = scale (q - 8)
-//   MXFP4 scale bf16 [NR], words as in Q4_0 of E2M1 codes e:  w = scale e(q), e(0..15) = 0, 1, 2, 3, 4, 6, 8, 12 and their
-//   negatives Q4_K  d, m f16 [NR]; 8 times s, l int8 [NR] and words as in Q4_0:  w = d s q - m l Q6_K  d f16 [NR]; 8 times s int8
-//   [2][NR] for 16 rows each, words of the low 4 bits as in Q4_0, and of the high 2 bits
+//   MXFP4 scale bf16 [NR], words as in Q4_0 of E2M1 codes e:  w = scale e(q), e(0..15) as CK_E2M1
+//   Q4_K  d, m f16 [NR]; 8 times s, l int8 [NR] and words as in Q4_0:  w = d s q - m l
+//   Q6_K  d f16 [NR]; 8 times s int8 [2][NR] for 16 rows each, words of the low 4 bits as in Q4_0, and of the high 2 bits
 //         [2][NR][2], pair p at bits 2 (p % 8) of word p / 8:  w = d s (q - 32)
 #define CK_QUANT_ROWS 32
 #define CK_E2M1 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12

@@ -13,13 +13,15 @@
 //   vi_load_s8(p)    2 VL int8; vi_bits(x, at, mask) bits from `at` on of each int16; vi_up(x, n) n places up
 //   vi_e2m1(x, at)   twice the values of the 4-bit floats from bit `at` on of each int16
 //   vi_dot(s, a, b)  int32 lane i of s, + the products of pair i of a and b
-//   vi_dot4(s, a, b) where CK_VNNI is defined: int32 lane i of s, + the products of four i of a, uint8, and b, int8
-//   vi_above_128(x)  there: int8 + 128, as uint8
+//   vi_dot4(s, a, b) with CK_VNNI: int32 lane i of s, + the products of four i of a, uint8, and b, int8
+//   vi_above_128(x)  with CK_VNNI: int8 + 128, as uint8
 //   vi_pin(x)        x as it is: what made it is not regrouped with what follows
-//   vf_dot_bf16(s, a, b) where TILES_PAY is CK_TILES_DOT: lane i of s, + the products of pair i of a and b, bf16, the second
-//   first vi_float(x)      the int32 lanes of x as floats vi_s8_even, _odd of 4 VL int8 those at even places, or at odd ones, as
-//   int16 vf_store_s16, _s8  to the nearest integer, ties to even; x is within the type's range vf_load_2_bf16   2 VL bf16: those
-//   at even places and those at odd ones
+//   vf_dot_bf16      with CK_TILES_DOT: lane i of s, + the products of pair i of a and b, bf16, the second first
+//   vi_zip16         with CK_TILES_DOT: elements of 16 bits of a and b in turn, as two vectors
+//   vi_float(x)      the int32 lanes of x as floats
+//   vi_s8_even, _odd of 4 VL int8 those at even places, or at odd ones, as int16
+//   vf_store_s16, _s8  to the nearest integer, ties to even; x is within the type's range
+//   vf_load_2_bf16   2 VL bf16: those at even places and those at odd ones
 //   *_bf16, *_f16    the same from or to 16-bit elements; stores round to nearest even, NaN stays NaN
 #include <immintrin.h>
 

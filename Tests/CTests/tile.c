@@ -148,7 +148,6 @@ static void tile_block_case(test *t, size_t m, size_t n, size_t k, ck_dtype a_ty
   free((void *)f.held);
 }
 
-// Values of every size, which tiles flush and overflow as they will: the bits of the scalar imitation.
 // A product of AVX512-BF16 as Intel's manual has it, volume 2: the second element of each pair first, each product fused with its
 // sum; denormals count as 0, on the way in and on the way out.
 static double dots_of(const operand *a, const operand *b, size_t i, size_t j, size_t k) {
@@ -164,6 +163,7 @@ static double dots_of(const operand *a, const operand *b, size_t i, size_t j, si
   return sum;
 }
 
+// Values of every size, which tiles flush and overflow as they will: the bits of the scalar imitation, or of dots_of.
 static void tile_bits_case(test *t, size_t m, size_t n, size_t k, size_t order, int low, int high) {
   situation(t, AT_END, "bits m=%zu n=%zu k=%zu order=%zu 2^%d ... 2^%d", m, n, k, order, low, high);
   const ck_kernels *scalar = ck_kernels_for(CK_ISA_SCALAR);

@@ -4,12 +4,6 @@ import Testing
 
 /// Products whose operands may be rounded to bf16: their error, and where they are taken.
 @Suite struct RoundedProductTests {
-  private static func values(_ shape: Shape, seed: UInt64) throws -> MutableTensor {
-    let values = try MutableTensor(zeros: shape)
-    try Context(backend: ReferenceBackend()).random(.normal, key: RandomKey(seed: seed), into: values)
-    return values
-  }
-
   private static func linear(
     _ x: TensorView, _ weights: TensorView, isa: ISA, _ products: F32Products, threads: Int = 2
   ) throws -> [Float] {
@@ -25,8 +19,8 @@ import Testing
   @Test(arguments: ISA.available, [DataType.f32, .bf16])
   func theErrorIsWhatRoundingBothOperandsCosts(_ isa: ISA, _ type: DataType) throws {
     let (rows, inputs, outputs) = (33, 643, 70)
-    let x = try Self.values(Shape(rows, inputs), seed: 1)
-    let given = try Self.values(Shape(outputs, inputs), seed: 2)
+    let x = try MutableTensor.normal(Shape(rows, inputs), seed: 1)
+    let given = try MutableTensor.normal(Shape(outputs, inputs), seed: 2)
     let stored = try MutableTensor(zeros: given.shape, dataType: type)
     try Context(backend: ReferenceBackend()).copy(given.view, into: stored)
     let w = try MutableTensor(zeros: given.shape)
@@ -46,12 +40,14 @@ import Testing
   }
 
   @Test(arguments: ISA.available) func fewRowsKeepTheirBits(_ isa: ISA) throws {
-    let x = try Self.values(Shape(16, 256), seed: 1).view, w = try Self.values(Shape(256, 256), seed: 2).view
+    let x = try MutableTensor.normal(Shape(16, 256), seed: 1).view,
+      w = try MutableTensor.normal(Shape(256, 256), seed: 2).view
     #expect(try Self.linear(x, w, isa: isa, .bf16) == Self.linear(x, w, isa: isa, .fma))
   }
 
   @Test(arguments: ISA.available) func threadsDoNotChangeBits(_ isa: ISA) throws {
-    let x = try Self.values(Shape(100, 300), seed: 1).view, w = try Self.values(Shape(200, 300), seed: 2).view
+    let x = try MutableTensor.normal(Shape(100, 300), seed: 1).view,
+      w = try MutableTensor.normal(Shape(200, 300), seed: 2).view
     let one = try Self.linear(x, w, isa: isa, .bf16, threads: 1)
     for threads in [2, 3, 8] { #expect(try Self.linear(x, w, isa: isa, .bf16, threads: threads) == one) }
   }

@@ -4,18 +4,12 @@ import Testing
 
 /// What Winograd's sums cost in accuracy, and when they are taken. The bound of every element is the conformance tests'.
 @Suite struct WinogradTests {
-  private static func values(_ shape: Shape, seed: UInt64) throws -> MutableTensor {
-    let values = try MutableTensor(zeros: shape)
-    try Context(backend: ReferenceBackend()).random(.normal, key: RandomKey(seed: seed), into: values)
-    return values
-  }
-
   /// The same operands through a convolution with 3 x 3 taps and a border.
   private static func convolve(
     _ x: TensorView, outputs: Int, allowsWinograd: Bool, sums: ConvolutionSums
   ) throws -> [Float] {
     let context = Context(backend: try MultithreadedBackend(options: BackendOptions(convolution: sums)))
-    let weights = try values(Shape(outputs, x.shape[3], 3, 3), seed: 2)
+    let weights = try MutableTensor.normal(Shape(outputs, x.shape[3], 3, 3), seed: 2)
     let packed = try context.packConvolution(
       weights.view, Convolution(padding: 1, allowsWinograd: allowsWinograd))
     let y = try MutableTensor(zeros: packed.outputShape(of: x.shape))
@@ -25,7 +19,7 @@ import Testing
 
   @Test(arguments: [(32, 320), (16, 640), (20, 64)])
   func theErrorIsASmallShareOfTheLargestResult(_ size: Int, _ channels: Int) throws {
-    let x = try Self.values(Shape(1, size, size, channels), seed: 1).view
+    let x = try MutableTensor.normal(Shape(1, size, size, channels), seed: 1).view
     let direct = try Self.convolve(x, outputs: 32, allowsWinograd: true, sums: .direct)
     let winograd = try Self.convolve(x, outputs: 32, allowsWinograd: true, sums: .winograd)
     let largest = direct.map(abs).max() ?? 0
@@ -35,19 +29,19 @@ import Testing
   }
 
   @Test func aConvolutionThatDoesNotAllowItHasDirectSums() throws {
-    let x = try Self.values(Shape(1, 32, 32, 32), seed: 1).view
+    let x = try MutableTensor.normal(Shape(1, 32, 32, 32), seed: 1).view
     let direct = try Self.convolve(x, outputs: 32, allowsWinograd: true, sums: .direct)
     #expect(try Self.convolve(x, outputs: 32, allowsWinograd: false, sums: .winograd) == direct)
   }
 
   @Test func smallImagesHaveDirectSumsHoweverManyThereAre() throws {
-    let x = try Self.values(Shape(8, 8, 8, 32), seed: 1).view
+    let x = try MutableTensor.normal(Shape(8, 8, 8, 32), seed: 1).view
     let direct = try Self.convolve(x, outputs: 32, allowsWinograd: true, sums: .direct)
     #expect(try Self.convolve(x, outputs: 32, allowsWinograd: true, sums: .winograd) == direct)
   }
 
   @Test func anImageHasTheSameBitsAmongOthers() throws {
-    let x = try Self.values(Shape(3, 18, 21, 40), seed: 1).view
+    let x = try MutableTensor.normal(Shape(3, 18, 21, 40), seed: 1).view
     let all = try Self.convolve(x, outputs: 48, allowsWinograd: true, sums: .winograd)
     let alone = try Self.convolve(
       x.rows(1..<2), outputs: 48, allowsWinograd: true, sums: .winograd)

@@ -32,10 +32,10 @@ public enum F32Products: String, Sendable, CaseIterable {
   /// As sums of bf16 pieces where the instruction set multiplies tiles (``ISA/amx``); elsewhere as ``fma``. The stated bounds are
   /// the same.
   case split
-  /// With operands of ``Backend/linear(_:_:epilogue:into:)`` and ``Backend/matmul(_:_:alpha:beta:into:)`` rounded to bf16 where
-  /// the instruction set multiplies bf16 (``ISA/avx512bf16``, ``ISA/amx``) and there are at least 17 rows; elsewhere as ``fma``.
-  /// Sums stay f32. The error is at most 2^-7 (1 + 2^-8) |x| |w| more than stated, summed over the inputs: what frameworks do
-  /// with models in bf16.
+  /// With f32 and f16 operands of `linear`, `matmul` and the two products of `gatedLinear` rounded to bf16 where the instruction
+  /// set multiplies bf16 (``ISA/avx512bf16``, ``ISA/amx``) and there is enough to do, from 17 rows on; elsewhere as ``fma``.
+  /// Sums stay f32. The error of a product is at most 2^-7 (1 + 2^-8) |x| |w| more than stated, summed over the inputs: what
+  /// frameworks do with models in bf16.
   case bf16
 
   var code: ck_split {
