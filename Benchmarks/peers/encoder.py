@@ -138,7 +138,7 @@ def measure(sides, name, ids, mask, rounds):
     results = [side.result() for side in sides]
     if any(result.shape != results[0].shape for result in results):
         sys.exit(f"peers: {name}: shapes {', '.join(str(result.shape) for result in results)}")
-    difference = float(np.abs(results[0] - results[1])[mask.astype(bool)].max())
+    differences = [float(np.abs(results[0] - result)[mask.astype(bool)].max()) for result in results[1:]]
 
     seconds, ratios = {side: [] for side in sides}, []
     for index in range(rounds):
@@ -152,15 +152,15 @@ def measure(sides, name, ids, mask, rounds):
         ratios.append(medians[sides[0]] / medians[sides[1]])
         say(f"{name}: round {index + 1} of {rounds}: " + ", ".join(f"{s.name} {medians[s] * 1e3:.2f} ms" for s in sides))
 
-    row = {"case": name, "tokens": int(mask.sum()), "largest_difference": difference}
+    row = {"case": name, "tokens": int(mask.sum()), "largest_difference": differences[0]}
     for side in sides:
         tenths = np.percentile(seconds[side], [10, 50, 90])
         row[side.name] = {"passes": len(seconds[side])}
         row[side.name] |= {f"{key}_seconds": float(f"{x:.4g}") for key, x in zip(("p10", "median", "p90"), tenths)}
     row["speedup"] = round(row["torch"]["median_seconds"] / row["quern"]["median_seconds"], 3)
     row["speedup_by_round"] = [round(min(ratios), 3), round(max(ratios), 3)]
-    for side in sides[2:]:
-        row[f"difference_{side.name}"] = float(np.abs(results[0] - results[sides.index(side)])[mask.astype(bool)].max())
+    for side, other in zip(sides[2:], differences[1:]):
+        row[f"difference_{side.name}"] = other
         row[f"speedup_{side.name}"] = round(row[side.name]["median_seconds"] / row["quern"]["median_seconds"], 3)
     return row
 

@@ -14,17 +14,15 @@
 #include "ck_tile.h"
 #include "ck_int8.h"
 
-#define CK_TILES_DOT 1
-#define CK_TILES_UNIT 6
+#define CK_TILES_DOT 1   // dot products of vectors, whose f32_tile_block reads panels of 32 columns too
+#define CK_TILES_UNIT 6  // a matrix unit, which takes int8 as well
 
 struct ck_kernels {
   ck_isa isa;
   size_t gemm_mr, gemm_nr;  // tile of f32_gemm_block; weights are packed in panels of gemm_nr columns
   size_t gemm_mc, gemm_kc;  // rows and depth of the A block the drivers keep in L2
   size_t attention_keys;    // keys in one online-softmax step
-  int32_t tiles;            // products of bf16 pieces (ck_tile.h) that pay: 0 where tiles are imitated, for checks, alone;
-                  // CK_TILES_DOT by dot products of vectors, whose f32_tile_block reads panels of 32 columns too;
-                  // CK_TILES_UNIT in a matrix unit, which takes int8 as well
+  int32_t tiles;            // products of bf16 pieces (ck_tile.h) that pay; 0 where tiles are imitated, for checks alone
 #define CK_KERNEL(name, params) void(*name) params;
 #include "../kernels.inc"
 #undef CK_KERNEL

@@ -12,7 +12,6 @@
 #include "isa.h"
 #pragma clang attribute pop
 #define CK_ISA_VALUE CK_ISA_AVX512BF16
-#define CK_ISA_OWN CK_OWN(f32_gemm_quantized) CK_OWN(f32_i8_block) CK_OWN(f32_tile_block)
 #include "table.h"
 #else
 const ck_kernels *ck_table__avx512bf16(void) { return 0; }

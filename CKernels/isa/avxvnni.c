@@ -10,7 +10,6 @@
 #include "isa.h"
 #pragma clang attribute pop
 #define CK_ISA_VALUE CK_ISA_AVXVNNI
-#define CK_ISA_OWN CK_OWN(f32_gemm_quantized) CK_OWN(f32_i8_block)
 #include "table.h"
 #else
 const ck_kernels *ck_table__avxvnni(void) { return 0; }

@@ -1,21 +1,29 @@
 // The table of one ISA, filled from the registry so that no slot can be forgotten. With CK_ISA_BASE, the kernels of that ISA but
-// for those of CK_ISA_OWN.
-static const ck_kernels table = {.isa = CK_ISA_VALUE,
-                                 .gemm_mr = GEMM_MR,
-                                 .gemm_nr = GEMM_NR,
-                                 .gemm_mc = GEMM_MC,
-                                 .gemm_kc = GEMM_KC,
-                                 .attention_keys = ATTENTION_KEYS,
-                                 .tiles = TILES_PAY,
+// for those that CK_VNNI and TILES_PAY change.
+static const ck_kernels table = {
+    .isa = CK_ISA_VALUE,
+    .gemm_mr = GEMM_MR,
+    .gemm_nr = GEMM_NR,
+    .gemm_mc = GEMM_MC,
+    .gemm_kc = GEMM_KC,
+    .attention_keys = ATTENTION_KEYS,
+    .tiles = TILES_PAY,
 #ifdef CK_ISA_BASE
 #define CK_KERNEL(name, params) .name = CK_PASTE_(name, CK_ISA_BASE),
 #include "../kernels.inc"
 #undef CK_KERNEL
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Winitializer-overrides"
-#define CK_OWN(name) .name = CK_NAME(name),
-                                 CK_ISA_OWN
-#undef CK_OWN
+#ifdef CK_VNNI
+    .f32_gemm_quantized = CK_NAME(f32_gemm_quantized),
+    .f32_i8_block = CK_NAME(f32_i8_block),
+#endif
+#if TILES_PAY
+    .f32_tile_block = CK_NAME(f32_tile_block),
+#endif
+#if TILES_PAY == CK_TILES_UNIT
+    .f32_i8_tile_block = CK_NAME(f32_i8_tile_block),
+#endif
 #pragma clang diagnostic pop
 #else
 #define CK_KERNEL(name, params) .name = CK_NAME(name),
