@@ -42,7 +42,40 @@ CK_INLINE void tile_pack_row_(const ck_dtype type, const ck_tile_pack *p, size_t
     }
 }
 
+// The range of bf16 elements by their bits, which the compiler takes a vector at a time.
+CK_INLINE ck_tile_range tile_range_bf16_(size_t n, const uint16_t *x) {
+  uint16_t most = 0, least = UINT16_MAX;  // the least that is not 0, less one
+  for (size_t i = 0; i < n; i++) {
+    const uint16_t size = x[i] & 0x7FFF, before = (uint16_t)(size - 1);
+    most = size > most ? size : most, least = before < least ? before : least;
+  }
+  return (ck_tile_range){least < UINT16_MAX ? ck_float_((least + 1u) << 16) : INFINITY,
+                         most < 0x7F80 ? ck_float_((uint32_t)most << 16) : INFINITY};
+}
+
+// A row of bf16 as it is, 64 bytes a step.
+CK_INLINE void tile_copy_row_(const ck_tile_pack *p, size_t i) {
+  enum { BYTES = CK_TILE_STEP * sizeof(uint16_t) };
+  const size_t steps = ck_tile_steps(p->k), k = i < p->count ? p->k : 0;
+  const uint16_t *from = (const uint16_t *)p->x + i * p->rs;
+  uint16_t *to = p->tiles + i / 16 * steps * CK_TILE_ELEMENTS + i % 16 * CK_TILE_STEP;
+  size_t at = 0;
+  for (; at + CK_TILE_STEP <= k; at += CK_TILE_STEP, to += CK_TILE_ELEMENTS) memcpy(to, from + at, BYTES);
+  for (; at < steps * CK_TILE_STEP; at += CK_TILE_STEP, to += CK_TILE_ELEMENTS) {
+    memset(to, 0, BYTES);
+    if (at < k) memcpy(to, from + at, (k - at) * sizeof *to);
+  }
+}
+
 CK_INLINE void tile_pack_a_(const ck_dtype type, const ck_tile_pack *p) {
+  if (type == CK_BF16 && p->pieces == 1) {
+    const size_t edge = ck_tile_panel(p->k, 1);
+    for (size_t i = 0; i < p->count; i += CK_TILE_EDGE) {
+      for (size_t r = 0; r < CK_TILE_EDGE; r++) tile_copy_row_(p, i + r);
+      p->ranges[i / CK_TILE_EDGE] = tile_range_bf16_(edge, p->tiles + i / CK_TILE_EDGE * edge);
+    }
+    return;
+  }
   for (size_t i = 0; i < p->count; i += CK_TILE_EDGE) {
     tile_span_ span = tile_nothing_();
     for (size_t r = 0; r < CK_TILE_EDGE; r++) tile_pack_row_(type, p, i + r, &span);
@@ -74,17 +107,6 @@ CK_INLINE void tile_pack_strip_(const ck_dtype type, const ck_tile_pack *p, size
         tile_cut_(p->pieces, first, to + pair * 32 + 2 * v);
         tile_cut_(p->pieces, second, to + pair * 32 + 2 * v + VL);
       }
-}
-
-// The range of bf16 elements by their bits, which the compiler takes a vector at a time.
-CK_INLINE ck_tile_range tile_range_bf16_(size_t n, const uint16_t *x) {
-  uint16_t most = 0, least = UINT16_MAX;  // the least that is not 0, less one
-  for (size_t i = 0; i < n; i++) {
-    const uint16_t size = x[i] & 0x7FFF, before = (uint16_t)(size - 1);
-    most = size > most ? size : most, least = before < least ? before : least;
-  }
-  return (ck_tile_range){least < UINT16_MAX ? ck_float_((least + 1u) << 16) : INFINITY,
-                         most < 0x7F80 ? ck_float_((uint32_t)most << 16) : INFINITY};
 }
 
 CK_INLINE void tile_pack_b_(const ck_dtype type, const ck_tile_pack *p) {
@@ -167,6 +189,14 @@ CK_INLINE void tile_spill_(tile_file *file, const size_t rows, void *to, size_t 
   }
 }
 
+// Fetches the share of what follows in A that falls to the columns from j on.
+CK_INLINE void tile_fetch_(const ck_tile_block *t, size_t j) {
+  const size_t columns = (t->block->n + CK_TILE_EDGE - 1) / CK_TILE_EDGE, lines = t->next ? t->next_rows * t->next_lines : 0;
+  const size_t column = j / CK_TILE_EDGE, last = (column + 1) * lines / columns;
+  for (size_t line = column * lines / columns; line < last; line++)
+    __builtin_prefetch((const char *)t->next + line / t->next_lines * t->next_rs + line % t->next_lines * 64, 0, 2);
+}
+
 // `rows` tiles of rows by every column of the block; all but the block are constants.
 CK_INLINE void tile_rows_(const size_t rows, const size_t a_pieces, const size_t b_pieces, const size_t order,
                           const ck_tile_block *t) {
@@ -180,6 +210,7 @@ CK_INLINE void tile_rows_(const size_t rows, const size_t a_pieces, const size_t
   for (size_t j = 0; j < g->n; j += CK_TILE_EDGE) {
     const uint16_t *a = t->a, *b = t->b + j / 16 * b_strip;
     tile_clear_(&file, rows);
+    tile_fetch_(t, j);
 #pragma clang loop unroll(disable)
     for (size_t step = 0; step < steps; step++) {
       tile_step_(&file, rows, a_pieces, b_pieces, order, a, b, a_strip, b_strip);
@@ -211,12 +242,17 @@ CK_INLINE void tile_dots_(const int packed, const ck_tile_block *t) {
   const enum gemm_exit_ leave = gemm_exit_of_(g);
   const size_t strip = ck_tile_steps(g->k) * CK_TILE_ELEMENTS, b_step = packed ? 2 * CK_TILE_EDGE : 32;
   const size_t b_panel = packed ? t->b_panel : 2 * strip;
-  for (size_t j = 0; j < g->n; j += CK_TILE_EDGE)
+  for (size_t j = 0; j < g->n; j += CK_TILE_EDGE) {
+    tile_fetch_(t, j);
     for (size_t i = 0; i < g->m; i += ROWS) {
       const uint16_t *a = t->a + i / 16 * strip + i % 16 * CK_TILE_STEP, *b = t->b + j / CK_TILE_EDGE * b_panel;
       vf acc[SUMS];
 #pragma clang loop unroll(full)
       for (size_t s = 0; s < SUMS; s++) acc[s] = vf_zero();
+      for (size_t r = i; r < CK_MIN(i + ROWS, g->m); r++) {
+        __builtin_prefetch(g->c + r * g->c_rs + j, 1);
+        __builtin_prefetch(g->c + r * g->c_rs + j + 16, 1);
+      }
       for (size_t k = 0; k < g->k; k += CK_TILE_STEP, a += CK_TILE_ELEMENTS) {
         const size_t depth = CK_MIN(g->k - k, (size_t)CK_TILE_STEP);
         for (size_t q = 0; q < depth; q += 2, b += b_step) {
@@ -240,6 +276,7 @@ CK_INLINE void tile_dots_(const int packed, const ck_tile_block *t) {
         gemm_finish_(g, i, j, g->m - i, CK_MIN(g->n - j, (size_t)CK_TILE_EDGE), sums, CK_TILE_EDGE);
       }
     }
+  }
 }
 #endif
 

@@ -7,9 +7,8 @@
 
 #include "../include/ck_drive.h"
 #include "../include/ck_parallel.h"
-
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#include "gemm_tile.h"
+#include "staging.h"
 
 enum {
   MOST_COLUMNS = 2048,      // of a block that goes straight to y
@@ -36,6 +35,7 @@ typedef struct plan {
   const ck_conv *call;
   axis h, w;
   size_t pixels, k, slice;
+  size_t image;          // tiles: the first of the product
   size_t rows, columns;  // of a block
   int in_place;          // x is read as A where it lies
   int direct;            // f32_gemm_block writes y
@@ -50,18 +50,7 @@ typedef struct plan {
   float *pieces;
 } plan;
 
-static size_t round_up(size_t x, size_t unit) { return (x + unit - 1) / unit * unit; }
-static size_t pieces_of(size_t x, size_t size) { return x ? (x - 1) / size + 1 : 0; }
 static size_t clamp(ptrdiff_t x, size_t low, size_t high) { return x < (ptrdiff_t)low ? low : MIN((size_t)x, high); }
-
-static size_t balanced(size_t x, size_t most, size_t unit) {
-  const size_t pieces = MAX(pieces_of(x, most), 1);
-  return MAX(round_up(pieces_of(x, pieces), unit), unit);
-}
-
-static const void *at(const void *base, ck_dtype type, size_t offset) {
-  return (const char *)base + offset * ck_dtype_size(type);
-}
 
 static size_t offset_of(const ck_conv_strides *s, size_t image, size_t row, size_t pixel, size_t channel) {
   return image * s->image + row * s->row + pixel * s->pixel + channel * s->channel;
@@ -106,10 +95,11 @@ static void narrow_run(const ck_kernels *table, ck_dtype type, size_t n, const f
   }
 }
 
-// K steps [k, k + depth) of pixels [p, p + m), channels last: rows of `depth` floats.
-static void gather_rows(const plan *g, size_t image, size_t p, size_t m, size_t k, size_t depth, float *to) {
+// K steps [k, k + depth) of pixels [p, p + m), channels last: rows [m, depth] of a type, x's or floats.
+static void gather_rows(const plan *g, size_t image, size_t p, size_t m, size_t k, size_t depth, ck_dtype type, void *rows) {
   const ck_conv *call = g->call;
-  const size_t channels = call->channels, unit = g->merged ? g->w.taps * channels : channels;
+  char *to = rows;
+  const size_t size = ck_dtype_size(type), channels = call->channels, unit = g->merged ? g->w.taps * channels : channels;
   const ck_conv_strides *s = &call->x_s;
   for (size_t r = p; r < p + m; r++) {
     const ptrdiff_t y = g->h.start + (ptrdiff_t)(r / g->w.count) * g->h.move;
@@ -124,14 +114,18 @@ static void gather_rows(const plan *g, size_t image, size_t p, size_t m, size_t 
         low = clamp(ix < 0 ? -ix * (ptrdiff_t)channels : 0, from, end);
         high = clamp(MIN(wide, width - ix) * (ptrdiff_t)channels, low, end);
       }
-      memset(to, 0, (low - from) * sizeof *to);
+      memset(to, 0, (low - from) * size);
       if (high > low) {
         const ptrdiff_t first = iy * (ptrdiff_t)s->row + ix * (ptrdiff_t)s->pixel + (ptrdiff_t)low;
-        g->table->f32_widen(call->x_type, high - low, at(call->x, call->x_type, image * s->image + (size_t)first),
-                            to + low - from);
+        const void *x = staging_element(call->x_type, call->x, image * s->image + (size_t)first);
+        char *inside = to + (low - from) * size;
+        if (type == call->x_type)
+          memcpy(inside, x, (high - low) * size);
+        else
+          g->table->f32_widen(call->x_type, high - low, x, (float *)(void *)inside);
       }
-      memset(to + high - from, 0, (end - high) * sizeof *to);
-      to += end - from, left -= end - from;
+      memset(to + (high - from) * size, 0, (end - high) * size);
+      to += (end - from) * size, left -= end - from;
     }
   }
 }
@@ -153,7 +147,7 @@ static void gather_line(const plan *g, size_t image, size_t p, size_t m, size_t 
     memset(to, 0, low * sizeof *to);
     if (high > low) {
       const size_t first = offset_of(&call->x_s, image, (size_t)iy, (size_t)(ix + (ptrdiff_t)low * move), channel);
-      widen_run(g->table, call->x_type, high - low, at(call->x, call->x_type, first), (size_t)move, raw, to + low);
+      widen_run(g->table, call->x_type, high - low, staging_element(call->x_type, call->x, first), (size_t)move, raw, to + low);
     }
     memset(to + high, 0, (run - high) * sizeof *to);
     to += run, p += run, left -= run;
@@ -175,7 +169,8 @@ static void finish_run(const plan *g, size_t n, float *values, size_t y_at, size
                        size_t residual_step, void *raw, float *added) {
   const ck_conv *call = g->call;
   if (call->residual) {
-    widen_run(g->table, call->residual_type, n, at(call->residual, call->residual_type, residual_at), residual_step, raw, added);
+    widen_run(g->table, call->residual_type, n, staging_element(call->residual_type, call->residual, residual_at), residual_step,
+              raw, added);
     for (size_t i = 0; i < n; i++) values[i] += added[i];
   }
   narrow_run(g->table, call->y_type, n, values, raw, (char *)call->y + y_at * ck_dtype_size(call->y_type), y_step);
@@ -226,7 +221,7 @@ static void run_block(const plan *g, size_t index) {
     } else {
       block.a = a, block.a_rs = block.k;
       if (call->channels_last)
-        gather_rows(g, image, p, m, k, block.k, a);
+        gather_rows(g, image, p, m, k, block.k, CK_F32, a);
       else
         gather_strips(g, image, p, m, k, block.k, lines, raw, a);
     }
@@ -303,14 +298,14 @@ static void widen_panels(const void *context, size_t first, size_t last) {
   const widening *w = context;
   const ck_conv *call = w->plan->call;
   const size_t panel = w->plan->b_panel;
-  w->plan->table->f32_widen(call->weights_type, (last - first) * panel, at(w->from, call->weights_type, first * panel),
-                            w->to + first * panel);
+  w->plan->table->f32_widen(call->weights_type, (last - first) * panel,
+                            staging_element(call->weights_type, w->from, first * panel), w->to + first * panel);
 }
 
 void ck_conv_biases(const ck_kernels *table, const ck_conv *call, float *to) {
   for (size_t image = 0; image < call->batch; image++) {
     float *row = to + image * call->outputs;
-    table->f32_widen(call->add_type, call->outputs, at(call->add, call->add_type, image * call->add_rs), row);
+    table->f32_widen(call->add_type, call->outputs, staging_element(call->add_type, call->add, image * call->add_rs), row);
     for (size_t j = 0; call->bias && j < call->outputs; j++) row[j] += call->bias[j];
   }
 }
@@ -323,8 +318,78 @@ static int winograd_pays(const ck_conv *call) {
          call->outputs >= 16 && ck_winograd_can(call);
 }
 
+int ck_tile_conv_can(const ck_conv *call) {
+  const plan g = {.h = axis_of(&call->h, 0, 0), .w = axis_of(&call->w, 0, 0)};
+  return !call->transposed && call->channels_last && is_even(&g, &call->y_s, 1, 1) &&
+         (!call->residual || is_even(&g, &call->residual_s, 1, 1));
+}
+
+// The product of image 0's pixels.
+static ck_gemm product_of(const ck_conv *call) {
+  return (ck_gemm){
+      .batch = 1,
+      .m = call->h.output * call->w.output,
+      .n = call->outputs,
+      .k = call->h.kernel * call->w.kernel * call->channels,
+      .a_cs = 1,
+      .packed = call->weights,
+      .c = call->y,
+      .c_rs = call->y_s.pixel,
+      .alpha = call->scale,
+      .bias = call->bias,
+      .residual = call->residual,
+      .residual_rs = call->residual_s.pixel,
+      .activation = call->activation,
+      .a_type = call->x_type,
+      .b_type = call->weights_type,
+      .c_type = call->y_type,
+      .residual_type = call->residual_type,
+      .split = call->split,
+  };
+}
+
+static void make_pixels(const void *context, size_t i, size_t m, size_t k, size_t depth, void *to) {
+  const plan *g = context;
+  gather_rows(g, g->image + i / g->pixels, i % g->pixels, m, k, depth, g->call->x_type, to);
+}
+
+// Images follow each other in one product where no EDGE rows are of two, so that an image has the same bits in any batch.
+int32_t ck_tile_conv(const ck_kernels *table, const ck_conv *call, size_t threads) {
+  plan g = {.table = table, .call = call, .h = axis_of(&call->h, 0, 0), .w = axis_of(&call->w, 0, 0)};
+  ck_gemm product = product_of(call);
+  const ck_conv_strides *y = &call->y_s, *residual = &call->residual_s;
+  g.pixels = product.m, g.merged = g.w.tap == 1 && call->x_s.pixel == call->channels;
+  ck_tile_rows rows = {make_pixels, &g, 0};
+  if (call->add) {
+    float *biases = ck_scratch(CK_SCRATCH_OPERATION, call->batch * call->outputs);
+    if (!biases) return -1;
+    ck_conv_biases(table, call, biases);
+    product.bias = biases;
+  }
+  const int follow = y->image == g.pixels * y->pixel && (!call->residual || residual->image == g.pixels * residual->pixel);
+  if (follow && g.pixels % CK_TILE_EDGE == 0) {
+    rows.bias_rows = call->add ? g.pixels : 0, product.m *= call->batch;
+    return ck_tile_gemm_rows(table, &product, &rows, threads);
+  }
+  for (; g.image < call->batch; g.image++) {
+    if (ck_tile_gemm_rows(table, &product, &rows, threads)) return -1;
+    product.c = (float *)staging_element(call->y_type, product.c, y->image);
+    if (call->residual) product.residual = staging_element(call->residual_type, product.residual, residual->image);
+    if (call->add) product.bias += call->outputs;
+  }
+  return 0;
+}
+
+// One image decides, as for Winograd's sums, which take fewer products than operands cut into several pieces.
+static int tiles_pay(const ck_kernels *table, const ck_conv *call) {
+  if (!ck_tile_conv_can(call)) return 0;
+  const ck_gemm product = product_of(call);
+  return gemm_tile_pays(table, &product) && (gemm_tile_products(&product) == 1 || !winograd_pays(call));
+}
+
 int32_t ck_f32_conv(const ck_kernels *table, const ck_conv *call, size_t threads) {
   if (!call->batch || !call->outputs || !call->h.output || !call->w.output) return 0;
+  if (tiles_pay(table, call)) return ck_tile_conv(table, call, threads);
   if (winograd_pays(call)) return ck_f32_winograd(table, call, threads);
   const size_t nr = table->gemm_nr, taps = call->h.kernel * call->w.kernel, panel = nr * taps * call->channels;
   const size_t classes_h = call->transposed ? MIN(call->h.stride, call->h.output) : 1;
@@ -349,7 +414,7 @@ int32_t ck_f32_conv(const ck_kernels *table, const ck_conv *call, size_t threads
   const size_t step = chunk ? chunk * nr : round_up(call->outputs, nr);
   for (g.first = 0; g.first < call->outputs; g.first += step) {
     g.n = MIN(step, call->outputs - g.first);
-    const float *panels = at(call->weights, call->weights_type, g.first / nr * panel);
+    const float *panels = staging_element(call->weights_type, call->weights, g.first / nr * panel);
     if (chunk) {
       const widening w = {&g, panels, shared + biases};
       ck_parallel(pieces_of(g.n, nr), (1 << 15) / panel + 1, threads, widen_panels, &w);

@@ -11,9 +11,8 @@
 
 enum {
   EDGE = CK_TILE_EDGE,
-  MOST_ROWS = 256,              // of a block
+  MOST_ROWS = 512,              // of a block
   MOST_COLUMNS = 1024,
-  MOST_COLUMNS_KEPT = 512,      // where a block of results is kept as floats until it is narrowed, or multiplied by another
   BLOCK_OF_B = 1 << 19,         // bf16 elements of a block's slice of B: 1 MiB of L2
   CHUNK_OF_B = 1 << 22,         // bf16 elements of B that are tiles at a time
   BLOCK_WORK = 1 << 20,         // the least worth cutting a block for
@@ -31,10 +30,12 @@ typedef struct plan {
   size_t slice, slices;   // depth of a K slice, and how many there are
   size_t rows, columns;   // of a block
   size_t chunk;           // columns of B that are tiles at a time
-  int direct;             // packed panels are multiplied as they lie: B has ranges, but no tiles
-  // Floats of scratch a participant needs: tiles and ranges of a slice of A, 32 columns and 32 rows of a slice as floats, C, A V,
-  // residual.
-  size_t tiles_a, ranges_a, panels_b, rows_of_b, rows_of_a, kept_c, kept_value, kept_residual;
+  int direct;             // packed panels are multiplied as they lie: no tiles, and ranges as a block comes to them
+  int overwritten;        // C's first slice would overwrite its residual
+  const ck_tile_rows *made;  // or NULL
+  // Floats of scratch a participant needs: tiles of 32 rows of A, 32 columns and 32 rows of a slice as floats, rows that are
+  // made, ranges of a block's B and V, C, A V, residual.
+  size_t tiles_a, panels_b, rows_of_b, rows_of_a, made_a, ranges_b, kept_c, kept_value, kept_residual;
   size_t piece;
   float *pieces;
 } plan;
@@ -43,9 +44,10 @@ typedef struct plan {
 typedef struct region {
   const plan *plan;
   const void *packed;  // panels, or NULL where B has none
+  size_t operand;      // 0 of B, 1 of V
   size_t z, j, n;
-  uint16_t *tiles;  // [slices][n/32][k/32][pieces][2 * 512]
-  ck_tile_range *ranges;  // [slices][n/32]
+  uint16_t *tiles;  // [slices][n/32][k/32][pieces][2 * 512]; NULL where panels are multiplied as they lie
+  ck_tile_range *ranges;  // [slices][n/32], with tiles
 } region;
 
 static float *scratch_of(const plan *p) { return p->pieces + ck_participant() * p->piece; }
@@ -55,7 +57,7 @@ static const float *panels_of(const region *r, size_t j, size_t n, size_t k, siz
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
   const size_t nr = p->table->gemm_nr;
-  float *panels = scratch_of(p) + p->tiles_a + p->ranges_a, *rows = panels + p->panels_b;
+  float *panels = scratch_of(p) + p->tiles_a, *rows = panels + p->panels_b;
   *panel = nr * depth;
   if (!r->packed) {
     const void *from = staging_element(call->b_type, call->b, r->z * call->b_bs + k * call->b_rs + j * call->b_cs);
@@ -84,31 +86,40 @@ static const float *panels_of(const region *r, size_t j, size_t n, size_t k, siz
   return panels;
 }
 
-// Panels [first, last) of EDGE columns of a region, every slice of K.
-static void pack_panels(const void *context, size_t first, size_t last) {
-  const region *r = context;
+// The ranges of a slice of B or V from panel `first` of the region on; without tiles, those of the participant's block.
+static ck_tile_range *ranges_of(const region *r, size_t slice, size_t first) {
+  const plan *p = r->plan;
+  if (r->tiles) return r->ranges + slice * pieces_of(r->n, EDGE) + first;
+  float *own = scratch_of(p) + p->tiles_a + p->panels_b + p->rows_of_b + p->rows_of_a + p->made_a;
+  return (ck_tile_range *)own + r->operand * (p->columns / EDGE);
+}
+
+// Panel q of EDGE columns of a slice: its range, and its tiles where there are any.
+static void pack_panel(const region *r, size_t slice, size_t q, ck_tile_range *range) {
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
-  const size_t across = pieces_of(r->n, EDGE);
-  for (size_t slice = 0; slice < p->slices; slice++)
-    for (size_t q = first; q < last; q++) {
-      const size_t k = slice * p->slice, j = r->j + q * EDGE, depth = MIN(p->slice, call->k - k);
-      ck_tile_pack pack = {.count = MIN(EDGE, r->n - q * EDGE), .k = depth, .type = call->b_type};
-      if (!p->direct) {
-        pack.pieces = p->b_pieces;
-        pack.tiles = r->tiles + across * ck_tile_panel(k, p->b_pieces) + q * ck_tile_panel(depth, p->b_pieces);
-      }
-      pack.ranges = r->ranges + slice * across + q;
-      if (r->packed) {
-        pack.x = staging_element(call->b_type, r->packed, j * call->k + k * p->table->gemm_nr);
-        pack.panel = p->table->gemm_nr * call->k;
-      } else if (call->b_cs == 1) {
-        pack.x = staging_element(call->b_type, call->b, r->z * call->b_bs + k * call->b_rs + j), pack.rs = call->b_rs;
-      } else {
-        pack.x = panels_of(r, j, pack.count, k, depth, &pack.panel), pack.type = CK_F32;
-      }
-      p->table->bf16_tile_pack_b(&pack);
-    }
+  const size_t k = slice * p->slice, j = r->j + q * EDGE, depth = MIN(p->slice, call->k - k);
+  ck_tile_pack pack = {.count = MIN(EDGE, r->n - q * EDGE), .k = depth, .type = call->b_type, .ranges = range};
+  if (r->tiles) {
+    pack.pieces = p->b_pieces;
+    pack.tiles = r->tiles + pieces_of(r->n, EDGE) * ck_tile_panel(k, p->b_pieces) + q * ck_tile_panel(depth, p->b_pieces);
+  }
+  if (r->packed) {
+    pack.x = staging_element(call->b_type, r->packed, j * call->k + k * p->table->gemm_nr);
+    pack.panel = p->table->gemm_nr * call->k;
+  } else if (call->b_cs == 1) {
+    pack.x = staging_element(call->b_type, call->b, r->z * call->b_bs + k * call->b_rs + j), pack.rs = call->b_rs;
+  } else {
+    pack.x = panels_of(r, j, pack.count, k, depth, &pack.panel), pack.type = CK_F32;
+  }
+  p->table->bf16_tile_pack_b(&pack);
+}
+
+// Panels [first, last) of a region, every slice of K.
+static void pack_panels(const void *context, size_t first, size_t last) {
+  const region *r = context;
+  for (size_t slice = 0; slice < r->plan->slices; slice++)
+    for (size_t q = first; q < last; q++) pack_panel(r, slice, q, ranges_of(r, slice, q));
 }
 
 // Columns [from, to) of a block.
@@ -131,14 +142,14 @@ static void run_columns(const region *r, const ck_gemm_block *all, const ck_tile
 }
 
 // The same by FMA, EDGE columns at a time.
-static void run_fallback(const region *r, const ck_gemm_block *all, const void *a, size_t k, size_t j, size_t from) {
+static void run_fallback(const region *r, const ck_gemm_block *all, const void *a, size_t a_rs, size_t k, size_t j, size_t from) {
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
-  float *rows = scratch_of(p) + p->tiles_a + p->ranges_a + p->panels_b + p->rows_of_b;
+  float *rows = scratch_of(p) + p->tiles_a + p->panels_b + p->rows_of_b;
   ck_gemm_block block = columns_of(*all, from, MIN(from + EDGE, all->n));
-  block.a = a, block.a_rs = call->a_rs;
+  block.a = a, block.a_rs = a_rs;
   if (call->a_type != CK_F32) {
-    staging_in(p->table, call->a_type, a, call->a_rs, 0, 0, block.m, block.k, rows, block.k);
+    staging_in(p->table, call->a_type, a, a_rs, 0, 0, block.m, block.k, rows, block.k);
     block.a = rows, block.a_rs = block.k;
   }
   block.b = panels_of(r, j + from, block.n, k, block.k, &block.b_panel);
@@ -146,28 +157,55 @@ static void run_fallback(const region *r, const ck_gemm_block *all, const void *
 }
 
 // EDGE rows of a block and one slice: runs of columns that tiles can do, and FMA for the others.
-static void run_rows(const region *r, const ck_gemm_block *block, const uint16_t *tiles_a, ck_tile_range range, const void *a,
-                     size_t slice, size_t j) {
+static void run_rows(const region *r, const ck_gemm_block *block, const ck_tile_block *tiles_a, ck_tile_range range,
+                     const void *a, size_t a_rs, size_t slice, size_t j) {
   const plan *p = r->plan;
   const size_t first = (j - r->j) / EDGE, panels = pieces_of(block->n, EDGE);
-  const size_t tiles_at = pieces_of(r->n, EDGE) * ck_tile_panel(slice * p->slice, p->b_pieces);
-  ck_tile_block tile = {.a = tiles_a, .a_pieces = p->a_pieces, .b_pieces = p->b_pieces, .order = p->order};
+  ck_tile_block tile = *tiles_a;
   if (p->direct) {
     tile.b_panel = p->table->gemm_nr * p->call->k;
     tile.b = (const uint16_t *)r->packed + j * p->call->k + slice * p->slice * p->table->gemm_nr;
   } else {
-    tile.b = r->tiles + tiles_at + first * ck_tile_panel(block->k, p->b_pieces);
+    tile.b = r->tiles + pieces_of(r->n, EDGE) * ck_tile_panel(slice * p->slice, p->b_pieces);
+    tile.b += first * ck_tile_panel(block->k, p->b_pieces);
   }
-  const ck_tile_range *ranges = r->ranges + slice * pieces_of(r->n, EDGE) + first;
+  const ck_tile_range *ranges = ranges_of(r, slice, first);
   for (size_t q = 0, next; q < panels; q = next) {
     next = q + 1;
     if (!ck_tile_safe(range, ranges[q], block->k)) {
-      run_fallback(r, block, a, slice * p->slice, j, q * EDGE);
+      run_fallback(r, block, a, a_rs, slice * p->slice, j, q * EDGE);
       continue;
     }
     while (next < panels && ck_tile_safe(range, ranges[next], block->k)) next++;
     run_columns(r, block, &tile, q * EDGE, MIN(next * EDGE, block->n));
   }
+}
+
+// Rows [i, i + m) of A, a slice of K from k on: as they lie, or made in scratch. Returns how far apart they are.
+static size_t rows_of_a(const region *r, size_t i, size_t m, size_t k, size_t depth, const void **rows) {
+  const plan *p = r->plan;
+  const ck_gemm *call = p->call;
+  if (!p->made) {
+    *rows = staging_element(call->a_type, call->a, r->z * call->a_bs + i * call->a_rs + k);
+    return call->a_rs;
+  }
+  void *to = scratch_of(p) + p->tiles_a + p->panels_b + p->rows_of_b + p->rows_of_a;
+  p->made->make(p->made->context, i, m, k, depth, to);
+  *rows = to;
+  return depth;
+}
+
+// Those same rows where they will be read next: the next EDGE of the block, or its first of the next slice.
+static void fetch_after(const region *r, size_t i, size_t m, size_t row, size_t slice, ck_tile_block *tile) {
+  const plan *p = r->plan;
+  const ck_gemm *call = p->call;
+  const int further = row + EDGE < m;
+  const size_t k = (further ? slice : slice + 1) * p->slice, next = i + (further ? row + EDGE : 0),
+               size = ck_dtype_size(call->a_type);
+  if (p->made || k >= call->k) return;
+  tile->next = staging_element(call->a_type, call->a, r->z * call->a_bs + next * call->a_rs + k);
+  tile->next_rows = MIN(EDGE, i + m - next), tile->next_rs = call->a_rs * size;
+  tile->next_lines = MIN(p->slice, call->k - k) * size / 64;
 }
 
 // One block of C through every K slice. Neighbouring blocks share columns, so their B stays in the shared cache. V's region
@@ -179,55 +217,62 @@ static void run_block(const region *r, size_t index) {
   const size_t above = pieces_of(call->m, p->rows), i = index % above * p->rows, j = r->j + index / above * p->columns;
   const size_t m = MIN(p->rows, call->m - i), n = MIN(p->columns, r->j + r->n - j);
   uint16_t *tiles_a = (uint16_t *)scratch_of(p);
-  ck_tile_range *ranges_a = (ck_tile_range *)(scratch_of(p) + p->tiles_a);
-  float *kept_c = scratch_of(p) + p->tiles_a + p->ranges_a + p->panels_b + p->rows_of_b + p->rows_of_a;
+  float *kept_c = scratch_of(p) + p->tiles_a + p->panels_b + p->rows_of_b + p->rows_of_a + p->made_a + p->ranges_b;
   float *kept_value = kept_c + p->kept_c, *kept_residual = kept_value + p->kept_value;
-  const size_t c_at = r->z * call->c_bs + i * call->c_rs + j;
-  void *c = (char *)call->c + c_at * ck_dtype_size(call->c_type);
-  if (p->kept_c && call->beta != 0) staging_in(table, call->c_type, c, call->c_rs, 0, 0, m, n, kept_c, n);
-  const float *residual = 0;
-  size_t residual_rs = call->residual_rs;
+  char *c = (char *)call->c + (r->z * call->c_bs + i * call->c_rs + j) * ck_dtype_size(call->c_type);
+  const void *residual = 0;
   if (call->residual)
-    residual = staging_element(call->residual_type, call->residual, r->z * call->residual_bs + i * residual_rs + j);
-  if (p->kept_residual) {
-    staging_in(table, call->residual_type, residual, residual_rs, 0, 0, m, n, kept_residual, n);
-    residual = kept_residual, residual_rs = n;
-  }
-  const void *a = staging_element(call->a_type, call->a, r->z * call->a_bs + i * call->a_rs);
-  ck_gemm_block block = {.n = n, .c_rs = p->kept_c ? n : call->c_rs, .alpha = call->k ? call->alpha : 0, .beta = call->beta};
+    residual = staging_element(call->residual_type, call->residual, r->z * call->residual_bs + i * call->residual_rs + j);
+  if (p->overwritten) staging_in(table, CK_F32, residual, call->residual_rs, 0, 0, m, n, kept_residual, n);
   for (size_t slice = 0; slice < p->slices; slice++) {
     const size_t k = slice * p->slice;
-    const void *from = staging_element(call->a_type, a, k);
-    block.k = MIN(p->slice, call->k - k);
-    table->bf16_tile_pack_a(&(ck_tile_pack){.count = m,
-                                            .k = block.k,
-                                            .type = call->a_type,
-                                            .x = from,
-                                            .rs = call->a_rs,
-                                            .pieces = p->a_pieces,
-                                            .tiles = tiles_a,
-                                            .ranges = ranges_a});
     const int last = slice + 1 == p->slices;
+    for (size_t operand = 0; p->direct && operand < (call->value ? 2 : 1); operand++)
+      for (size_t q = 0; q < pieces_of(n, EDGE); q++)
+        pack_panel(r + operand, slice, (j - r->j) / EDGE + q, ranges_of(r + operand, slice, 0) + q);
     for (size_t row = 0; row < m; row += EDGE) {
-      block.m = MIN(EDGE, m - row);
-      block.c = (p->kept_c ? kept_c : call->c + c_at) + row * block.c_rs;
-      const uint16_t *tiles = tiles_a + row / EDGE * ck_tile_panel(block.k, p->a_pieces);
-      const void *rows = staging_element(call->a_type, from, row * call->a_rs);
+      const size_t kept = p->slices > 1 ? row * n : 0;  // one slice is done with its rows at once
+      ck_gemm_block block = {
+          .m = MIN(EDGE, m - row), .n = n, .k = MIN(p->slice, call->k - k), .alpha = call->k ? call->alpha : 0};
+      char *c_row = c + row * call->c_rs * ck_dtype_size(call->c_type);
+      block.beta = slice ? 1 : call->beta;
+      block.c = p->kept_c ? kept_c + kept : (float *)c_row, block.c_rs = p->kept_c ? n : call->c_rs;
+      if (p->kept_c && block.beta != 0 && !slice)
+        staging_in(table, call->c_type, c_row, call->c_rs, 0, 0, block.m, n, block.c, n);
+      const void *a;
+      const size_t a_rs = rows_of_a(r, i + row, block.m, k, block.k, &a);
+      ck_tile_range range;
+      table->bf16_tile_pack_a(&(ck_tile_pack){.count = block.m,
+                                              .k = block.k,
+                                              .type = call->a_type,
+                                              .x = a,
+                                              .rs = a_rs,
+                                              .pieces = p->a_pieces,
+                                              .tiles = tiles_a,
+                                              .ranges = &range});
+      ck_tile_block tile = {.a = tiles_a, .a_pieces = p->a_pieces, .b_pieces = p->b_pieces, .order = p->order};
+      fetch_after(r, i, m, row, slice, &tile);
       if (call->value) {
         ck_gemm_block value = {.m = block.m, .n = n, .k = block.k, .c_rs = n, .alpha = block.alpha, .beta = block.beta};
-        value.c = kept_value + row * n;
+        value.c = kept_value + kept;
         if (last) value.bias = call->value_bias ? call->value_bias + j : 0, block.factor = value.c, block.factor_rs = n;
-        run_rows(r + 1, &value, tiles, ranges_a[row / EDGE], rows, slice, j);
+        run_rows(r + 1, &value, &tile, range, a, a_rs, slice, j);
       }
       if (last) {
-        block.bias = call->bias ? call->bias + j : 0, block.activation = call->activation;
-        block.residual = residual ? residual + row * residual_rs : 0, block.residual_rs = residual_rs;
+        const size_t image = p->made && p->made->bias_rows ? (i + row) / p->made->bias_rows : 0;
+        block.bias = call->bias ? call->bias + image * call->n + j : 0, block.activation = call->activation;
+        if (residual) {
+          const void *from = staging_at(call->residual_type, residual, call->residual_rs, row, 0);
+          block.residual = p->kept_residual ? kept_residual + (p->overwritten ? row * n : 0) : from;
+          block.residual_rs = p->kept_residual ? n : call->residual_rs;
+          if (p->kept_residual && !p->overwritten)
+            staging_in(table, call->residual_type, from, call->residual_rs, 0, 0, block.m, n, kept_residual, n);
+        }
       }
-      run_rows(r, &block, tiles, ranges_a[row / EDGE], rows, slice, j);
+      run_rows(r, &block, &tile, range, a, a_rs, slice, j);
+      if (last && p->kept_c) staging_out(table, call->c_type, block.c, n, block.m, n, c_row, call->c_rs, 0, 0);
     }
-    block.beta = 1;
   }
-  if (p->kept_c) staging_out(table, call->c_type, kept_c, n, m, n, c, call->c_rs, 0, 0);
 }
 
 static void run_blocks(const void *context, size_t first, size_t last) {
@@ -237,7 +282,7 @@ static void run_blocks(const void *context, size_t first, size_t last) {
 // Halves blocks, the longer side first, until every thread has some or they would be too small.
 static void cut_blocks(plan *p, size_t threads) {
   const ck_gemm *call = p->call;
-  size_t most = call->c_type == CK_F32 && !call->value ? MOST_COLUMNS : MOST_COLUMNS_KEPT;
+  size_t most = MOST_COLUMNS;
   if (!p->direct) most = MIN(most, BLOCK_OF_B / (p->slice * p->b_pieces));
   p->rows = balanced(call->m, MOST_ROWS, EDGE), p->columns = balanced(p->chunk, most, EDGE);
   const size_t work = call->m * p->chunk * call->k;
@@ -250,8 +295,12 @@ static void cut_blocks(plan *p, size_t threads) {
 }
 
 int32_t ck_tile_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads) {
+  return ck_tile_gemm_rows(table, call, 0, threads);
+}
+
+int32_t ck_tile_gemm_rows(const ck_kernels *table, const ck_gemm *call, const ck_tile_rows *made, size_t threads) {
   if (!call->batch || !call->m || !call->n) return 0;
-  plan p = {.table = table, .call = call, .order = ck_tile_order(call->split)};
+  plan p = {.table = table, .call = call, .made = made, .order = ck_tile_order(call->split)};
   p.a_pieces = ck_tile_pieces(call->a_type, p.order), p.b_pieces = ck_tile_pieces(call->b_type, p.order);
   p.slice = balanced(call->k, depths[MAX(p.a_pieces, p.b_pieces) - 1], CK_TILE_STEP);
   p.slices = MAX(pieces_of(call->k, p.slice), 1);
@@ -261,28 +310,35 @@ int32_t ck_tile_gemm(const ck_kernels *table, const ck_gemm *call, size_t thread
   if (!p.direct) p.chunk = MIN(p.chunk, MAX(CHUNK_OF_B / MAX(column, 1) / EDGE, 1) * EDGE);
   cut_blocks(&p, threads);
 
-  p.tiles_a = p.rows / EDGE * ck_tile_panel(p.slice, p.a_pieces) / 2;
-  p.ranges_a = round_up(p.rows / EDGE * 2, 16);
+  p.tiles_a = ck_tile_panel(p.slice, p.a_pieces) / 2;
   p.panels_b = EDGE * p.slice, p.rows_of_b = EDGE * p.slice, p.rows_of_a = EDGE * p.slice;
-  if (call->c_type != CK_F32) p.kept_c = p.rows * p.columns;
-  if (call->value) p.kept_value = p.rows * p.columns;
-  const int overwritten = call->residual == call->c && p.slices > 1 && call->c_type == CK_F32;
-  if (call->residual && (overwritten || call->residual_type != CK_F32)) p.kept_residual = p.rows * p.columns;
-  p.piece = p.tiles_a + p.ranges_a + p.panels_b + p.rows_of_b + p.rows_of_a + p.kept_c + p.kept_value + p.kept_residual;
+  if (made) p.made_a = EDGE * p.slice;
+  if (p.direct) p.ranges_b = round_up(operands * p.columns / EDGE * 2, 16);
+  const size_t kept = (p.slices > 1 ? p.rows : EDGE) * p.columns;
+  if (call->c_type != CK_F32) p.kept_c = kept;
+  if (call->value) p.kept_value = kept;
+  p.overwritten = call->residual == call->c && p.slices > 1 && call->c_type == CK_F32;
+  if (call->residual && (p.overwritten || call->residual_type != CK_F32))
+    p.kept_residual = (p.overwritten ? p.rows : EDGE) * p.columns;
+  p.piece =
+      p.tiles_a + p.panels_b + p.rows_of_b + p.rows_of_a + p.made_a + p.ranges_b + p.kept_c + p.kept_value + p.kept_residual;
   const size_t across = p.chunk / EDGE, blocks = pieces_of(call->m, p.rows) * pieces_of(p.chunk, p.columns);
-  const size_t tiles = p.direct ? 0 : across * ck_tile_panel(p.slice, p.b_pieces) / 2 * p.slices,
-               ranges = round_up(across * p.slices * 2, 16);
+  const size_t tiles = across * ck_tile_panel(p.slice, p.b_pieces) / 2 * p.slices, ranges = round_up(across * p.slices * 2, 16);
   if (!(p.pieces = ck_scratch(CK_SCRATCH_A, p.piece * MAX(MIN(threads, MAX(blocks, across)), 1)))) return -1;
-  float *b = ck_scratch(CK_SCRATCH_B, (tiles + ranges) * operands), *v = b + tiles + ranges;
-  if (!b) return -1;
+  float *packed = 0;
+  if (!p.direct && !(packed = ck_scratch(CK_SCRATCH_B, (tiles + ranges) * operands))) return -1;
   for (size_t z = 0; z < call->batch; z++)
     for (size_t j = 0; j < call->n; j += p.chunk) {
-      const size_t n = MIN(p.chunk, call->n - j);
-      const region r[] = {{&p, call->packed, z, j, n, (uint16_t *)b, (ck_tile_range *)(b + tiles)},
-                          {&p, call->value, z, j, n, (uint16_t *)v, (ck_tile_range *)(v + tiles)}};
-      for (size_t i = 0; i < operands; i++)
-        ck_parallel(pieces_of(n, EDGE), PANELS_A_PIECE / (EDGE * MAX(call->k, 1)) + 1, threads, pack_panels, r + i);
-      ck_parallel(pieces_of(call->m, p.rows) * pieces_of(n, p.columns), 1, threads, run_blocks, r);
+      region r[2];
+      for (size_t i = 0; i < operands; i++) {
+        r[i] = (region){.plan = &p, .packed = i ? call->value : call->packed, .operand = i, .z = z, .j = j};
+        r[i].n = MIN(p.chunk, call->n - j);
+        if (p.direct) continue;
+        float *own = packed + i * (tiles + ranges);
+        r[i].tiles = (uint16_t *)own, r[i].ranges = (ck_tile_range *)(own + tiles);
+        ck_parallel(pieces_of(r[i].n, EDGE), PANELS_A_PIECE / (EDGE * MAX(call->k, 1)) + 1, threads, pack_panels, r + i);
+      }
+      ck_parallel(pieces_of(call->m, p.rows) * pieces_of(r->n, p.columns), 1, threads, run_blocks, r);
     }
   return 0;
 }

@@ -11,6 +11,17 @@ enum {
   TILE_WORK = 1 << 18,      // multiply-adds that repay cutting operands into pieces
 };
 
+// Rows of A that are made, not read: call->a is unused.
+typedef struct ck_tile_rows {
+  // Rows [i, i + m), at most CK_TILE_EDGE, and steps [k, k + depth): to[m, depth] of call->a_type.
+  void (*make)(const void *context, size_t i, size_t m, size_t k, size_t depth, void *to);
+  const void *context;
+  size_t bias_rows;  // 0, or a multiple of CK_TILE_EDGE: rows that share one of the rows of call->bias [m / bias_rows, n]
+} ck_tile_rows;
+
+// ck_tile_gemm of such rows, batch 1.
+int32_t ck_tile_gemm_rows(const ck_kernels *table, const ck_gemm *call, const ck_tile_rows *made, size_t threads);
+
 // Products of pieces that an element takes: i of A and j of B where i + j is at most `order`.
 static inline size_t tile_products(size_t a_pieces, size_t b_pieces, size_t order) {
   size_t products = 0;
@@ -18,12 +29,15 @@ static inline size_t tile_products(size_t a_pieces, size_t b_pieces, size_t orde
   return products;
 }
 
-static inline int gemm_tile_pays(const ck_kernels *table, const ck_gemm *call) {
+static inline size_t gemm_tile_products(const ck_gemm *call) {
   const size_t order = ck_tile_order(call->split);
-  const size_t products = tile_products(ck_tile_pieces(call->a_type, order), ck_tile_pieces(call->b_type, order), order);
+  return tile_products(ck_tile_pieces(call->a_type, order), ck_tile_pieces(call->b_type, order), order);
+}
+
+static inline int gemm_tile_pays(const ck_kernels *table, const ck_gemm *call) {
   const int narrow = call->b_type == CK_BF16 || call->b_type == CK_F16;
   const int wanted = narrow || (call->b_type == CK_F32 && call->split != CK_SPLIT_NARROW);
-  return products <= (size_t)table->tiles && wanted && call->a_cs == 1 && call->m >= TILE_FEWEST_ROWS &&
+  return gemm_tile_products(call) <= (size_t)table->tiles && wanted && call->a_cs == 1 && call->m >= TILE_FEWEST_ROWS &&
          call->n >= TILE_FEWEST_COLUMNS && call->k >= TILE_FEWEST_DEPTH && call->m * call->n * call->k >= TILE_WORK;
 }
 

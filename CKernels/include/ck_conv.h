@@ -2,7 +2,7 @@
 #ifndef CK_CONV_H
 #define CK_CONV_H
 
-#include "ck_types.h"
+#include "ck_tile.h"
 
 // One spatial axis. Positions: output * stride + tap * dilation - padding = input, or with the two exchanged when transposed.
 typedef struct ck_conv_axis {
@@ -36,6 +36,7 @@ typedef struct ck_conv {
   ck_conv_strides residual_s;
   ck_dtype x_type, weights_type, y_type, add_type, residual_type;
   int32_t winograd;  // whether its sums may be Winograd's, where that pays
+  ck_split split;    // what may go through tiles, where the table has them
 } ck_conv;
 
 // Both return 0, or -1 when scratch memory cannot be had (then y is untouched).
@@ -45,6 +46,10 @@ int32_t ck_f32_depthwise(const ck_kernels *table, const ck_conv *call, size_t th
 // Winograd's F(4, 3), where it can be: 3 x 3 taps at stride 1, not dilated nor transposed, channels last.
 int ck_winograd_can(const ck_conv *call);
 int32_t ck_f32_winograd(const ck_kernels *table, const ck_conv *call, size_t threads);
+// By tiles, or where there are none by FMA in their order: not transposed, channels last, pixels of y and of the residual at one
+// distance. ck_f32_conv calls both where they pay.
+int ck_tile_conv_can(const ck_conv *call);
+int32_t ck_tile_conv(const ck_kernels *table, const ck_conv *call, size_t threads);
 // to[batch, outputs] = bias + add, for the drivers: what an image adds to every pixel.
 void ck_conv_biases(const ck_kernels *table, const ck_conv *call, float *to);
 

@@ -66,7 +66,7 @@ void check_depthwise_run(test *t) {
 
 typedef struct conv_shape {
   size_t batch, channels, outputs, h, w, kernel;  // kernel: most rows and columns of it
-  int depthwise;
+  int depthwise, tiles;
 } conv_shape;
 
 // The image row or column that a tap of an output reads; 0 where there is none.
@@ -110,7 +110,7 @@ typedef struct conv_operands {
   operand *weights;      // [K, outputs], K over taps in order, then channels; depthwise [taps, outputs]
   operand *bias, *add;
   const double *held;    // the residual before the call, as its operand is laid out
-  int exact, depthwise;
+  int exact, depthwise, tiles;
 } conv_operands;
 
 // Weights as the drivers want them.
@@ -147,7 +147,8 @@ static void compare_conv(test *t, const ck_conv *g, const conv_operands *o) {
         sum += term, magnitude += fabs(term), count++;
       }
     }
-    const argument x = {sum + bias + add, magnitude + fabs(bias) + fabs(add), count + 4, o->exact};
+    const double dropped = o->tiles ? pieces_drop(ck_tile_order(g->split), (size_t)count) : 0;
+    const argument x = {sum + bias + add, magnitude + fabs(bias) + fabs(add), count + 4 + dropped, o->exact};
     double residual = 0;
     if (o->residual.at) {
       const size_t offset = offset_of(&o->residual, b, out, i, j), rs = o->residual.at->rs;
@@ -165,17 +166,26 @@ static image conv_image(test *t, int typed, int exact, int last, size_t batch, s
   return m;
 }
 
+static int is_even(const image *m) { return m->h <= 1 || m->hs == m->w * m->ws; }
+
+static void check_tile_conv_can(test *t, const ck_conv *g, int can) {
+  ck_conv first = *g, transposed = *g;
+  first.channels_last = 0, transposed.transposed = 1;
+  if (ck_tile_conv_can(g) != can || ck_tile_conv_can(&first) || ck_tile_conv_can(&transposed)) fail(t, "not what tiles can do");
+}
+
 static void conv_case(test *t, const void *shape, size_t threads) {
   const conv_shape s = *(const conv_shape *)shape;
-  const int exact = one_in(t, 3), typed = one_in(t, 2), last = one_in(t, 2);
+  const int exact = one_in(t, 3), typed = one_in(t, 2), last = s.tiles || one_in(t, 2);
   ck_conv g = {.batch = s.batch, .channels = s.channels, .outputs = s.outputs, .channels_last = last};
-  g.transposed = !s.depthwise && one_in(t, 3);
+  g.transposed = !s.depthwise && !s.tiles && one_in(t, 3);
+  g.split = (ck_split)random_below(t, s.tiles ? 4 : 1);
   g.h = axis_of(t, s.h, s.kernel, g.transposed), g.w = axis_of(t, s.w, s.kernel, g.transposed);
   situation(t, any_place(t),
             "%zux%zux%zux%zu to %zux%zux%zu kernel %zux%zu stride %zux%zu dilation %zux%zu last=%d transposed=%d threads=%zu",
             s.batch, s.channels, s.h, s.w, s.outputs, g.h.output, g.w.output, g.h.kernel, g.w.kernel, g.h.stride, g.w.stride,
             g.h.dilation, g.w.dilation, last, g.transposed, threads);
-  conv_operands o = {.exact = exact, .depthwise = s.depthwise};
+  conv_operands o = {.exact = exact, .depthwise = s.depthwise, .tiles = s.tiles};
   o.x = conv_image(t, typed, exact, last, s.batch, s.channels, s.h, s.w);
   o.y = conv_image(t, typed, exact, last, s.batch, s.outputs, g.h.output, g.w.output);
   o.weights = values(t, typed, g.h.kernel * g.w.kernel * (s.depthwise ? 1 : s.channels), s.outputs, exact);
@@ -193,8 +203,10 @@ static void conv_case(test *t, const void *shape, size_t threads) {
   if (o.residual.at)
     g.residual = o.residual.at->at, g.residual_s = strides_of(&o.residual), g.residual_type = o.residual.at->type;
   g.activation = exact ? (one_in(t, 2) ? CK_RELU : CK_IDENTITY) : (ck_activation)random_below(t, CK_ACTIVATION_COUNT);
+  if (s.tiles) check_tile_conv_can(t, &g, is_even(&o.y) && (!o.residual.at || is_even(&o.residual)));
   seal(t);
-  if ((s.depthwise ? ck_f32_depthwise : ck_f32_conv)(t->table, &g, threads)) fail(t, "no scratch");
+  const int tiles = s.tiles && ck_tile_conv_can(&g);
+  if ((s.depthwise ? ck_f32_depthwise : tiles ? ck_tile_conv : ck_f32_conv)(t->table, &g, threads)) fail(t, "no scratch");
   check_untouched(t);
   check_spare(t, &o.y);
   if (threads == 1) compare_conv(t, &g, &o);
@@ -208,18 +220,27 @@ static void check_shapes(test *t, const conv_shape *shapes, size_t count, size_t
 
 void check_conv(test *t) {
   // Pointwise; rows of 512 channels; K in slices; several blocks of channels and of pixels.
-  static const conv_shape shapes[] = {{0, 2, 3, 4, 4, 2, 0},   {1, 1, 1, 1, 1, 1, 0},    {2, 3, 5, 6, 7, 3, 0},
-                                      {1, 4, 33, 9, 11, 4, 0}, {2, 7, 20, 10, 10, 1, 0}, {1, 512, 9, 5, 5, 1, 0},
-                                      {1, 60, 12, 6, 7, 3, 0}, {1, 5, 70, 3, 40, 5, 0}};
-  static const conv_shape large[] = {{1, 8, 600, 9, 9, 3, 0}, {2, 6, 24, 40, 33, 3, 0}};
+  static const conv_shape shapes[] = {{0, 2, 3, 4, 4, 2, 0, 0},   {1, 1, 1, 1, 1, 1, 0, 0},    {2, 3, 5, 6, 7, 3, 0, 0},
+                                      {1, 4, 33, 9, 11, 4, 0, 0}, {2, 7, 20, 10, 10, 1, 0, 0}, {1, 512, 9, 5, 5, 1, 0, 0},
+                                      {1, 60, 12, 6, 7, 3, 0, 0}, {1, 5, 70, 3, 40, 5, 0, 0}};
+  static const conv_shape large[] = {{1, 8, 600, 9, 9, 3, 0, 0}, {2, 6, 24, 40, 33, 3, 0, 0}};
   check_shapes(t, shapes, COUNT(shapes), 30);
   check_shapes(t, large, COUNT(large), 6);
 }
 
+void check_tile_conv(test *t) {
+  // One pixel and one channel; images of 32 pixels, which follow each other; K in slices; several blocks of channels.
+  static const conv_shape shapes[] = {{0, 2, 3, 4, 4, 2, 0, 1},   {1, 1, 1, 1, 1, 1, 0, 1},     {2, 3, 5, 6, 7, 3, 0, 1},
+                                      {3, 40, 33, 8, 8, 1, 0, 1}, {2, 70, 48, 16, 16, 3, 0, 1}, {1, 300, 20, 5, 7, 3, 0, 1}};
+  static const conv_shape large[] = {{1, 8, 1100, 9, 9, 3, 0, 1}, {2, 40, 24, 32, 24, 3, 0, 1}};
+  check_shapes(t, shapes, COUNT(shapes), 40);
+  check_shapes(t, large, COUNT(large), 6);
+}
+
 void check_depthwise(test *t) {
-  static const conv_shape shapes[] = {{0, 2, 2, 4, 4, 2, 1},    {1, 1, 1, 1, 1, 1, 1},   {2, 3, 6, 6, 7, 3, 1},
-                                      {1, 33, 33, 9, 11, 4, 1}, {2, 20, 60, 5, 9, 5, 1}, {1, 130, 130, 6, 5, 3, 1}};
-  static const conv_shape large[] = {{1, 40, 40, 40, 30, 3, 1}, {2, 70, 70, 30, 20, 5, 1}};
+  static const conv_shape shapes[] = {{0, 2, 2, 4, 4, 2, 1, 0},    {1, 1, 1, 1, 1, 1, 1, 0},   {2, 3, 6, 6, 7, 3, 1, 0},
+                                      {1, 33, 33, 9, 11, 4, 1, 0}, {2, 20, 60, 5, 9, 5, 1, 0}, {1, 130, 130, 6, 5, 3, 1, 0}};
+  static const conv_shape large[] = {{1, 40, 40, 40, 30, 3, 1, 0}, {2, 70, 70, 30, 20, 5, 1, 0}};
   check_shapes(t, shapes, COUNT(shapes), 30);
   check_shapes(t, large, COUNT(large), 6);
 }

@@ -58,6 +58,8 @@ ck_gemm_block block_of(const operand *c, size_t m, size_t n, size_t k, const fin
 void pack(const side *from, int rows, size_t count, size_t k, size_t unit, operand *to, size_t row);
 // Panels of [k, n] in a quantised format: random codes; scales below 2, denormals and zeros too.
 operand *quantized_panels(test *t, ck_dtype type, size_t n, size_t k);
+// What a number of pieces may drop, as roundings: one, two or three pieces an operand (docs/adr/0012-f32-split.md).
+static inline double pieces_drop(size_t order, size_t k) { return order == 0 ? 131600 : order == 1 ? 516 : k < 32 ? 2 : 0; }
 static inline size_t padded_to(size_t count, size_t unit) { return (count + unit - 1) / unit * unit; }
 
 #endif

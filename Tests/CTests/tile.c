@@ -10,9 +10,6 @@
 enum { EDGE = CK_TILE_EDGE };
 static const size_t edges[] = {1, 15, 16, 17, 31, 32, 33, 47, 61, 67};
 
-// What a number of pieces may drop, as roundings: one, two or three pieces an operand (docs/adr/0012-f32-split.md).
-static double dropped(size_t order, size_t k) { return order == 0 ? 131600 : order == 1 ? 516 : k < 32 ? 2 : 0; }
-
 // Magnitudes of every size, denormals and zeros too: finite with exponents from `low` up to `high`.
 static double any_size(test *t, int low, int high) {
   if (one_in(t, 16)) return 0;
@@ -143,7 +140,7 @@ static void tile_block_case(test *t, size_t m, size_t n, size_t k, ck_dtype a_ty
         const double term = value(&a, i, p) * value(&b, p, j);
         sum += term, magnitude += fabs(term);
       }
-      check_finished(t, c, i, j, sum, magnitude, (double)k + 3 + dropped(order, k), &f);
+      check_finished(t, c, i, j, sum, magnitude, (double)k + 3 + pieces_drop(order, k), &f);
     }
   free((void *)f.held);
 }
@@ -262,7 +259,7 @@ static void tile_gemm_case(test *t, const void *shape, size_t threads) {
   for (size_t z = 0; threads == 1 && z < batch; z++) {
     a.first = z * m, b.first = packs ? 0 : z * b_rows;
     const product p = {a, b, c, z * m, 0, m, n, k};
-    if (extremes && batch == 1) check_extremes(t, &p, (double)k + 3 + dropped(order, k));
+    if (extremes && batch == 1) check_extremes(t, &p, (double)k + 3 + pieces_drop(order, k));
     for (size_t i = 0; !extremes && i < m; i++)
       for (size_t j = 0; j < n; j++) {
         double sum = 0, magnitude = 0;
@@ -270,7 +267,7 @@ static void tile_gemm_case(test *t, const void *shape, size_t threads) {
           const double term = value(&a, i, q) * value(&b, q, j);
           sum += term, magnitude += fabs(term);
         }
-        check_finished(t, c, z * m + i, j, sum, magnitude, (double)k + 3 + dropped(order, k), &f);
+        check_finished(t, c, z * m + i, j, sum, magnitude, (double)k + 3 + pieces_drop(order, k), &f);
       }
   }
   free((void *)f.held);

@@ -39,6 +39,32 @@ import Testing
     #expect((rounded != exact) == Self.multipliesBF16(isa))
   }
 
+  private static func convolve(
+    _ x: TensorView, _ weights: TensorView, isa: ISA, _ products: F32Products, threads: Int = 2
+  ) throws -> [Float] {
+    let options = BackendOptions(threads: threads, isa: isa, f32: products)
+    let context = Context(backend: try MultithreadedBackend(options: options))
+    let packed = try context.packConvolution(weights, Convolution(stride: 2, padding: 1))
+    let y = try MutableTensor(zeros: packed.outputShape(of: x.shape))
+    try context.conv2d(x, weights: packed, into: y)
+    return y.elements
+  }
+
+  @Test(arguments: ISA.available) func theErrorOfAConvolutionIsThatOfItsProducts(_ isa: ISA) throws {
+    let x = try MutableTensor.normal(Shape(2, 13, 17, 24), seed: 1)
+    let w = try MutableTensor.normal(Shape(40, 24, 3, 3), seed: 2)
+    let rounded = try Self.convolve(x.view, w.view, isa: isa, .bf16)
+    let exact = try Self.convolve(x.view, w.view, isa: isa, .fma)
+    let sizes = try [x, w].map { try Tensor($0.elements.map { abs($0) }, shape: $0.shape) }
+    let magnitudes = try Self.convolve(sizes[0].view, sizes[1].view, isa: isa, .fma)
+    let bound: Float = 0x1p-7 * (1 + 0x1p-8) + 2 * 220 * 0x1p-24
+    for (i, magnitude) in magnitudes.enumerated() { #expect(abs(rounded[i] - exact[i]) <= bound * magnitude) }
+    #expect((rounded != exact) == Self.multipliesBF16(isa))
+    let second = Array(rounded[(rounded.count / 2)...])
+    #expect(try Self.convolve(x.view.rows(1..<2), w.view, isa: isa, .bf16) == second)
+    #expect(try Self.convolve(x.view, w.view, isa: isa, .bf16, threads: 1) == rounded)
+  }
+
   @Test(arguments: ISA.available) func fewRowsKeepTheirBits(_ isa: ISA) throws {
     let x = try MutableTensor.normal(Shape(16, 256), seed: 1).view,
       w = try MutableTensor.normal(Shape(256, 256), seed: 2).view

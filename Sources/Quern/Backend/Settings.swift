@@ -32,8 +32,9 @@ public enum F32Products: String, Sendable, CaseIterable {
   /// As sums of bf16 pieces where the instruction set multiplies tiles (``ISA/amx``); elsewhere as ``fma``. The stated bounds are
   /// the same.
   case split
-  /// With f32 and f16 operands of `linear`, `matmul` and the two products of `gatedLinear` rounded to bf16 where the instruction
-  /// set multiplies bf16 (``ISA/avx512bf16``, ``ISA/amx``) and there is enough to do, from 17 rows on; elsewhere as ``fma``.
+  /// With f32 and f16 operands of `linear`, `matmul`, the two products of `gatedLinear` and `conv2d` of channels-last images
+  /// rounded to bf16 where the instruction set multiplies bf16 (``ISA/avx512bf16``, ``ISA/amx``) and there is enough to do, from
+  /// 17 rows or pixels on; elsewhere as ``fma``.
   /// Sums stay f32. The error of a product is at most 2^-7 (1 + 2^-8) |x| |w| more than stated, summed over the inputs: what
   /// frameworks do with models in bf16.
   case bf16

@@ -37,7 +37,7 @@ extension MultithreadedBackend {
     (call.x_s, call.x_type) = (layout.strides(of: x), x.dataType.code)
     (call.y_s, call.y_type) = (layout.strides(of: y), y.dataType.code)
     (call.scale, call.activation, call.weights_type) = (epilogue.scale, epilogue.activation.code, weights.dataType.code)
-    call.winograd = convolution == .winograd && c.allowsWinograd ? 1 : 0
+    (call.winograd, call.split) = (convolution == .winograd && c.allowsWinograd ? 1 : 0, split)
     if let add { (call.add_rs, call.add_type) = (add.strides[0], add.dataType.code) }
     if let residual { (call.residual_s, call.residual_type) = (layout.strides(of: residual), residual.dataType.code) }
     for group in 0..<groups {
