@@ -77,17 +77,29 @@ def attention(case, q, k, v):
 def dense_mask(case, heads, queries, keys):
     """What `is_causal` does not say: windows, slopes, and causal queries that end where longer keys do."""
     shifted_causal = case.has("causal") and queries != keys
-    if not (shifted_causal or case.has("alibi") or "before" in case.values or "after" in case.values):
+    if not (shifted_causal or case.has("alibi") or case.values.keys() & {"before", "after", "blocks"}):
         return None
     distance = torch.arange(keys) - (torch.arange(queries)[:, None] + keys - queries)
     after = 0 if case.has("causal") else case.number("after", keys)
     visible = (distance >= -case.number("before", keys + queries)) & (distance <= after)
+    if "blocks" in case.values:
+        visible &= block_window(case, queries, keys)
     if not case.has("alibi"):
         return visible
     if heads & (heads - 1):
         raise Absent("the slopes of ALiBi for a number of heads that is no power of 2")
     slopes = 2 ** (-8 / heads * torch.arange(1, heads + 1))
     return torch.where(visible, -slopes[:, None, None] * distance.abs(), -torch.inf)
+
+
+def block_window(case, queries, keys):
+    """Blocks up to `reach` away and the first `global` ones: an element mask, as PyTorch skips nothing on CPU by it."""
+    down, across = (int(side) for side in case.values["blocks"].split("x"))
+    if "reach" not in case.values:
+        raise Absent("a block mask that is no window")
+    rows, columns = (torch.arange(queries) // down)[:, None], torch.arange(keys) // across
+    first = case.number("global", 0)
+    return ((rows - columns).abs() <= case.number("reach", 0)) | (columns < first) | (rows < first)
 
 
 # Softmax and norms.

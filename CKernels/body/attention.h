@@ -1,5 +1,5 @@
 // o = softmax(s) v over the keys a row sees: online softmax (Milakov and Gimelshein; FlashAttention).
-// Loop order: blocks of ATTENTION_KEYS keys, packed once each; heads that share them; groups of GEMM_MR rows; in a group
+// Loop order: tiles of up to ATTENTION_KEYS keys, packed once each; heads that share them; groups of GEMM_MR rows; in a group
 //   S = q k^T;  m' = max(m, max S);  P = exp(S - m');  l' = l exp(m - m') + sum P;  o' = o exp(m - m') + P v;  at the end o / l.
 // Each element of S and of P v is one chain of FMAs from zero in key order, whatever rows share the call; the heads of a single
 // query (step 0) read keys and values where they lie, once, and a sum of S then has VL chains.
@@ -35,8 +35,64 @@ CK_INLINE size_t attention_clamp_(ptrdiff_t key, size_t keys) { return key <= 0 
 
 CK_INLINE attention_range_ attention_seen_(const ck_attention_block *g, size_t i) {
   const ptrdiff_t at = g->position + (ptrdiff_t)(i * g->step);
-  return (attention_range_){g->before == CK_EVERY_KEY ? 0 : attention_clamp_(at - (ptrdiff_t)g->before, g->kv_rows),
-                            g->after == CK_EVERY_KEY ? g->kv_rows : attention_clamp_(at + (ptrdiff_t)g->after + 1, g->kv_rows)};
+  const size_t first = g->before == CK_EVERY_KEY ? 0 : attention_clamp_(at - (ptrdiff_t)g->before, g->kv_rows);
+  const size_t last = g->after == CK_EVERY_KEY ? g->kv_rows : attention_clamp_(at + (ptrdiff_t)g->after + 1, g->kv_rows);
+  return (attention_range_){CK_MAX(first, g->kv_first), CK_MAX(last, g->kv_first)};
+}
+
+// Whether a row sees a key: one in its range that is listed.
+CK_INLINE int attention_sees_(const ck_attention_block *g, attention_range_ seen) {
+  size_t low = 0, high = g->listed;
+  while (g->list_keys && low < high) {
+    const size_t middle = (low + high) / 2;
+    if ((size_t)g->list[middle] * g->list_keys < seen.last)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return seen.first < seen.last && (!g->list_keys || (low && ((size_t)g->list[low - 1] + 1) * g->list_keys > seen.first));
+}
+
+// Tiles of keys: runs of listed keys side by side, cut every ATTENTION_KEYS from their first key on.
+typedef struct attention_walk_ {
+  size_t first, last;     // keys that some row sees; no tile lies outside
+  attention_range_ run;
+  size_t listed;          // blocks listed up to the end of the run
+  size_t from, to;        // the tile
+  size_t before, after;   // where listed keys before it end, and those after it begin
+} attention_walk_;
+
+// On to the next run of listed keys; 0 after the last.
+CK_INLINE int attention_run_(const ck_attention_block *g, attention_walk_ *w) {
+  size_t at = w->listed;
+  if (at == (g->list_keys ? g->listed : 1)) return 0;
+  w->listed = at + 1;
+  w->run = (attention_range_){0, g->kv_rows};
+  if (!g->list_keys) return 1;
+  w->run.first = (size_t)g->list[at] * g->list_keys;
+  for (; at + 1 < g->listed && g->list[at + 1] == g->list[at] + 1; at++) w->listed++;
+  w->run.last = CK_MIN(((size_t)g->list[at] + 1) * g->list_keys, g->kv_rows);
+  return w->run.first < g->kv_rows;
+}
+
+// On to the next tile; 0 after the last.
+CK_INLINE int attention_next_(const ck_attention_block *g, attention_walk_ *w) {
+  size_t k = w->before = w->after;
+  if (k >= w->run.last) {
+    do {
+      w->before = w->run.last;
+      if (!attention_run_(g, w)) return 0;
+    } while (w->run.last <= w->first);
+    k = w->run.first;
+    if (k < w->first) k += (w->first - k) / ATTENTION_KEYS * ATTENTION_KEYS;
+  }
+  if (k >= w->last) return 0;
+  // Less the panels of the first tile that no row sees.
+  w->from = k < w->first ? k + (w->first - k) / GEMM_NR * GEMM_NR : k;
+  w->to = CK_MIN(CK_MIN(k + ATTENTION_KEYS, w->run.last), w->last);
+  w->after = k + ATTENTION_KEYS;
+  if (w->after >= w->run.last) w->after = w->listed < g->listed ? (size_t)g->list[w->listed] * g->list_keys : (size_t)PTRDIFF_MAX;
+  return 1;
 }
 
 // C [m, panels NR] = A [m, k] B, or C + A B; m, panels and the choice constants.
@@ -184,11 +240,15 @@ CK_INLINE void attention_output_(const ck_dtype type, void *o, const float *sum,
 
 // product += P v over keys [from, to) of one row.
 CK_INLINE void attention_row_(const attention_ *t, const float *weight, size_t from, size_t to, float *product) {
-  for (size_t p = from; p < to; p++)
-    for (size_t j = 0; j < t->width; j += VL) {
-      const float *value = t->value + p * t->value_rs + j / GEMM_NR * t->value_panel + j % GEMM_NR;
-      vf_store(product + j, vf_fma(vf_set1(weight[p]), vf_load(value), vf_load(product + j)));
-    }
+  for (size_t j = 0; from < to && j < t->width; j += GEMM_NR) {
+    const float *value = t->value + j / GEMM_NR * t->value_panel;
+    vf acc[GEMM_NRV];
+    for (size_t v = 0; v < GEMM_NRV; v++) acc[v] = vf_load(product + j + v * VL);
+    for (size_t p = from; p < to; p++)
+      for (size_t v = 0; v < GEMM_NRV; v++)
+        acc[v] = vf_fma(vf_set1(weight[p]), vf_load(value + p * t->value_rs + v * VL), acc[v]);
+    for (size_t v = 0; v < GEMM_NRV; v++) vf_store(product + j + v * VL, acc[v]);
+  }
 }
 
 // A row has seen its last key; `product` NULL: it has seen none.
@@ -222,15 +282,15 @@ CK_INLINE const float *attention_queries_(const attention_ *t, size_t i, size_t 
   return t->query;
 }
 
-// Whether o holds nothing yet of row i, which sees keys from `first` on, when the block at hand gives it those from `at` on:
-// the first, or nothing but masked ones so far.
-CK_INLINE int attention_fresh_(const attention_ *t, size_t i, size_t at, size_t first) {
-  return at == first || t->top[i] == -INFINITY;
+// Whether o holds nothing yet of row i, which sees keys from `first` on, at a tile: no key before it, or only masked ones.
+CK_INLINE int attention_fresh_(const attention_ *t, size_t i, const attention_walk_ *w, size_t first) {
+  return w->before <= first || t->top[i] == -INFINITY;
 }
 
-// Rows [i, i + m) against keys [k0, k0 + keys).
-CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, size_t k0, size_t keys) {
+// Rows [i, i + m) against the keys of a tile.
+CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, const attention_walk_ *w) {
   const ck_attention_block *g = t->call;
+  const size_t k0 = w->from, keys = w->to - k0;
   size_t from[GEMM_MR], to[GEMM_MR];  // keys a row sees of this block
   attention_range_ seen[GEMM_MR];     // and of all
   for (size_t r = 0; r < m; r++) {
@@ -249,7 +309,7 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, size_t 
   int fresh[GEMM_MR];
   for (size_t r = 0; r < m; r++) {
     if (from[r] == to[r]) continue;
-    fresh[r] = attention_fresh_(t, i + r, k0 + from[r], seen[r].first);
+    fresh[r] = attention_fresh_(t, i + r, w, seen[r].first);
     factor[r] = attention_weigh_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from[r], to[r]);
   }
   // Keys every row sees, as tiles; before and after them row by row, so that no value a row may not see is touched.
@@ -264,7 +324,7 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, size_t 
     if (from[r] == to[r]) continue;
     float *product = t->product + r * t->width, *sum = t->sum + (i + r) * t->sum_rs;
     attention_row_(t, t->score + r * ATTENTION_KEYS, high, to[r], product);
-    if (k0 + to[r] < seen[r].last)
+    if (w->after < seen[r].last)
       attention_output_(CK_F32, sum, fresh[r] ? 0 : sum, product, factor[r], 1, g->head_dim);
     else
       attention_finish_(t, i + r, fresh[r] ? 0 : sum, product, factor[r]);
@@ -356,10 +416,10 @@ CK_INLINE void attention_scale_(size_t m, const float *scales, size_t from, size
   }
 }
 
-// Rows [i, i + m) of a single query against keys [k0 + from, k0 + to), where they lie.
-CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, size_t k0, size_t from, size_t to,
-                                attention_range_ seen) {
+// Rows [i, i + m) of a single query against the keys of a tile, where they lie.
+CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, const attention_walk_ *w) {
   const ck_attention_block *g = t->call;
+  const size_t k0 = w->from, from = w->first > k0 ? w->first - k0 : 0, to = w->to - k0;
   size_t q_rs;
   const float *q = attention_queries_(t, i, m, &q_rs);
   const char *k = (const char *)g->k + (k0 + from) * g->k_rs * ck_dtype_size(g->k_type);
@@ -370,14 +430,14 @@ CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, s
   float factor[GEMM_MR];
   int fresh[GEMM_MR];
   for (size_t r = 0; r < m; r++) {
-    fresh[r] = attention_fresh_(t, i + r, k0 + from, seen.first);
+    fresh[r] = attention_fresh_(t, i + r, w, w->first);
     factor[r] = attention_weigh_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from, to);
   }
   if (g->v_type == CK_I8) attention_scale_(m, g->v_scales + k0, from, to, t->score);
   ATTENTION_WITH_(g->v_type, attention_values_, m, to - from, g->head_dim, t->width, t->score + from, v, g->v_rs, t->product);
   for (size_t r = 0; r < m; r++) {
     float *product = t->product + r * t->width, *sum = t->sum + (i + r) * t->sum_rs;
-    if (k0 + to < seen.last)
+    if (w->after < w->last)
       attention_output_(CK_F32, sum, fresh[r] ? 0 : sum, product, factor[r], 1, g->head_dim);
     else
       attention_finish_(t, i + r, fresh[r] ? 0 : sum, product, factor[r]);
@@ -385,25 +445,23 @@ CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, s
 }
 
 // All rows of a single query: they see the same keys.
-static __attribute__((noinline)) void attention_single_(const attention_ *t, attention_range_ seen) {
+static __attribute__((noinline)) void attention_single_(const attention_ *t, attention_walk_ *w) {
   const size_t rows = t->call->rows;
-  for (size_t k0 = seen.first / ATTENTION_KEYS * ATTENTION_KEYS; k0 < seen.last; k0 += ATTENTION_KEYS) {
-    const size_t from = seen.first > k0 ? seen.first - k0 : 0, to = CK_MIN(seen.last - k0, (size_t)ATTENTION_KEYS);
+  while (attention_next_(t->call, w)) {
     size_t i = 0;
-    for (; i + 4 <= rows; i += 4) attention_query_(t, i, 4, k0, from, to, seen);
-    if (i + 2 <= rows) attention_query_(t, i, 2, k0, from, to, seen), i += 2;
-    if (i < rows) attention_query_(t, i, 1, k0, from, to, seen);
+    for (; i + 4 <= rows; i += 4) attention_query_(t, i, 4, w);
+    if (i + 2 <= rows) attention_query_(t, i, 2, w), i += 2;
+    if (i < rows) attention_query_(t, i, 1, w);
   }
 }
 
-// Rows before the first and after the last that see a key are zeros.
+// Rows that see no key are zeros, or what their sink leaves.
 CK_INLINE void attention_start_(const attention_ *t) {
   const ck_attention_block *g = t->call;
   for (size_t i = 0; i < g->rows; i++) {
-    const attention_range_ seen = attention_seen_(g, i);
     t->top[i] = t->sink ? t->sink[i * g->head_rs] : -INFINITY;
     t->total[i] = t->sink != 0;
-    if (seen.first == seen.last) attention_finish_(t, i, 0, 0, 0);
+    if (!attention_sees_(g, attention_seen_(g, i))) attention_finish_(t, i, 0, 0, 0);
   }
 }
 
@@ -461,26 +519,25 @@ void CK_NAME(f32_attention_block)(const ck_attention_block *g) {
     attention_head_(&t, sums, state, h);
     attention_start_(&t);
   }
-  const size_t first = attention_seen_(g, 0).first, last = attention_seen_(g, g->rows - 1).last;
+  attention_walk_ w = {.first = attention_seen_(g, 0).first, .last = attention_seen_(g, g->rows - 1).last};
   if (g->step == 0 && g->heads == 1) {
-    attention_single_(&t, attention_seen_(g, 0));
+    attention_single_(&t, &w);
     return;
   }
   const int pack = d != width || g->rows * g->heads >= ATTENTION_PACK_ROWS_;
-  for (size_t k = first / ATTENTION_KEYS * ATTENTION_KEYS; k < last; k += ATTENTION_KEYS) {
-    // Blocks begin at multiples of ATTENTION_KEYS, less the panels of the first that no row sees.
-    const size_t k0 = k < first ? first / GEMM_NR * GEMM_NR : k, block = CK_MIN(last, k + ATTENTION_KEYS) - k0;
+  while (attention_next_(g, &w)) {
+    const size_t tile = w.to - w.from;
     size_t k_rs = g->k_rs, v_rs = g->v_rs;
-    const float *key = attention_wide_(g->k_type, g->k, g->k_scales, &k_rs, k0, block, d, wide);
-    CK_NAME(f32_gemm_pack_b)(block, d, key, 1, k_rs, keys);
-    const float *value = attention_wide_(g->v_type, g->v, g->v_scales, &v_rs, k0, block, d, wide);
-    if (pack) CK_NAME(f32_gemm_pack_b)(d, block, value, v_rs, 1, values);
+    const float *key = attention_wide_(g->k_type, g->k, g->k_scales, &k_rs, w.from, tile, d, wide);
+    CK_NAME(f32_gemm_pack_b)(tile, d, key, 1, k_rs, keys);
+    const float *value = attention_wide_(g->v_type, g->v, g->v_scales, &v_rs, w.from, tile, d, wide);
+    if (pack) CK_NAME(f32_gemm_pack_b)(d, tile, value, v_rs, 1, values);
     t.value = pack ? values : value;
     t.value_rs = pack ? GEMM_NR : v_rs;
-    t.value_panel = pack ? block * GEMM_NR : GEMM_NR;
+    t.value_panel = pack ? tile * GEMM_NR : GEMM_NR;
     for (size_t h = 0; h < g->heads; h++) {
       attention_head_(&t, sums, state, h);
-      for (size_t i = 0; i < g->rows; i += GEMM_MR) attention_group_(&t, i, CK_MIN(g->rows - i, (size_t)GEMM_MR), k0, block);
+      for (size_t i = 0; i < g->rows; i += GEMM_MR) attention_group_(&t, i, CK_MIN(g->rows - i, (size_t)GEMM_MR), &w);
     }
   }
 }

@@ -1,6 +1,6 @@
 // Attention over ragged sequences: one task for each (sequence, heads of a group, run of query rows); the heads of a task read
-// the same packed keys. A row's bits depend on none of these cuts. The keys of a single query are cut as well, into parts that
-// depend on nothing but how many it sees.
+// the same packed keys. A row's bits depend on none of these cuts. With a pattern, a run ends where a block row does. The keys of
+// a single query are cut as well, into parts that depend on nothing but how many it sees.
 #include <stddef.h>
 
 #include "../include/ck_kernels.h"
@@ -10,25 +10,27 @@
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 enum {
-  MOST_ROWS = 192,          // query rows of a head that share one packing of the keys
-  MOST_SHARED = 768,        // and of all heads of a task
-  LEAST_ROWS = 48,          // never cut finer than this to feed idle threads
+  MOST_ROWS = 192,  // query rows of a head that share one packing of the keys
+  MOST_SHARED = 768,  // and of all heads of a task
+  LEAST_ROWS = 48,  // never cut finer than this to feed idle threads
   GRAIN_PRODUCTS = 1 << 18,  // multiplications worth handing to another thread
-  PART_KEYS = 512           // least keys of a part
+  PART_KEYS = 512  // least keys of a part
 };
 
 typedef struct attention_job {
   const ck_kernels *table;
   const ck_attention *call;
-  size_t group;       // query heads of a key head
-  size_t share;       // most of them in a task
+  size_t group;  // query heads of a key head
+  size_t share;  // most of them in a task
   size_t head_tasks;  // tasks of a group: group / share, rounded up
-  size_t rows;        // most query rows of a task
-  size_t pieces;      // tasks of the longest sequence and one head
-  float *scratch;     // [participants, scratch_each]
+  size_t rows;  // most query rows of a task
+  size_t span;  // query rows of a block row, or of the longest sequence where there is no pattern
+  size_t spans;  // of the longest sequence
+  size_t pieces;  // tasks of a span
+  float *scratch;  // [participants, scratch_each]
   size_t scratch_each;
-  int spread;         // whether each part of a single query is a task of its own
-  float *parts;       // [participants, or units where parts are spread, parts_each]: sums and states
+  int spread;  // whether each part of a single query is a task of its own
+  float *parts;  // [participants, or units where parts are spread, parts_each]: sums and states
   size_t parts_each;
 } attention_job;
 
@@ -105,6 +107,7 @@ static ck_attention_block block_of(const ck_attention *a, size_t s, size_t h, si
       .step = 1,
       .before = a->before,
       .after = a->after,
+      .list_keys = a->pattern.keys,
       .slope = a->slopes ? a->slopes + h : NULL,
       .sink = a->sinks ? a->sinks + h : NULL,
       .head_hs = 1,
@@ -115,6 +118,10 @@ static ck_attention_block block_of(const ck_attention *a, size_t s, size_t h, si
       .lse_rs = a->lse_rs,
       .lse_hs = a->lse_hs,
   };
+  if (a->pattern.keys) {
+    const int32_t *listed = a->pattern.offsets + h * a->pattern.hs + i / a->pattern.queries;
+    block.list = a->pattern.columns + listed[0], block.listed = (size_t)(listed[1] - listed[0]);
+  }
   if (q_rows == 1) {  // the heads of a single query become the rows
     block.rows = heads, block.heads = 1, block.step = 0;
     block.q_rs = block.q_hs, block.o_rs = block.o_hs, block.head_rs = block.head_hs;
@@ -146,13 +153,8 @@ static void run_block(const attention_job *job, ck_attention_block block) {
 // Part p of the keys of a single query: a block of its own, which leaves sums and states in `room`.
 static void run_part(const attention_job *job, unit u, const key_parts *cut, size_t p, float *room) {
   ck_attention_block block = single_of(job, u);
-  const size_t k0 = cut->first + p * cut->size, k1 = MIN(k0 + cut->size, cut->last), d = block.head_dim;
-  block.k = element(block.k, block.k_type, k0 * block.k_rs);
-  block.v = element(block.v, block.v_type, k0 * block.v_rs);
-  if (block.k_scales) block.k_scales += k0;
-  if (block.v_scales) block.v_scales += k0;
-  if (block.mask) block.mask = element(block.mask, block.mask_type, k0);
-  block.kv_rows = k1 - k0, block.position -= (ptrdiff_t)k0;
+  const size_t d = block.head_dim;
+  block.kv_first = cut->first + p * cut->size, block.kv_rows = MIN(block.kv_first + cut->size, cut->last);
   if (p) block.sink = NULL;  // it counts once
   block.o = room + p * u.heads * d, block.o_rs = d, block.o_type = CK_F32, block.lse = NULL;
   block.state = room + CK_ATTENTION_PARTS * u.heads * d + 2 * p * u.heads;
@@ -199,14 +201,14 @@ static void attention_task(const void *context, size_t first, size_t last) {
   const attention_job *job = context;
   const ck_attention *a = job->call;
   for (size_t item = first; item < last; item++) {
-    const size_t piece = item % job->pieces;
-    const unit u = unit_of(job, item / job->pieces);
-    const size_t q_rows = query_count(a, u.s);
+    const unit u = unit_of(job, item / job->pieces / job->spans);
+    const size_t q_rows = query_count(a, u.s), top = item / job->pieces % job->spans * job->span;
+    if (top >= q_rows) continue;
     // Equal pieces: a last one of a few rows would pack the keys for little.
-    const size_t pieces = pieces_of(q_rows, job->rows);
-    if (piece >= pieces) continue;
-    const size_t rows = round_up(pieces_of(q_rows, pieces), job->table->gemm_mr), i = piece * rows;
-    if (i >= q_rows) continue;
+    const size_t all = MIN(q_rows - top, job->span);
+    const size_t rows = round_up(pieces_of(all, pieces_of(all, job->rows)), job->table->gemm_mr);
+    const size_t within = item % job->pieces * rows, i = top + within;
+    if (within >= all) continue;
     const key_parts cut = parts_of(a, u.s, job->table->attention_keys);
     if (q_rows == 1 && cut.count > 1) {
       float *room = job->parts + ck_participant() * job->parts_each;
@@ -214,18 +216,20 @@ static void attention_task(const void *context, size_t first, size_t last) {
       merge_parts(job, u, &cut, room);
       continue;
     }
-    run_block(job, block_of(a, u.s, u.kv_head * job->group + u.h, u.heads, u.kv_head, i, MIN(q_rows - i, rows)));
+    run_block(job, block_of(a, u.s, u.kv_head * job->group + u.h, u.heads, u.kv_head, i, MIN(all - within, rows)));
   }
 }
 
 // Halves the rows of a task, then its heads, until every thread has some.
 static void cut(attention_job *j, size_t longest, size_t threads) {
+  const ck_attention_pattern *pattern = &j->call->pattern;
+  j->span = pattern->keys ? MIN(pattern->queries, longest) : longest, j->spans = pieces_of(longest, j->span);
   const size_t groups = j->call->sequences * j->call->kv_heads, mr = j->table->gemm_mr;
-  j->share = j->group < MOST_SHARED / mr ? j->group : MOST_SHARED / mr;
+  j->share = pattern->hs ? 1 : MIN(j->group, MOST_SHARED / mr);  // heads with patterns of their own read other keys
   j->rows = MOST_SHARED / j->share < MOST_ROWS ? MOST_SHARED / j->share / mr * mr : MOST_ROWS;
   for (;;) {
-    j->pieces = pieces_of(longest, j->rows), j->head_tasks = pieces_of(j->group, j->share);
-    if (threads <= 1 || j->spread || groups * j->head_tasks * j->pieces >= 2 * threads) return;
+    j->pieces = pieces_of(j->span, j->rows), j->head_tasks = pieces_of(j->group, j->share);
+    if (threads <= 1 || j->spread || groups * j->head_tasks * j->spans * j->pieces >= 2 * threads) return;
     if (j->rows / 2 >= mr && j->rows * j->share > LEAST_ROWS && longest > 1)
       j->rows /= 2;
     else if (j->share > 1)
@@ -235,6 +239,14 @@ static void cut(attention_job *j, size_t longest, size_t threads) {
   }
 }
 
+// Pairs of a query and a key that a head of a sequence multiplies at most.
+static size_t pairs_of(const ck_attention *a, size_t s) {
+  const size_t q_rows = query_count(a, s), all = q_rows * key_count(a, s);
+  const ck_attention_pattern *p = &a->pattern;
+  if (!p->keys) return all;
+  return MIN(all, (size_t)(p->offsets[pieces_of(q_rows, p->queries)] - p->offsets[0]) * p->queries * p->keys);
+}
+
 int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size_t threads) {
   size_t longest = 0, products = 0;
   int parted = 0;
@@ -242,7 +254,7 @@ int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size
     const size_t q_rows = query_count(call, s);
     if (q_rows > longest) longest = q_rows;
     if (q_rows == 1 && parts_of(call, s, table->attention_keys).count > 1) parted = 1;
-    products += 2 * q_rows * key_count(call, s) * call->head_dim * call->q_heads;
+    products += 2 * pairs_of(call, s) * call->head_dim * call->q_heads;
   }
   if (!call->sequences || !call->q_heads || !longest) return 0;
   attention_job job = {.table = table, .call = call, .group = call->q_heads / call->kv_heads};
@@ -259,7 +271,7 @@ int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size
   job.scratch = ck_scratch(CK_SCRATCH_ATTENTION, scratch + parts);
   if (!job.scratch) return -1;
   job.parts = job.scratch + scratch;
-  const size_t items = units * (job.spread ? CK_ATTENTION_PARTS : job.pieces), each = products / items + 1;
+  const size_t items = units * (job.spread ? CK_ATTENTION_PARTS : job.spans * job.pieces), each = products / items + 1;
   ck_parallel(items, each >= GRAIN_PRODUCTS ? 1 : GRAIN_PRODUCTS / each + 1, threads, job.spread ? part_task : attention_task,
               &job);
   if (job.spread) ck_parallel(units, 1, threads, merge_task, &job);

@@ -13,7 +13,8 @@
 // Query rows of one or more heads that read the same keys and values, in one pass over the keys.
 // "rows" below are rows of a head: successive queries (step 1), or, for a single query, the heads themselves (step 0).
 typedef struct ck_attention_block {
-  size_t rows, heads, kv_rows, head_dim;
+  size_t rows, heads, head_dim;
+  size_t kv_first, kv_rows;  // keys [kv_first, kv_rows) count: those before are as if they were not there
   const float *q;  // [heads, rows, head_dim]: head h, row i at h * q_hs + i * q_rs
   size_t q_rs, q_hs;
   const float *k;  // [kv_rows, head_dim]
@@ -31,6 +32,8 @@ typedef struct ck_attention_block {
   size_t head_rs, head_hs;                  // of both
   const float *mask;                        // [heads, rows, kv_rows] added to the scores, or NULL; strides may be 0
   size_t mask_rs, mask_hs;
+  const int32_t *list;                      // [listed] blocks of list_keys keys, ascending: the keys that rows may see
+  size_t listed, list_keys;                 // both 0: every key
   float *lse;                               // [heads, rows] log of the sum of exp(s), or NULL; -inf for a row that sees no key
   size_t lse_rs, lse_hs;
   float *state;                             // [rows, 2] of one head, or NULL. Else the keys are a part of those that the rows
@@ -52,6 +55,15 @@ typedef struct ck_attention_merge {
   float *lse;  // [rows], as that of a block
   size_t lse_rs;
 } ck_attention_merge;
+
+// Which blocks of keys a block of queries sees, in compressed sparse rows: query i and key j of a sequence, whatever its length,
+// lie in block row i / queries and block column j / keys. The masks of a call hide keys beside it. `keys` 0: no such pattern.
+typedef struct ck_attention_pattern {
+  size_t queries, keys;    // of a block
+  const int32_t *offsets;  // [heads * rows + 1]: where the block columns of block row r of head h begin, at h * hs + r
+  const int32_t *columns;  // [offsets[heads * rows]]: ascending in a block row
+  size_t hs;               // block rows of a head; 0: one pattern for all heads
+} ck_attention_pattern;
 
 // Attention over ragged or uniform batches. Query i of a sequence stands at position i + keys - queries.
 typedef struct ck_attention {
@@ -75,6 +87,7 @@ typedef struct ck_attention {
   const float *slopes, *sinks;  // [q_heads] or NULL
   const float *mask;  // added to the scores: sequence s, head h, query i, key j at s * mask_ss + h * mask_hs + i * mask_rs + j
   size_t mask_ss, mask_hs, mask_rs;
+  ck_attention_pattern pattern;  // covers the longest sequence
   float *lse;  // row t, head h at lse[t * lse_rs + h * lse_hs]; NULL: not wanted
   size_t lse_rs, lse_hs;
 } ck_attention;

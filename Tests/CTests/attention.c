@@ -11,7 +11,9 @@ typedef struct head {
   size_t q0, q_at, k0, k_at, rows, kv_rows, d;
   double scale, cap;
   ptrdiff_t position, step;
-  size_t before, after;
+  size_t before, after, first;
+  ck_attention_pattern pattern;
+  size_t pattern0;  // block row of row 0
   const operand *mask;
   size_t mask0, mask_step;  // row of the mask for row 0, and rows of it from row to row
   const operand *slopes, *sinks;  // [1, ...]
@@ -20,7 +22,23 @@ typedef struct head {
   size_t lse_at;  // column; rows are those of q
 } head;
 
+static int listed(const head *h, size_t i, size_t j) {
+  const ck_attention_pattern *p = &h->pattern;
+  if (!p->keys) return 1;
+  const int32_t *offsets = p->offsets + h->pattern0 + i / p->queries, column = (int32_t)(j / p->keys);
+  int32_t low = offsets[0], high = offsets[1];
+  while (low < high) {
+    const int32_t middle = (low + high) / 2;
+    if (p->columns[middle] < column)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low < offsets[1] && p->columns[low] == column;
+}
+
 static int sees(const head *h, size_t i, size_t j) {
+  if (j < h->first || !listed(h, i, j)) return 0;
   const ptrdiff_t away = (ptrdiff_t)j - h->position - (ptrdiff_t)i * h->step;
   return (h->before == CK_EVERY_KEY || -away <= (ptrdiff_t)h->before) &&
          (h->after == CK_EVERY_KEY || away <= (ptrdiff_t)h->after);
@@ -54,10 +72,11 @@ static double score(const head *h, size_t i, size_t j, double *error) {
 // e (1 + e) sum p |v| / sum p, e twice the error of a score and the roundings of the sums: the bounds of docs/accuracy.md.
 static void compare_row(test *t, const head *h, size_t i, double *p) {
   const double sink = h->sinks ? element(h->sinks, 0, h->head0 + i * h->head_step) : -INFINITY;
-  double top = sink, total = 0, score_error = 0, keys = h->sinks != 0;
+  double top = sink, total = 0, score_error = 0, keys = h->sinks != 0, runs = 0;
   for (size_t j = 0; j < h->kv_rows; j++) {
     if (!sees(h, i, j)) continue;
     double error;
+    runs += !j || !sees(h, i, j - 1);  // each rescales once more
     p[j] = score(h, i, j, &error);
     top = MAX(top, p[j]), score_error = MAX(score_error, error), keys++;
   }
@@ -67,7 +86,7 @@ static void compare_row(test *t, const head *h, size_t i, double *p) {
   }
   const int weighs = total > 0;
   total += h->sinks ? exp(sink - top) : 0;
-  const double e = 2 * score_error + gamma_of(2 * keys + 3 * (keys / 32 + 1) + 12 + (h->v_scales != 0)),
+  const double e = 2 * score_error + gamma_of(2 * keys + 3 * (keys / 32 + runs) + 12 + (h->v_scales != 0)),
                by = total > 0 ? 1 / total : 0;
   for (size_t c = 0; c < h->d; c++) {
     double sum = 0, magnitude = 0;
@@ -100,7 +119,30 @@ static operand *mask_of(test *t, ck_dtype type, size_t rows, size_t keys) {
 }
 
 // What a case uses, bit by bit.
-enum { MASK = 1, WINDOW = 2, CAP = 4, SLOPES = 8, LSE = 16, TYPED = 32, SINKS = 64, STYLES = 128 };
+enum { MASK = 1, WINDOW = 2, CAP = 4, SLOPES = 8, LSE = 16, TYPED = 32, SINKS = 64, STYLES = 128, BLOCKS = 128 };
+
+static size_t style_of(test *t, size_t style) { return one_in(t, 2) ? style | BLOCKS : style; }
+
+// Runs of blocks here and there, one pattern for all heads or one for each, which may cover more than there is.
+static ck_attention_pattern pattern_of(test *t, size_t heads, size_t rows, size_t keys) {
+  static const size_t sizes[] = {1, 3, 16, 50, 128, 200};
+  ck_attention_pattern p = {.queries = sizes[random_below(t, COUNT(sizes))], .keys = sizes[random_below(t, COUNT(sizes))]};
+  const size_t down = (rows + p.queries - 1) / p.queries + random_below(t, 2), all = one_in(t, 2) ? 1 : heads;
+  const size_t across = (keys + p.keys - 1) / p.keys + random_below(t, 2), of = 1 + random_below(t, 5);
+  p.hs = all > 1 ? down : 0;
+  int32_t *offsets = indices(t, all * down + 1), count = 0;
+  char *kept = malloc(all * down * across + 1);
+  for (size_t k = 0; k < all * down * across; k++) {
+    kept[k] = one_in(t, of) || (k % across && kept[k - 1] && one_in(t, 2));
+    count += kept[k], offsets[k / across + 1] = count;
+  }
+  int32_t *columns = indices(t, (size_t)count), *next = columns;
+  for (size_t k = 0; k < all * down * across; k++)
+    if (kept[k]) *next++ = (int32_t)(k % across);
+  free(kept);
+  p.offsets = offsets, p.columns = columns;
+  return p;
+}
 
 static ck_dtype type_of(test *t, size_t style) { return style & TYPED ? any_type(t) : CK_F32; }
 
@@ -145,8 +187,11 @@ static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_
   h.position = (ptrdiff_t)kv_rows - (ptrdiff_t)rows + (ptrdiff_t)random_below(t, 5) - 2;
   h.before = reach(t, style, kv_rows), h.after = reach(t, style, kv_rows);
   h.slopes = slopes, h.sinks = sinks, h.head_step = 1, h.lse = lse;
-  if (kv_rows && one_in(t, 3))
+  // A masked key of a tile where every one is masked has no effect, of others its NaN has: not told apart here.
+  if (kv_rows && one_in(t, 3) && !(style & MASK && style & BLOCKS))
     for (size_t c = 0; c < d; c++) spoil(t, v, v_scales, random_below(t, kv_rows), 0, d);
+  if (style & BLOCKS) h.pattern = pattern_of(t, 1, 1, kv_rows), h.pattern.queries = rows;
+  h.first = one_in(t, 3) ? random_below(t, kv_rows + 1) : 0;
   ck_attention_block block = {.rows = rows, .heads = heads, .kv_rows = kv_rows, .head_dim = d, .scale = (float)h.scale};
   block.q = floats(q), block.q_rs = q->rs, block.q_hs = rows * q->rs, block.q_type = q->type;
   block.k = floats(k), block.k_rs = k->rs, block.k_type = k->type;
@@ -154,7 +199,10 @@ static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_
   block.k_scales = floats(k_scales), block.v_scales = floats(v_scales);
   block.o = floats(o), block.o_rs = o->rs, block.o_hs = rows * o->rs, block.o_type = o->type;
   block.cap = (float)h.cap, block.position = h.position, block.step = (size_t)h.step;
-  block.before = h.before, block.after = h.after;
+  block.before = h.before, block.after = h.after, block.kv_first = h.first;
+  if (style & BLOCKS) {
+    block.list = h.pattern.columns, block.listed = (size_t)h.pattern.offsets[1], block.list_keys = h.pattern.keys;
+  }
   block.slope = floats(slopes), block.sink = floats(sinks), block.head_rs = 1, block.head_hs = rows;
   block.mask = floats(mask), block.mask_type = mask ? mask->type : CK_F32;
   if (mask) block.mask_rs = mask_rows > 1 ? mask->rs : 0, block.mask_hs = mask_rows == all ? rows * mask->rs : 0;
@@ -180,10 +228,11 @@ void check_attention_block(test *t) {
   for (size_t style = 0; style < STYLES; style++) {
     for (size_t rows = 1; rows <= 2 * t->table->gemm_mr + 1; rows++) {
       const size_t kv_rows = keys[random_below(t, COUNT(keys))], d = sizes[random_below(t, COUNT(sizes))];
-      block_case(t, rows, 1 + random_below(t, 3), kv_rows, d, style, any_place(t));
+      block_case(t, rows, 1 + random_below(t, 3), kv_rows, d, style_of(t, style), any_place(t));
     }
-    for (size_t k = 0; k < COUNT(keys); k++) block_case(t, 3, 1 + k % 2, keys[k], sizes[k % COUNT(sizes)], style, AT_END);
-    block_case(t, 5 * t->table->gemm_mr + 1, 1, 140, 48, style, AT_END);  // enough rows to pack the values
+    for (size_t k = 0; k < COUNT(keys); k++)
+      block_case(t, 3, 1 + k % 2, keys[k], sizes[k % COUNT(sizes)], style_of(t, style), AT_END);
+    block_case(t, 5 * t->table->gemm_mr + 1, 1, 140, 48, style_of(t, style), AT_END);  // enough rows to pack the values
   }
 }
 
@@ -282,17 +331,19 @@ static void ragged_case(test *t, const void *shape, size_t threads) {
   if (mask) call.mask_ss = mask_rows * mask->rs, call.mask_rs = mask->rs, call.mask_type = mask->type;
   if (mask && mask_heads > 1) call.mask_hs = most_q * mask->rs;
   if (lse) call.lse_rs = lse->rs, call.lse_hs = 1;
+  if (style & BLOCKS) call.pattern = pattern_of(t, r.q_heads, most_q, most_keys);
   seal(t);
   if (ck_f32_attention(t->table, &call, threads)) fail(t, "no scratch");
   check_untouched(t);
   head h = {.q = q, .k = k, .v = v, .o = o, .d = d, .scale = scale, .cap = call.cap, .step = 1, .before = call.before};
   h.k_scales = k_scales, h.v_scales = v_scales;
-  h.after = call.after, h.mask = mask, h.mask_step = 1, h.slopes = slopes, h.sinks = sinks, h.lse = lse;
+  h.after = call.after, h.pattern = call.pattern, h.mask = mask, h.mask_step = 1, h.slopes = slopes, h.sinks = sinks, h.lse = lse;
   for (size_t item = 0; threads == 1 && item < SEQUENCES * r.q_heads; item++) {
     const size_t s = item / r.q_heads, at = item % r.q_heads;
     h.q0 = (size_t)q_offsets[s], h.rows = (size_t)q_offsets[s + 1] - h.q0, h.q_at = at * d, h.head0 = h.lse_at = at;
     h.k0 = (size_t)kv_offsets[s], h.kv_rows = (size_t)counts[s], h.k_at = at / group * d, h.scale0 = at / group * keys;
-    h.position = (ptrdiff_t)h.kv_rows - (ptrdiff_t)h.rows, h.mask0 = s * mask_rows + (mask_heads > 1 ? at * most_q : 0);
+    h.pattern0 = at * call.pattern.hs, h.position = (ptrdiff_t)h.kv_rows - (ptrdiff_t)h.rows;
+    h.mask0 = s * mask_rows + (mask_heads > 1 ? at * most_q : 0);
     compare(t, &h);
   }
 }
@@ -304,7 +355,7 @@ void check_attention(test *t) {
   for (size_t style = 0; style < STYLES; style++)
     for (size_t k = 0; k < COUNT(shapes) - (style % 5 != 0); k++) {
       ragged_shape shape = shapes[k];
-      shape.style = style;
+      shape.style = style_of(t, style);
       check_threads(t, ragged_case, &shape);
     }
 }
@@ -316,7 +367,7 @@ void check_attention_parts(test *t) {
   for (size_t style = 0; style < STYLES; style += 1 + style % 3)
     for (size_t k = 0; k < COUNT(shapes) - (style % 4 != 0); k++) {
       ragged_shape shape = shapes[k];
-      shape.style = style;
+      shape.style = style_of(t, style);
       check_threads(t, ragged_case, &shape);
     }
 }

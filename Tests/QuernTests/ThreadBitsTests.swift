@@ -53,6 +53,14 @@ import Testing
       try .attention(
         AttentionShape([1, 1], keys: [2500, 30], heads: 4, kvHeads: 1, size: 64).with { $0.isInt8 = true },
         operands: operands(8)),
+      try .attention(
+        AttentionShape([500, 60], heads: 4, kvHeads: 2, size: 40, mask: .causal).with {
+          $0.blocks = (96, 32, .dice(of: 2, isForEachHead: false))
+        }, operands: operands(8)),
+      try .attention(
+        AttentionShape([300, 1], keys: [300, 2500], heads: 4, kvHeads: 2, size: 24).with {
+          $0.blocks = (50, 100, .dice(of: 3, isForEachHead: true))
+        }, operands: operands(8)),
       try .softmax(RowShape(700, 513), operands: operands(9)),
       try .norm(.layerNorm, RowShape(700, 513), residual: true, operands: operands(10)),
       try .norm(.rmsNorm, RowShape(700, 513), operands: operands(11)),
@@ -132,6 +140,26 @@ import Testing
     let whole = try attend(0..<queries)
     for row in [0, 1, 31, 32, 63, 64, 68] {
       #expect(bits(try attend(row..<row + 2)) == bits(whole.rows(row..<row + 2)), "query \(row)")
+    }
+  }
+
+  /// Blocks that are all listed, and blocks that list just what a mask leaves, end where keys end without them.
+  @Test(arguments: ISA.available) func everyBlockIsNoBlocks(_ isa: ISA) throws {
+    let context = try Self.context(threads: 2, isa: isa)
+    for (queries, keys, block) in [(150, 200, 64), (1, 1500, 128), (300, 300, 37)] {
+      let (q, k) = (try random(Shape(queries, 4, 24), seed: 4), try random(Shape(keys, 2, 24), seed: 5))
+      let layout = AttentionLayout(queries: try Segments(single: queries), keys: try Segments(single: keys))
+      func attend(_ mask: AttentionMask) throws -> [UInt32] {
+        let o = try MutableTensor(zeros: q.shape)
+        try context.attention(queries: q.view, keys: k.view, values: k.view, layout: layout, mask: mask, into: o)
+        return bits(o)
+      }
+      let all = try BlockMask(queries: queries, keys: keys, blockQueries: block, blockKeys: block) { _, _, _ in true }
+      #expect(try attend(AttentionMask(blocks: all)) == attend(.none))
+      #expect(try attend(AttentionMask(isCausal: true, before: 70, blocks: all)) == attend(.slidingWindow(71)))
+      guard queries == keys else { continue }
+      let causal = try BlockMask.window(length: keys, block: block, reach: keys, isCausal: true)
+      #expect(try attend(AttentionMask(isCausal: true, blocks: causal)) == attend(.causal))
     }
   }
 

@@ -61,14 +61,26 @@ extension MultithreadedBackend {
       (call.lse, call.lse_rs, call.lse_hs) = (logSumExp.pointer, logSumExp.strides[0], logSumExp.strides[1])
     }
     return withExtendedLifetime(mask) {
-      layout.queries.offsets.withUnsafeBufferPointer { queryOffsets in
-        layout.keys.offsets.withUnsafeBufferPointer { keyOffsets in
-          (call.q_offsets, call.kv_offsets) = (queryOffsets.baseAddress, keyOffsets.baseAddress)
-          guard let counts = layout.keyCounts else { return ck_f32_attention(table.pointer, &call, threads) == 0 }
-          return counts.withUnsafeBufferPointer { counts in
-            call.kv_counts = counts.baseAddress
-            return ck_f32_attention(table.pointer, &call, threads) == 0
-          }
+      guard let blocks = mask.blocks else { return run(&call, layout) }
+      (call.pattern.queries, call.pattern.keys) = (blocks.blockQueries, blocks.blockKeys)
+      call.pattern.hs = blocks.heads == 1 ? 0 : blocks.blockRows
+      return blocks.offsets.withUnsafeBufferPointer { offsets in
+        blocks.columns.withUnsafeBufferPointer { columns in
+          (call.pattern.offsets, call.pattern.columns) = (offsets.baseAddress, columns.baseAddress)
+          return run(&call, layout)
+        }
+      }
+    }
+  }
+
+  private func run(_ call: inout ck_attention, _ layout: AttentionLayout) -> Bool {
+    layout.queries.offsets.withUnsafeBufferPointer { queryOffsets in
+      layout.keys.offsets.withUnsafeBufferPointer { keyOffsets in
+        (call.q_offsets, call.kv_offsets) = (queryOffsets.baseAddress, keyOffsets.baseAddress)
+        guard let counts = layout.keyCounts else { return ck_f32_attention(table.pointer, &call, threads) == 0 }
+        return counts.withUnsafeBufferPointer { counts in
+          call.kv_counts = counts.baseAddress
+          return ck_f32_attention(table.pointer, &call, threads) == 0
         }
       }
     }

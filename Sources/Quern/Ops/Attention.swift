@@ -39,8 +39,9 @@ extension Backend {
 extension Context {
   /// Scaled dot-product attention, `softmax(scale q kᵀ + mask) v`, for every head of every sequence
   /// (Vaswani et al., arXiv 1706.03762). `multithreaded` makes one pass with an online softmax, never stores the scores and
-  /// skips blocks of keys that no query sees; a single query of a sequence reads each key and value once where it lies, fastest where
-  /// those of a head are contiguous, and its last bits may differ from those it has among others. `blas` holds the scores of 128 queries at a time, and hands on windows, ALiBi,
+  /// skips blocks of keys that no query sees, those that ``AttentionMask/blocks`` does not list among them; a single query of a
+  /// sequence reads each key and value once where it lies, fastest where those of a head are contiguous, and its last bits may
+  /// differ from those it has among others. `blas` holds the scores of 128 queries at a time, and hands on windows, blocks, ALiBi,
   /// `softCap` and `logSumExp`.
   ///
   /// - Parameters:
@@ -49,7 +50,7 @@ extension Context {
   ///     `h / (heads / kvHeads)`: multi-head, grouped-query and multi-query attention.
   ///   - values: the shape of the keys.
   ///   - layout: which rows form a sequence, and how many keys of a cache are in use.
-  ///   - mask: causal, a window, ALiBi, sinks, additive, or several of them.
+  ///   - mask: causal, a window, ALiBi, sinks, additive, blocks, or several of them.
   ///   - scale: `1/√size` where none is given.
   ///   - softCap: keeps scores within it, `softCap tanh(scale q kᵀ / softCap)`, before the mask is added (Gemma 2,
   ///     arXiv 2408.00118); 0 for none.
@@ -128,6 +129,14 @@ extension Context {
       "the window reaches \(mask.before ?? 0) keys back and \(mask.after ?? 0) ahead; neither is negative")
     try check.vector(mask.slopes, "slopes", count: heads)
     try check.vector(mask.sinks, "sinks", count: heads)
+    if let blocks = mask.blocks {
+      try check.require(
+        blocks.heads == 1 || blocks.heads == heads, "the block mask has \(blocks.heads) heads; expected \(heads), or 1")
+      try check.require(
+        blocks.queries >= layout.queries.maximumLength && blocks.keys >= layout.longestKeys,
+        "the block mask covers \(blocks.queries) queries and \(blocks.keys) keys; "
+          + "sequences have up to \(layout.queries.maximumLength) and \(layout.longestKeys)")
+    }
     if let logSumExp {
       try check.same(logSumExp.shape, "logSumExp", Shape(queries.shape[0], heads), "tokens and heads")
       try check.require(logSumExp.dataType == .f32, "logSumExp is \(logSumExp.dataType.rawValue); it is f32")
@@ -231,13 +240,18 @@ public struct AttentionMask {
   /// Added to the scores: `[queries, keys]`, `[sequences, queries, keys]` or `[sequences, heads, queries, keys]`, where an
   /// extent of 1 serves all. Rows and columns count from the start of each sequence. Use `-infinity` to hide a key.
   public var additive: TensorView?
+  /// Block-sparse attention: of each block of queries, the blocks of keys that it attends to. The others cost nothing, and what
+  /// keys and values hold there has no effect. The rest of the mask applies inside the blocks; a query whose blocks hide every
+  /// key from it is one that sees none. Blocks of 64 keys or more keep the kernel busy. Where every block is listed, the bits are
+  /// those without a mask of blocks.
+  public var blocks: BlockMask?
 
   public init(
     isCausal: Bool = false, before: Int? = nil, after: Int? = nil, slopes: Tensor? = nil, sinks: Tensor? = nil,
-    additive: TensorView? = nil
+    additive: TensorView? = nil, blocks: BlockMask? = nil
   ) {
     (self.isCausal, self.before, self.after) = (isCausal, before, after)
-    (self.slopes, self.sinks, self.additive) = (slopes, sinks, additive)
+    (self.slopes, self.sinks, self.additive, self.blocks) = (slopes, sinks, additive, blocks)
   }
 
   public static var none: AttentionMask { AttentionMask() }
@@ -260,7 +274,9 @@ extension AttentionMask {
   }
 
   /// Whether causal and additive masks are all there is.
-  var isPlain: Bool { before == nil && slopes == nil && sinks == nil && (isCausal || after == nil) }
+  var isPlain: Bool {
+    before == nil && slopes == nil && sinks == nil && blocks == nil && (isCausal || after == nil)
+  }
 
   /// The first element for a sequence and head, and the row stride, of a mask that ``Context`` has checked.
   func addressing() -> (base: TensorView, sequence: Int, head: Int, row: Int)? {

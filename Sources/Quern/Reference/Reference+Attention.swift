@@ -32,7 +32,9 @@ extension ReferenceBackend {
       for head in 0..<heads {
         let keyHead = head / (heads / keys.shape[1])
         for (i, query) in queryRows.enumerated() {
-          let visible = mask.visible(i, queries: queryRows.count, keys: keyRows.count)
+          let visible = mask.visible(i, queries: queryRows.count, keys: keyRows.count).filter {
+            mask.blocks?.allows(head: head, query: i, key: $0) ?? true
+          }
           let position = i + keyRows.count - queryRows.count
           let q = queries.line(query * queries.strides[0] + head * queries.strides[1])
 

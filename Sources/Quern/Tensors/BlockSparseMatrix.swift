@@ -34,26 +34,9 @@ public struct BlockSparseMatrix: Sendable {
     try Self.checkSizes(outputs, inputs, blockOutputs, blockInputs, check)
     (self.outputs, self.inputs, self.blockOutputs, self.blockInputs) = (outputs, inputs, blockOutputs, blockInputs)
     (self.offsets, self.columns, self.values) = (offsets, columns, values)
-    try check.require(
-      offsets.count == blockRows + 1, "\(offsets.count) offsets for \(blockRows) block rows; expected one more")
-    try check.require(
-      offsets[0] == 0 && Int(offsets[blockRows]) == columns.count,
-      "offsets run from \(offsets[0]) to \(offsets[blockRows]) for \(columns.count) blocks")
+    try check.blockRows(blockRows, across: blockColumns, offsets: offsets, columns: columns)
     try check.same(values.shape, "values", Shape(columns.count, blockOutputs, blockInputs), "the blocks")
     try check.require(values.dataType == .f32 && values.isContiguous, "values are not contiguous f32")
-    for row in 0..<blockRows where offsets[row] > offsets[row + 1] {
-      try check.require(false, "offset \(offsets[row]) of block row \(row) exceeds the next, \(offsets[row + 1])")
-    }
-    for row in 0..<blockRows {
-      for block in Int(offsets[row])..<Int(offsets[row + 1]) {
-        try check.require(
-          columns[block] >= 0 && Int(columns[block]) < blockColumns,
-          "block column \(columns[block]) of block \(block) is outside the \(blockColumns) block columns")
-        try check.require(
-          block == Int(offsets[row]) || columns[block - 1] < columns[block],
-          "block columns of block row \(row) are not ascending at block \(block)")
-      }
-    }
   }
 
   /// The blocks of a dense matrix `[outputs, inputs]` that hold an element of magnitude above `threshold`, or a NaN.

@@ -7,6 +7,25 @@ public struct AttentionShape: Sendable, CustomStringConvertible {
     case none, causal, additive, padding, causalAdditive
   }
 
+  /// Which blocks of keys a block of queries attends to.
+  public enum Pattern: Sendable, CustomStringConvertible {
+    case full
+    /// Those up to `reach` away and the first `global`; causal where the mask is.
+    case window(reach: Int, global: Int)
+    case strided(Int)
+    /// One of so many, at random: a pattern for all heads, or one for each.
+    case dice(of: Int, isForEachHead: Bool)
+
+    public var description: String {
+      switch self {
+      case .full: "full"
+      case .window(let reach, let global): "reach=\(reach) global=\(global)"
+      case .strided(let stride): "stride=\(stride)"
+      case .dice(let of, let isForEachHead): "1of\(of)" + (isForEachHead ? " each" : "")
+      }
+    }
+  }
+
   public var queries: [Int]
   public var keys: [Int]
   public var heads, kvHeads, size: Int
@@ -17,6 +36,8 @@ public struct AttentionShape: Sendable, CustomStringConvertible {
   public var alibi = false
   public var sinks = false
   public var softCap: Float = 0
+  /// Blocks of so many queries by so many keys.
+  public var blocks: (queries: Int, keys: Int, pattern: Pattern)?
   /// Rows that each sequence's cache has beyond the keys in use.
   public var spare = 0
   /// The data type of keys and values where it is not the case's.
@@ -57,7 +78,7 @@ public struct AttentionShape: Sendable, CustomStringConvertible {
     return "q=\(lengths(queries)) kv=\(lengths(keys)) heads=\(heads)"
       + (kvHeads == heads ? "" : "/\(kvHeads)") + " d=\(size)" + (mask == .none ? "" : " \(mask.rawValue)")
       + (before.map { " before=\($0)" } ?? "") + (after.map { " after=\($0)" } ?? "") + (alibi ? " alibi" : "")
-      + (sinks ? " sinks" : "")
+      + (sinks ? " sinks" : "") + (blocks.map { " blocks=\($0.queries)x\($0.keys) \($0.pattern)" } ?? "")
       + (softCap == 0 ? "" : " cap=\(softCap)") + (spare == 0 ? "" : " spare=\(spare)")
       + (cacheType.map { " cache=\($0)" } ?? "") + (isInt8 ? " cache=int8" : "") + (logSumExp ? " lse" : "")
   }
@@ -92,10 +113,11 @@ extension Workload {
       : try AttentionLayout(
         queries: try Segments(lengths: shape.queries), cache: cache, counts: shape.keys.map(Int32.init))
     let additive = try additiveMask(shape, layout, operands)
+    let blocks = try blockMask(shape, layout, operands)
     let mask = AttentionMask(
       isCausal: shape.isCausal, before: shape.before, after: shape.after,
       slopes: shape.alibi ? try Tensor.alibiSlopes(heads: shape.heads) : nil,
-      sinks: shape.sinks ? try operands.vector(shape.heads) : nil, additive: additive?.view)
+      sinks: shape.sinks ? try operands.vector(shape.heads) : nil, additive: additive?.view, blocks: blocks)
     let scale = 1 / Float(max(shape.size, 1)).squareRoot()
     let unused = shape.logSumExp ? try MutableTensor(zeros: q.shape) : output
     func run(_ context: Context, _ values: CachedRows, _ o: MutableTensor) throws {
@@ -112,7 +134,9 @@ extension Workload {
       default: preconditionFailure("keys and values are stored alike")
       }
     }
-    let pairs = zip(shape.queries, shape.keys).reduce(0.0) { $0 + visiblePairs(shape, queries: $1.0, keys: $1.1) }
+    let pairs = zip(shape.queries, shape.keys).reduce(0.0) {
+      $0 + visiblePairs(shape, blocks, queries: $1.0, keys: $1.1)
+    }
     let workload = Workload(
       shape.isInt8 ? .int8Attention : .attention, name ?? "\(shape)", kernels: shape.kernels,
       flops: 4 * pairs * Double(shape.heads * shape.size),
@@ -133,7 +157,9 @@ extension Workload {
         let keys = layout.longestKeys
         // Each block of keys rescales the sums once; exp is within 2 ulp (4 u). Parts of keys, at least four blocks each, are put
         // together with fewer roundings than that counts.
-        let sums = Rounding.gamma(2 * keys + 3 * (keys / 32 + 1) + (shape.isInt8 ? 13 : 12))
+        // So does each run of blocks.
+        let runs = blocks.map { $0.blockKeys < 32 ? $0.blockColumns : 0 } ?? 0
+        let sums = Rounding.gamma(2 * keys + 3 * (keys / 32 + 1 + runs) + (shape.isInt8 ? 13 : 12))
         if shape.logSumExp {
           // The sum's relative errors become absolute; its logarithm is within an ulp, and is added to the largest score.
           return expected.map {
@@ -147,21 +173,24 @@ extension Workload {
         return weighted.view.values.map { relative * Double($0) * (1 + relative) }
       })
     guard case (.tensor(let keys), .tensor(let values)) = (k, v), additive == nil, q.shape[0] > 0, !shape.alibi,
-      !shape.sinks, shape.spare == 0
+      !shape.sinks, shape.spare == 0, blocks?.heads ?? 1 == 1
     else { return workload }
     let row = pairs / Double(q.shape[0]) * Double(shape.heads * (3 * shape.size + 30))
     workload.sampling = Sampling(rows: q.shape[0], work: row) { rows in
       // Each query becomes a sequence of its own, with the keys it sees.
       var part = shape
       (part.queries, part.keys, part.mask) = ([Int](repeating: 1, count: rows.count), [], .none)
-      (part.before, part.after) = (nil, nil)
+      (part.before, part.after, part.blocks) = (nil, nil, nil)
       var seen: [Int] = []
       for row in rows {
         guard let sequence = (0..<layout.queries.count).first(where: { layout.queries[$0].contains(row) }) else {
           continue
         }
         let (queries, keys) = (layout.queries[sequence], layout.keys[sequence])
-        let visible = visibleKeys(shape, row - queries.lowerBound, queries: queries.count, keys: keys.count)
+        let query = row - queries.lowerBound
+        let visible = visibleKeys(shape, query, queries: queries.count, keys: keys.count).filter {
+          blocks?.allows(head: 0, query: query, key: $0) ?? true
+        }
         part.keys.append(visible.count)
         seen += visible.map { keys.lowerBound + $0 }
       }
@@ -182,8 +211,39 @@ extension Workload {
     return first..<last
   }
 
-  private static func visiblePairs(_ shape: AttentionShape, queries: Int, keys: Int) -> Double {
-    Double((0..<queries).reduce(0) { $0 + visibleKeys(shape, $1, queries: queries, keys: keys).count })
+  /// Pairs of a query and a key that it sees, of a head on average.
+  private static func visiblePairs(_ shape: AttentionShape, _ blocks: BlockMask?, queries: Int, keys: Int) -> Double {
+    (0..<queries).reduce(0.0) { sum, query in
+      let visible = visibleKeys(shape, query, queries: queries, keys: keys)
+      guard let blocks else { return sum + Double(visible.count) }
+      let seen = (0..<blocks.heads).reduce(0) { seen, head in
+        seen + visible.count { blocks.allows(head: head, query: query, key: $0) }
+      }
+      return sum + Double(seen) / Double(blocks.heads)
+    }
+  }
+
+  private static func blockMask(
+    _ shape: AttentionShape, _ layout: AttentionLayout, _ operands: Operands
+  ) throws -> BlockMask? {
+    guard let (blockQueries, blockKeys, pattern) = shape.blocks else { return nil }
+    let (queries, keys) = (layout.queries.maximumLength, layout.longestKeys)
+    switch pattern {
+    case .full:
+      return try BlockMask(queries: queries, keys: keys, blockQueries: blockQueries, blockKeys: blockKeys) { _, _, _ in
+        true
+      }
+    case .window(let reach, let global):
+      return try .window(
+        length: max(queries, keys), block: blockKeys, reach: reach, global: global, isCausal: shape.isCausal)
+    case .strided(let stride): return try .strided(length: max(queries, keys), block: blockKeys, stride: stride)
+    case .dice(let of, let isForEachHead):
+      let (down, across) = ((queries + blockQueries - 1) / blockQueries, (keys + blockKeys - 1) / blockKeys)
+      let heads = isForEachHead ? shape.heads : 1
+      return try BlockMask(
+        queries: queries, keys: keys, blockQueries: blockQueries, blockKeys: blockKeys, heads: heads,
+        dense: operands.ids(heads * down * across, below: of).map { $0 == 0 })
+    }
   }
 
   private static func additiveMask(
@@ -276,6 +336,10 @@ extension Suite {
       mutant("a window one key too long", { $0.before = 6 }, wrong: { $0.before = 7 }),
       mutant("ignores the keys after", { $0.after = 3 }, wrong: { $0.after = 2 }),
       mutant("ignores the slopes", { $0.alibi = true }, wrong: { $0.alibi = false }),
+      mutant("ignores the blocks", { $0.blocks = (8, 8, .window(reach: 1, global: 1)) }, wrong: { $0.blocks = nil }),
+      mutant(
+        "a block too many", { $0.blocks = (8, 8, .window(reach: 1, global: 0)) },
+        wrong: { $0.blocks = (8, 8, .window(reach: 2, global: 0)) }),
       mutant("ignores the sinks", { $0.sinks = true }, wrong: { $0.sinks = false }),
       mutant("ignores the soft cap", { $0.softCap = 2 }, wrong: { $0.softCap = 0 }),
       mutant("ignores the last key in 8 bits", { $0.isInt8 = true }, wrong: { ($0.isInt8, $0.before) = (true, 28) }),
@@ -342,6 +406,19 @@ extension Suite {
         shape.with { ($0.softCap, $0.mask, $0.cacheType, $0.spare) = (3, .additive, .bf16, 3) },
       ]
     }
+    let blocked: [AttentionShape] = [ragged, grouped, long, decodes].flatMap { (shape) -> [AttentionShape] in
+      [
+        shape.with { ($0.mask, $0.blocks) = (.causal, (64, 64, .window(reach: 1, global: 1))) },
+        shape.with { ($0.blocks, $0.logSumExp) = ((16, 32, .dice(of: 3, isForEachHead: false)), true) },
+        shape.with { ($0.blocks, $0.mask, $0.sinks) = ((7, 5, .dice(of: 2, isForEachHead: true)), .padding, true) },
+        shape.with { ($0.blocks, $0.alibi, $0.softCap) = ((20, 50, .dice(of: 2, isForEachHead: false)), true, 3) },
+        shape.with { ($0.blocks, $0.before, $0.after) = ((1, 1, .dice(of: 2, isForEachHead: true)), 40, 3) },
+        shape.with { ($0.blocks, $0.mask, $0.cacheType) = ((32, 32, .strided(3)), .causal, .bf16) },
+        shape.with { ($0.blocks, $0.spare, $0.isInt8) = ((16, 16, .dice(of: 2, isForEachHead: false)), 3, true) },
+        shape.with { ($0.blocks, $0.mask) = ((300, 2000, .full), .causalAdditive) },
+      ]
+    }
+    shapes += blocked
     let int8: [AttentionShape] = [
       AttentionShape([3, 0, 2], keys: [0, 4, 7], heads: 2, size: 16), AttentionShape([], heads: 1, size: 4),
       AttentionShape([1, 1, 5], keys: [50, 131, 9], heads: 4, kvHeads: 2, size: 24).with { $0.spare = 4 },
@@ -385,6 +462,12 @@ extension Suite {
         AttentionShape([1024], heads: 12, size: 64).with { ($0.before, $0.after) = (64, 64) }
       ),
       ("SD-1.5 cross", AttentionShape([4096], keys: [77], heads: 8, size: 40)),
+      (
+        "block-sparse prefill",
+        AttentionShape([2048], heads: 32, size: 128, mask: .causal).with {
+          $0.blocks = (64, 64, .window(reach: 2, global: 1))
+        }
+      ),
     ].map { model, shape in
       let kernels = shape.kernels + (shape.cacheType == nil ? [] : ["f32_widen"])
       return BenchmarkCases.Entry(
