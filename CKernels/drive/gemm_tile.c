@@ -38,6 +38,8 @@ typedef struct plan {
   size_t tiles_a, panels_b, rows_of_b, rows_of_a, made_a, ranges_b, kept_c, kept_value, kept_residual;
   size_t piece;
   float *pieces;
+  size_t operands, tiles_b, packed_b;  // B and V; floats of the tiles of one, and of tiles and ranges
+  float *packed;
 } plan;
 
 // Columns [j, j + n) of entry z of B or of V, as tiles.
@@ -227,7 +229,7 @@ static void run_block(const region *r, size_t index) {
   for (size_t slice = 0; slice < p->slices; slice++) {
     const size_t k = slice * p->slice;
     const int last = slice + 1 == p->slices;
-    for (size_t operand = 0; p->direct && operand < (call->value ? 2 : 1); operand++)
+    for (size_t operand = 0; p->direct && operand < p->operands; operand++)
       for (size_t q = 0; q < pieces_of(n, EDGE); q++)
         pack_panel(r + operand, slice, (j - r->j) / EDGE + q, ranges_of(r + operand, slice, 0) + q);
     for (size_t row = 0; row < m; row += EDGE) {
@@ -294,51 +296,65 @@ static void cut_blocks(plan *p, size_t threads) {
   }
 }
 
-int32_t ck_tile_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads) {
-  return ck_tile_gemm_rows(table, call, 0, threads);
+// Lays a product out, and has its scratch: 0, or -1. An empty one has no rows in a block.
+static int32_t lay_out(plan *p, const ck_kernels *table, const ck_gemm *call, const ck_tile_rows *made, size_t threads) {
+  *p = (plan){.table = table, .call = call, .made = made, .order = ck_tile_order(call->split)};
+  if (!call->batch || !call->m || !call->n) return 0;
+  p->a_pieces = ck_tile_pieces(call->a_type, p->order), p->b_pieces = ck_tile_pieces(call->b_type, p->order);
+  p->slice = balanced(call->k, depths[MAX(p->a_pieces, p->b_pieces) - 1], CK_TILE_STEP);
+  p->slices = MAX(pieces_of(call->k, p->slice), 1);
+  p->direct = table->tiles == CK_TILES_DOT && call->packed && call->b_type == CK_BF16 && p->a_pieces == 1;
+  p->operands = call->value ? 2 : 1;
+  const size_t column = round_up(call->k, CK_TILE_STEP) * p->b_pieces * p->operands;
+  p->chunk = round_up(call->n, EDGE);
+  if (!p->direct) p->chunk = MIN(p->chunk, MAX(CHUNK_OF_B / MAX(column, 1) / EDGE, 1) * EDGE);
+  cut_blocks(p, threads);
+
+  p->tiles_a = ck_tile_panel(p->slice, p->a_pieces) / 2;
+  p->panels_b = EDGE * p->slice, p->rows_of_b = EDGE * p->slice, p->rows_of_a = EDGE * p->slice;
+  if (made) p->made_a = EDGE * p->slice;
+  if (p->direct) p->ranges_b = round_up(p->operands * p->columns / EDGE * 2, 16);
+  const size_t kept = (p->slices > 1 ? p->rows : EDGE) * p->columns;
+  if (call->c_type != CK_F32) p->kept_c = kept;
+  if (call->value) p->kept_value = kept;
+  p->overwritten = call->residual == call->c && p->slices > 1 && call->c_type == CK_F32;
+  if (call->residual && (p->overwritten || call->residual_type != CK_F32))
+    p->kept_residual = (p->overwritten ? p->rows : EDGE) * p->columns;
+  p->piece = p->tiles_a + p->panels_b + p->rows_of_b + p->rows_of_a + p->made_a + p->ranges_b + p->kept_c + p->kept_value +
+             p->kept_residual;
+  const size_t across = p->chunk / EDGE, blocks = pieces_of(call->m, p->rows) * pieces_of(p->chunk, p->columns);
+  if (!(p->pieces = ck_scratch(CK_SCRATCH_A, p->piece * MAX(MIN(threads, MAX(blocks, across)), 1)))) return -1;
+  if (p->direct) return 0;
+  p->tiles_b = across * ck_tile_panel(p->slice, p->b_pieces) / 2 * p->slices;
+  p->packed_b = p->tiles_b + round_up(across * p->slices * 2, 16);
+  p->packed = ck_scratch(CK_SCRATCH_B, p->packed_b * p->operands);
+  return p->packed ? 0 : -1;
 }
 
 int32_t ck_tile_gemm_rows(const ck_kernels *table, const ck_gemm *call, const ck_tile_rows *made, size_t threads) {
-  if (!call->batch || !call->m || !call->n) return 0;
-  plan p = {.table = table, .call = call, .made = made, .order = ck_tile_order(call->split)};
-  p.a_pieces = ck_tile_pieces(call->a_type, p.order), p.b_pieces = ck_tile_pieces(call->b_type, p.order);
-  p.slice = balanced(call->k, depths[MAX(p.a_pieces, p.b_pieces) - 1], CK_TILE_STEP);
-  p.slices = MAX(pieces_of(call->k, p.slice), 1);
-  p.direct = table->tiles == CK_TILES_DOT && call->packed && call->b_type == CK_BF16 && p.a_pieces == 1;
-  const size_t operands = call->value ? 2 : 1, column = round_up(call->k, CK_TILE_STEP) * p.b_pieces * operands;
-  p.chunk = round_up(call->n, EDGE);
-  if (!p.direct) p.chunk = MIN(p.chunk, MAX(CHUNK_OF_B / MAX(column, 1) / EDGE, 1) * EDGE);
-  cut_blocks(&p, threads);
-
-  p.tiles_a = ck_tile_panel(p.slice, p.a_pieces) / 2;
-  p.panels_b = EDGE * p.slice, p.rows_of_b = EDGE * p.slice, p.rows_of_a = EDGE * p.slice;
-  if (made) p.made_a = EDGE * p.slice;
-  if (p.direct) p.ranges_b = round_up(operands * p.columns / EDGE * 2, 16);
-  const size_t kept = (p.slices > 1 ? p.rows : EDGE) * p.columns;
-  if (call->c_type != CK_F32) p.kept_c = kept;
-  if (call->value) p.kept_value = kept;
-  p.overwritten = call->residual == call->c && p.slices > 1 && call->c_type == CK_F32;
-  if (call->residual && (p.overwritten || call->residual_type != CK_F32))
-    p.kept_residual = (p.overwritten ? p.rows : EDGE) * p.columns;
-  p.piece =
-      p.tiles_a + p.panels_b + p.rows_of_b + p.rows_of_a + p.made_a + p.ranges_b + p.kept_c + p.kept_value + p.kept_residual;
-  const size_t across = p.chunk / EDGE, blocks = pieces_of(call->m, p.rows) * pieces_of(p.chunk, p.columns);
-  const size_t tiles = across * ck_tile_panel(p.slice, p.b_pieces) / 2 * p.slices, ranges = round_up(across * p.slices * 2, 16);
-  if (!(p.pieces = ck_scratch(CK_SCRATCH_A, p.piece * MAX(MIN(threads, MAX(blocks, across)), 1)))) return -1;
-  float *packed = 0;
-  if (!p.direct && !(packed = ck_scratch(CK_SCRATCH_B, (tiles + ranges) * operands))) return -1;
-  for (size_t z = 0; z < call->batch; z++)
+  plan p;
+  if (lay_out(&p, table, call, made, threads)) return -1;
+  for (size_t z = 0; p.rows && z < call->batch; z++)
     for (size_t j = 0; j < call->n; j += p.chunk) {
       region r[2];
-      for (size_t i = 0; i < operands; i++) {
+      for (size_t i = 0; i < p.operands; i++) {
         r[i] = (region){.plan = &p, .packed = i ? call->value : call->packed, .operand = i, .z = z, .j = j};
         r[i].n = MIN(p.chunk, call->n - j);
         if (p.direct) continue;
-        float *own = packed + i * (tiles + ranges);
-        r[i].tiles = (uint16_t *)own, r[i].ranges = (ck_tile_range *)(own + tiles);
+        float *own = p.packed + i * p.packed_b;
+        r[i].tiles = (uint16_t *)own, r[i].ranges = (ck_tile_range *)(own + p.tiles_b);
         ck_parallel(pieces_of(r[i].n, EDGE), PANELS_A_PIECE / (EDGE * MAX(call->k, 1)) + 1, threads, pack_panels, r + i);
       }
       ck_parallel(pieces_of(call->m, p.rows) * pieces_of(r->n, p.columns), 1, threads, run_blocks, r);
     }
   return 0;
+}
+
+int32_t ck_tile_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads) {
+  return ck_tile_gemm_rows(table, call, 0, threads);
+}
+
+int32_t ck_tile_gemm_ready(const ck_kernels *table, const ck_gemm *call, size_t threads) {
+  plan p;
+  return lay_out(&p, table, call, 0, threads);
 }

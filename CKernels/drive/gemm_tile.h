@@ -22,6 +22,9 @@ typedef struct ck_tile_rows {
 // ck_tile_gemm of such rows, batch 1.
 int32_t ck_tile_gemm_rows(const ck_kernels *table, const ck_gemm *call, const ck_tile_rows *made, size_t threads);
 
+// Has the scratch that ck_tile_gemm of this call takes: 0, or -1 when it cannot be had.
+int32_t ck_tile_gemm_ready(const ck_kernels *table, const ck_gemm *call, size_t threads);
+
 // Products of pieces that an element takes: i of A and j of B where i + j is at most `order`.
 static inline size_t tile_products(size_t a_pieces, size_t b_pieces, size_t order) {
   size_t products = 0;

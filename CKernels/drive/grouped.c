@@ -2,6 +2,7 @@
 // leave no thread waiting. The arithmetic of an element is that of ck_f32_gemm.
 #include "../include/ck_drive.h"
 #include "../include/ck_parallel.h"
+#include "gemm_tile.h"
 #include "staging.h"
 
 enum {
@@ -26,16 +27,59 @@ typedef struct plan {
   float *scratch;
 } plan;
 
-// Block `index` of x's rows: its group and first row, or 0 past the last group.
-static size_t rows_of(const ck_grouped *call, size_t group, size_t *first) {
-  *first = call->offsets ? (size_t)call->offsets[group] : 0;
-  return call->offsets ? (size_t)call->offsets[group + 1] - *first : call->m;
+// The product of one group.
+static ck_gemm product_of(const ck_grouped *call, size_t g) {
+  const size_t i = call->offsets ? (size_t)call->offsets[g] : 0, m = call->offsets ? (size_t)call->offsets[g + 1] - i : call->m;
+  return (ck_gemm){
+      .batch = 1,
+      .m = m,
+      .n = call->n,
+      .k = call->k,
+      .a = staging_element(call->x_type, call->x, g * call->x_gs + i * call->x_rs),
+      .a_rs = call->x_rs,
+      .a_cs = 1,
+      .packed = call->packed[g],
+      .c = (float *)staging_element(call->y_type, call->y, g * call->y_gs + i * call->y_rs),
+      .c_rs = call->y_rs,
+      .alpha = call->alpha,
+      .bias = call->bias ? call->bias + g * call->bias_gs : 0,
+      .residual = call->residual
+                      ? staging_element(call->residual_type, call->residual, g * call->residual_gs + i * call->residual_rs)
+                      : 0,
+      .residual_rs = call->residual_rs,
+      .activation = call->activation,
+      .a_type = call->x_type,
+      .b_type = call->b_type,
+      .c_type = call->y_type,
+      .residual_type = call->residual_type,
+      .split = call->split,
+  };
 }
 
-static size_t row_blocks(const ck_grouped *call, size_t rows) {
+// Rows of a group, less those of the groups that go through tiles, and its first.
+static size_t rows_of(const plan *p, size_t group, size_t *first) {
+  const int32_t *offsets = p->call->offsets;
+  *first = offsets ? (size_t)offsets[group] : 0;
+  const size_t m = offsets ? (size_t)offsets[group + 1] - *first : p->call->m;
+  if (m < TILE_FEWEST_ROWS) return m;
+  const ck_gemm product = product_of(p->call, group);
+  return gemm_tile_pays(p->table, &product) ? 0 : m;
+}
+
+static size_t row_blocks(const plan *p, size_t rows) {
   size_t blocks = 0, first;
-  for (size_t g = 0; g < call->groups; g++) blocks += pieces_of(rows_of(call, g, &first), rows);
+  for (size_t g = 0; g < p->call->groups; g++) blocks += pieces_of(rows_of(p, g, &first), rows);
   return blocks;
+}
+
+// The groups that have enough rows, one after the other; or, to begin with, their scratch alone.
+static int32_t run_tiles(const plan *p, size_t threads, int ready) {
+  for (size_t g = 0; g < p->call->groups; g++) {
+    const ck_gemm product = product_of(p->call, g);
+    if (!gemm_tile_pays(p->table, &product)) continue;
+    if ((ready ? ck_tile_gemm_ready : ck_tile_gemm)(p->table, &product, threads)) return -1;
+  }
+  return 0;
 }
 
 // Steps [k, k + depth) of `panels` panels of B as floats, panels depth * nr apart.
@@ -48,8 +92,8 @@ static void widen_panels(const plan *p, const void *packed, size_t panels, size_
 static void run_block(const plan *p, size_t index) {
   const ck_grouped *call = p->call;
   const size_t nr = p->table->gemm_nr, j = index % p->across * p->columns;
-  size_t g = 0, first, above = index / p->across, count = rows_of(call, g, &first);
-  for (; above >= pieces_of(count, p->rows); count = rows_of(call, ++g, &first)) above -= pieces_of(count, p->rows);
+  size_t g = 0, first, above = index / p->across, count = rows_of(p, g, &first);
+  for (; above >= pieces_of(count, p->rows); count = rows_of(p, ++g, &first)) above -= pieces_of(count, p->rows);
   const size_t i = first + above * p->rows;
   ck_gemm_block block = {
       .m = MIN(p->rows, first + count - i),
@@ -103,20 +147,22 @@ static void run_blocks(const void *context, size_t first, size_t last) {
 }
 
 int32_t ck_f32_grouped(const ck_kernels *table, const ck_grouped *call, size_t threads) {
+  plan p = {.table = table, .call = call, .slice = balanced(call->k, table->gemm_kc, 4)};
   size_t longest = 0, work = 0;
   for (size_t g = 0, first; g < call->groups; g++) {
-    const size_t m = rows_of(call, g, &first);
+    const size_t m = rows_of(&p, g, &first);
     if (!m) continue;
     longest = MAX(longest, m), work += MAX(m, 4) * call->n * call->k;  // a few rows cost what reading B costs
   }
-  if (!longest || !call->n) return 0;
+  if (!call->n) return 0;
+  if (!longest) return run_tiles(&p, threads, 1) ? -1 : run_tiles(&p, threads, 0);
+  const size_t all_threads = threads;
   if (work < CALLER_WORK) threads = 1;
-  plan p = {.table = table, .call = call, .slice = balanced(call->k, table->gemm_kc, 4)};
   p.rows = balanced(longest, table->gemm_mc, table->gemm_mr);
   const int kept = call->b_type != CK_F32 || call->y_type != CK_F32;
   p.columns = balanced(call->n, kept ? MOST_COLUMNS_KEPT : MOST_COLUMNS, table->gemm_nr);
   const size_t wanted = threads > 1 ? MIN(threads * BLOCKS_A_THREAD, work / BLOCK_WORK) : 1;
-  while (p.columns > table->gemm_nr && row_blocks(call, p.rows) * pieces_of(call->n, p.columns) < wanted)
+  while (p.columns > table->gemm_nr && row_blocks(&p, p.rows) * pieces_of(call->n, p.columns) < wanted)
     p.columns = round_up(p.columns / 2, table->gemm_nr);
   p.across = pieces_of(call->n, p.columns);
 
@@ -127,8 +173,9 @@ int32_t ck_f32_grouped(const ck_kernels *table, const ck_grouped *call, size_t t
   if (call->y_type != CK_F32) p.staged_c = round_up(p.rows * p.columns, 16);
   if (typed_residual || (call->residual == call->y && call->k > p.slice)) p.staged_residual = round_up(p.rows * p.columns, 16);
   p.piece = p.staged_a + p.packed_a + p.staged_b + p.staged_c + p.staged_residual;
-  const size_t blocks = row_blocks(call, p.rows) * p.across;
+  const size_t blocks = row_blocks(&p, p.rows) * p.across;
   if (p.piece && !(p.scratch = ck_scratch(CK_SCRATCH_OPERATION, p.piece * MAX(MIN(threads, blocks), 1)))) return -1;
+  if (run_tiles(&p, all_threads, 1)) return -1;
   ck_parallel(blocks, 1, threads, run_blocks, &p);
-  return 0;
+  return run_tiles(&p, all_threads, 0);
 }

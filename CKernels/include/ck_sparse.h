@@ -2,7 +2,7 @@
 #ifndef CK_SPARSE_H
 #define CK_SPARSE_H
 
-#include "ck_types.h"
+#include "ck_tile.h"
 
 // W [outputs, inputs] as block compressed sparse rows. Blocks that stick out of W have elements there that nothing reads.
 typedef struct ck_sparse_weights {
@@ -75,6 +75,7 @@ typedef struct ck_grouped {
   size_t residual_rs, residual_gs;
   ck_activation activation;
   ck_dtype x_type, b_type, y_type, residual_type;
+  ck_split split;  // what may go through tiles, where the table has them
 } ck_grouped;
 
 // Threads share the blocks of all groups. 0, or -1 when scratch memory cannot be had (then y is untouched).

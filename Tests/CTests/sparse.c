@@ -210,7 +210,7 @@ static void grouped_case(test *t, const void *shape, size_t threads) {
 void check_grouped(test *t) {
   // No depth; K in slices; enough rows and columns to pack A; B in several blocks of columns.
   static const size_t sizes[][4] = {{1, 1, 1, 1},     {3, 5, 7, 0},     {4, 0, 5, 3},     {5, 33, 19, 17}, {2, 9, 70, 395},
-                                    {3, 90, 130, 40}, {2, 60, 300, 20}, {4, 20, 40, 800}, {2, 5, 1200, 9}};
+                                    {3, 90, 130, 40}, {2, 60, 300, 20}, {4, 20, 40, 800}, {2, 5, 1200, 9}, {3, 90, 96, 200}};
   for (size_t repeat = 0; repeat < 5; repeat++)
     for (size_t k = 0; k < 2 * COUNT(sizes); k++) {
       const size_t *size = sizes[k / 2];

@@ -73,7 +73,7 @@ extension MultithreadedBackend {
     (call.groups, call.m, call.n, call.k) = (weights.count, x.shape[0], weights[0].outputs, weights[0].inputs)
     (call.x, call.x_rs, call.x_type) = (x.address, x.strides[0], x.dataType.code)
     (call.y, call.y_rs, call.y_type) = (y.address, y.strides[0], y.dataType.code)
-    call.b_type = weights[0].storage.dataType.code
+    (call.b_type, call.split) = (weights[0].storage.dataType.code, split)
     (call.alpha, call.activation, call.bias) = (epilogue.scale, epilogue.activation.code, epilogue.bias?.view.pointer)
     if let residual {
       (call.residual, call.residual_rs) = (residual.address, residual.strides[0])
