@@ -98,6 +98,46 @@ CK_INLINE vf quant_low_(const quant_block_ *block, size_t v) {
   return vf_mul(block->low[v], vf_load_s8(block->scales + GEMM_NR + v * VL));
 }
 
+CK_INLINE void dequantize_(const ck_dtype type, size_t k, const char *at, float *y) {
+  const size_t parts = ck_quant_parts(type), pairs = QUANT_PAIRS_ / parts;
+  const vi offset = vi_set1(-quant_offset_(type)), first = vi_set1(1), second = vi_set1(0x10000);
+  quant_block_ block;
+  for (size_t row = 0; row < k; row += CK_QUANT_ROWS, y += CK_QUANT_ROWS * GEMM_NR) {
+    at = quant_block_at_(type, row, at, &block);
+    for (size_t v = 0; v < GEMM_NRV; v++)
+      for (size_t p = 0; p < QUANT_PAIRS_; p++) {
+        const vi pair = quant_pair_(type, block.codes, p, v);
+        const vf scale = quant_scale_(type, &block, p / pairs, v);
+        vf even = vf_mul(scale, vi_float(vi_dot(offset, pair, first))),
+           odd = vf_mul(scale, vi_float(vi_dot(offset, pair, second)));
+        if (type == CK_Q4_K) even = vf_sub(even, quant_low_(&block, v)), odd = vf_sub(odd, quant_low_(&block, v));
+        vf_store(y + 2 * p * GEMM_NR + v * VL, even);
+        vf_store(y + (2 * p + 1) * GEMM_NR + v * VL, odd);
+      }
+  }
+}
+
+// f(constant format, ...) for one of the formats.
+#define QUANT_WITH_(type, f, ...) \
+  switch (type) {                 \
+    case CK_Q8_0:                 \
+      f(CK_Q8_0, __VA_ARGS__);    \
+      break;                      \
+    case CK_Q4_0:                 \
+      f(CK_Q4_0, __VA_ARGS__);    \
+      break;                      \
+    case CK_Q4_K:                 \
+      f(CK_Q4_K, __VA_ARGS__);    \
+      break;                      \
+    case CK_MXFP4:                \
+      f(CK_MXFP4, __VA_ARGS__);   \
+      break;                      \
+    default:                      \
+      f(CK_Q6_K, __VA_ARGS__);    \
+  }
+
+void CK_NAME(f32_dequantize)(ck_dtype type, size_t k, const void *panel, float *y){QUANT_WITH_(type, dequantize_, k, panel, y)}
+
 // One block for m rows: x at `row` of their codes.
 CK_INLINE void quant_step_(const ck_dtype type, const size_t m, const ck_gemm_block *g, size_t i, size_t row,
                            const quant_block_ *block, vf *sum) {
@@ -169,21 +209,4 @@ CK_INLINE void quant_(const ck_dtype type, const ck_gemm_block *g) {
   }
 }
 
-void CK_NAME(f32_gemm_quantized)(const ck_gemm_block *g) {
-  switch (g->b_type) {
-    case CK_Q8_0:
-      quant_(CK_Q8_0, g);
-      break;
-    case CK_Q4_0:
-      quant_(CK_Q4_0, g);
-      break;
-    case CK_Q4_K:
-      quant_(CK_Q4_K, g);
-      break;
-    case CK_MXFP4:
-      quant_(CK_MXFP4, g);
-      break;
-    default:
-      quant_(CK_Q6_K, g);
-  }
-}
+void CK_NAME(f32_gemm_quantized)(const ck_gemm_block *g) { QUANT_WITH_(g->b_type, quant_, g) }

@@ -52,6 +52,8 @@ typedef struct region {
   ck_tile_range *ranges;  // [slices][n/32], with tiles
 } region;
 
+static int is_quantized(const ck_gemm *call) { return call->b_type >= CK_DTYPE_COUNT; }
+
 static float *scratch_of(const plan *p) { return p->pieces + ck_participant() * p->piece; }
 
 // B(k + q, j + c) for q < depth, c < n, as panels of floats `*panel` apart; n at most EDGE.
@@ -77,6 +79,11 @@ static const float *panels_of(const region *r, size_t j, size_t n, size_t k, siz
     return panels;
   }
   const size_t at = j * call->k + k * nr;  // j is a multiple of nr
+  for (size_t q = 0; is_quantized(call) && q < pieces_of(n, nr); q++) {
+    const char *from = (const char *)r->packed + ck_packed_bytes(call->b_type, at + q * nr * call->k);
+    p->table->f32_dequantize(call->b_type, depth, from, panels + q * nr * depth);
+  }
+  if (is_quantized(call)) return panels;
   if (call->b_type == CK_F32) {
     *panel = nr * call->k;
     return (const float *)r->packed + at;
@@ -106,10 +113,10 @@ static void pack_panel(const region *r, size_t slice, size_t q, ck_tile_range *r
     pack.pieces = p->b_pieces;
     pack.tiles = r->tiles + pieces_of(r->n, EDGE) * ck_tile_panel(k, p->b_pieces) + q * ck_tile_panel(depth, p->b_pieces);
   }
-  if (r->packed) {
+  if (r->packed && !is_quantized(call)) {
     pack.x = staging_element(call->b_type, r->packed, j * call->k + k * p->table->gemm_nr);
     pack.panel = p->table->gemm_nr * call->k;
-  } else if (call->b_cs == 1) {
+  } else if (!r->packed && call->b_cs == 1) {
     pack.x = staging_element(call->b_type, call->b, r->z * call->b_bs + k * call->b_rs + j), pack.rs = call->b_rs;
   } else {
     pack.x = panels_of(r, j, pack.count, k, depth, &pack.panel), pack.type = CK_F32;
@@ -301,7 +308,8 @@ static int32_t lay_out(plan *p, const ck_kernels *table, const ck_gemm *call, co
   *p = (plan){.table = table, .call = call, .made = made, .order = ck_tile_order(call->split)};
   if (!call->batch || !call->m || !call->n) return 0;
   p->a_pieces = ck_tile_pieces(call->a_type, p->order), p->b_pieces = ck_tile_pieces(call->b_type, p->order);
-  p->slice = balanced(call->k, depths[MAX(p->a_pieces, p->b_pieces) - 1], CK_TILE_STEP);
+  const size_t unit = is_quantized(call) ? ck_quant_unit(call->b_type) : CK_TILE_STEP;
+  p->slice = balanced(call->k, depths[MAX(p->a_pieces, p->b_pieces) - 1], unit);
   p->slices = MAX(pieces_of(call->k, p->slice), 1);
   p->direct = table->tiles == CK_TILES_DOT && call->packed && call->b_type == CK_BF16 && p->a_pieces == 1;
   p->operands = call->value ? 2 : 1;

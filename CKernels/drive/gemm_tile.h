@@ -6,6 +6,7 @@
 
 enum {
   TILE_FEWEST_ROWS = 17,    // fewer are streamed, or leave tiles half empty
+  TILE_FEWEST_ROWS_QUANTIZED = 64,  // fewer do not repay panels of floats; without a matrix unit no number does
   TILE_FEWEST_COLUMNS = 16,
   TILE_FEWEST_DEPTH = 32,   // below this the bound of three pieces is not that of FMA
   TILE_WORK = 1 << 18,      // multiply-adds that repay cutting operands into pieces
@@ -39,8 +40,11 @@ static inline size_t gemm_tile_products(const ck_gemm *call) {
 
 static inline int gemm_tile_pays(const ck_kernels *table, const ck_gemm *call) {
   const int narrow = call->b_type == CK_BF16 || call->b_type == CK_F16;
-  const int wanted = narrow || (call->b_type == CK_F32 && call->split != CK_SPLIT_NARROW);
-  return gemm_tile_products(call) <= (size_t)table->tiles && wanted && call->a_cs == 1 && call->m >= TILE_FEWEST_ROWS &&
+  const int quantized = call->b_type >= CK_DTYPE_COUNT;
+  const int wanted =
+      quantized ? call->split == CK_SPLIT_ONE && table->tiles == CK_TILES_UNIT : narrow || call->split != CK_SPLIT_NARROW;
+  const size_t rows = quantized ? TILE_FEWEST_ROWS_QUANTIZED : TILE_FEWEST_ROWS;
+  return gemm_tile_products(call) <= (size_t)table->tiles && wanted && call->a_cs == 1 && call->m >= rows &&
          call->n >= TILE_FEWEST_COLUMNS && call->k >= TILE_FEWEST_DEPTH && call->m * call->n * call->k >= TILE_WORK;
 }
 

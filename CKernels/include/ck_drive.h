@@ -40,7 +40,8 @@ void ck_pack_quantized(const ck_kernels *table, ck_dtype type, size_t n, size_t 
                        size_t threads);
 // 0, or -1 when scratch memory cannot be had (then C is untouched). A has unit column stride where `packed` is quantised.
 int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads);
-// The same in tiles, whatever its size and the table: a_cs is 1, and B is not quantised. ck_f32_gemm calls it where that pays.
+// The same in tiles, whatever its size and the table: a_cs is 1, and quantised weights are rounded as f32 ones are. ck_f32_gemm
+// calls it where that pays.
 int32_t ck_tile_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads);
 
 // A product with a low-rank update: c = act(alpha a B + scale (a D) U + bias) + residual. `base` is the whole call with batch 1,

@@ -15,7 +15,7 @@ typedef enum ck_split {
   CK_SPLIT_NARROW = 0,  // B of 16 bits, exactly
   CK_SPLIT_THREE = 1,   // and f32 B: three pieces, the error bound of FMA
   CK_SPLIT_TWO = 2,     // two pieces an operand at most: error 2^-15 (1 + 2^-8) |A| |B| more
-  CK_SPLIT_ONE = 3,     // operands rounded to bf16: error 2^-7 (1 + 2^-8) |A| |B| more
+  CK_SPLIT_ONE = 3,     // operands, and quantised weights, rounded to bf16: error 2^-7 (1 + 2^-8) |A| |B| more
 } ck_split;
 
 // Pieces i of A and j of B are multiplied where i + j is at most this.

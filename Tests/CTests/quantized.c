@@ -120,6 +120,26 @@ void check_gemm_quantized(test *t) {
         quantized_case(t, kind, m, n, ck_quant_unit(formats[kind]) * random_below(t, 4), any_place(t));
 }
 
+void check_dequantize(test *t) {
+  const size_t nr = t->table->gemm_nr;
+  for (size_t kind = 0; kind < COUNT(formats); kind++)
+    for (size_t blocks = 0; blocks < 4; blocks++) {
+      const ck_dtype type = formats[kind];
+      const size_t k = ck_quant_unit(type) * blocks;
+      situation(t, AT_END, "%s k=%zu", format_names[kind], k);
+      const operand *packed = quantized_panels(t, type, nr, k);
+      operand *y = matrix(t, CK_F32, k, nr, nr, 1);
+      y->written = 1;
+      seal(t);
+      t->table->f32_dequantize(type, k, packed->at, floats(y));
+      check_untouched(t);
+      for (size_t i = 0; i < k * nr; i++) {
+        const weight w = weight_at(type, packed->at, nr, k, i / nr, i % nr);
+        check_element(t, y, i / nr, i % nr, w.value, 3 * U * w.reach);
+      }
+    }
+}
+
 static void quantize_case(test *t, ck_dtype type, size_t k, size_t group, int place) {
   situation(t, place, "type=%d k=%zu group=%zu place=%d", type, k, group, place);
   operand *x = matrix(t, type, 1, k, k, 1), *codes = matrix(t, CK_F16, 1, k, k, 1);
@@ -206,14 +226,17 @@ void check_pack_quantized(test *t) {
 
 typedef struct shape {
   size_t kind, m, n, k;
+  int tiles;
 } shape;
 
-// The driver's own quantising adds half a code, and the roundings of the code, to each x.
+// The driver's own quantising adds half a code, and the roundings of the code, to each x; tiles round x and weights instead.
 static void driver_case(test *t, const void *of, size_t threads) {
   const shape *s = of;
   const ck_dtype type = formats[s->kind];
   const size_t nr = t->table->gemm_nr;
-  situation(t, AT_END, "driver %s m=%zu n=%zu k=%zu threads=%zu", format_names[s->kind], s->m, s->n, s->k, threads);
+  const ck_split split = s->tiles ? (ck_split)(CK_SPLIT_THREE + random_below(t, 3)) : CK_SPLIT_NARROW;
+  situation(t, AT_END, "driver %s m=%zu n=%zu k=%zu tiles=%d split=%d threads=%zu", format_names[s->kind], s->m, s->n, s->k,
+            s->tiles, split, threads);
   operand *a = values(t, 1, s->m, s->k, 0), *c = values(t, 1, s->m, s->n, 0);
   const operand *packed = quantized_panels(t, type, s->n, s->k);
   c->written = 1;
@@ -224,7 +247,8 @@ static void driver_case(test *t, const void *of, size_t threads) {
   call.bias = floats(f.bias);
   if (f.residual) call.residual = f.residual->at, call.residual_rs = f.residual->rs, call.residual_type = f.residual->type;
   seal(t);
-  if (ck_f32_gemm(t->table, &call, threads)) fail(t, "no memory");
+  call.split = split;
+  if ((s->tiles ? ck_tile_gemm : ck_f32_gemm)(t->table, &call, threads)) fail(t, "no memory");
   check_untouched(t);
   for (size_t i = 0; threads == 1 && i < s->m; i++)
     for (size_t j = 0; j < s->n; j += 1 + j % 7) {
@@ -239,15 +263,18 @@ static void driver_case(test *t, const void *of, size_t threads) {
         }
         codes += 0.51 / 32767 * largest * weights;
       }
-      const double roundings = (double)s->k + 3 + (magnitude ? codes / magnitude / U : 0);
+      const double more = s->tiles ? 3 + pieces_drop(ck_tile_order(split), s->k) : magnitude ? codes / magnitude / U : 0;
+      const double roundings = (double)s->k + 3 + more;
       check_finished(t, c, i, j, sum, magnitude, roundings, &f);
     }
   free((void *)f.held);
 }
 
 void check_gemm_quantized_driver(test *t) {
-  const shape shapes[] = {{0, 1, 70, 2304}, {1, 5, 33, 2560}, {2, 3, 90, 2304},  {3, 4, 17, 2560}, {0, 70, 130, 64},
-                          {1, 150, 40, 96}, {2, 33, 65, 256}, {3, 20, 100, 512}, {4, 1, 70, 2304}, {4, 37, 50, 160}};
+  const shape shapes[] = {{0, 1, 70, 2304, 0}, {1, 5, 33, 2560, 0},  {2, 3, 90, 2304, 0},  {3, 4, 17, 2560, 0},
+                          {0, 70, 130, 64, 0}, {1, 150, 40, 96, 0},  {2, 33, 65, 256, 0},  {3, 20, 100, 512, 0},
+                          {4, 1, 70, 2304, 0}, {4, 37, 50, 160, 0},  {0, 40, 70, 1056, 1}, {1, 65, 33, 96, 1},
+                          {2, 33, 90, 768, 1}, {3, 70, 100, 512, 1}, {4, 37, 50, 608, 1}};
   for (size_t i = 0; i < COUNT(shapes); i++)
     for (int round = 0; round < 4; round++) check_threads(t, driver_case, &shapes[i]);
 }
