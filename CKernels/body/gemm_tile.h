@@ -57,7 +57,7 @@ CK_INLINE ck_tile_range tile_range_bf16_(size_t n, const uint16_t *x) {
 CK_INLINE void tile_copy_row_(const ck_tile_pack *p, size_t i) {
   enum { BYTES = CK_TILE_STEP * sizeof(uint16_t) };
   const size_t steps = ck_tile_steps(p->k), k = i < p->count ? p->k : 0;
-  const uint16_t *from = (const uint16_t *)p->x + i * p->rs;
+  const uint16_t *from = (const uint16_t *)p->x + (k ? i * p->rs : 0);
   uint16_t *to = p->tiles + i / 16 * steps * CK_TILE_ELEMENTS + i % 16 * CK_TILE_STEP;
   size_t at = 0;
   for (; at + CK_TILE_STEP <= k; at += CK_TILE_STEP, to += CK_TILE_ELEMENTS) memcpy(to, from + at, BYTES);

@@ -3,6 +3,8 @@
 //
 // Transposed convolution runs one such product for each class of output positions modulo the stride: no tap meets a zero
 // that the stride inserts. Slices depend on K alone and threads cut pixels and channels, so bits depend on neither.
+//
+// Where the table has tiles and they pay, the tile driver of products asks for 32 pixels at a time instead.
 #include <string.h>
 
 #include "../include/ck_drive.h"
@@ -97,6 +99,7 @@ static void narrow_run(const ck_kernels *table, ck_dtype type, size_t n, const f
 
 // K steps [k, k + depth) of pixels [p, p + m), channels last: rows [m, depth] of a type, x's or floats.
 static void gather_rows(const plan *g, size_t image, size_t p, size_t m, size_t k, size_t depth, ck_dtype type, void *rows) {
+  if (!depth) return;
   const ck_conv *call = g->call;
   char *to = rows;
   const size_t size = ck_dtype_size(type), channels = call->channels, unit = g->merged ? g->w.taps * channels : channels;
@@ -117,12 +120,12 @@ static void gather_rows(const plan *g, size_t image, size_t p, size_t m, size_t 
       memset(to, 0, (low - from) * size);
       if (high > low) {
         const ptrdiff_t first = iy * (ptrdiff_t)s->row + ix * (ptrdiff_t)s->pixel + (ptrdiff_t)low;
-        const void *x = staging_element(call->x_type, call->x, image * s->image + (size_t)first);
+        const void *run = staging_element(call->x_type, call->x, image * s->image + (size_t)first);
         char *inside = to + (low - from) * size;
         if (type == call->x_type)
-          memcpy(inside, x, (high - low) * size);
+          memcpy(inside, run, (high - low) * size);
         else
-          g->table->f32_widen(call->x_type, high - low, x, (float *)(void *)inside);
+          g->table->f32_widen(call->x_type, high - low, run, (float *)(void *)inside);
       }
       memset(to + (high - from) * size, 0, (end - high) * size);
       to += (end - from) * size, left -= end - from;

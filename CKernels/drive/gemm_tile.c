@@ -1,4 +1,5 @@
-// GEMM in tiles of bf16 pieces: B becomes tiles chunk by chunk, A slice by slice, and C is made in rows of 32.
+// GEMM in tiles of bf16 pieces, 32 rows of A at a time, slice by slice. B becomes tiles chunk by chunk, or is read as it is
+// packed.
 //
 // Where the magnitudes of a slice do not allow pieces (ck_tile_safe), its 32 rows by 32 columns are multiplied by FMA. Slices
 // depend on K and the types, and those 32s are counted from the first row and column: an element's bits depend on nothing else.
@@ -266,6 +267,7 @@ static void run_block(const region *r, size_t index) {
         value.c = kept_value + kept;
         if (last) value.bias = call->value_bias ? call->value_bias + j : 0, block.factor = value.c, block.factor_rs = n;
         run_rows(r + 1, &value, &tile, range, a, a_rs, slice, j);
+        tile.next = 0;
       }
       if (last) {
         const size_t image = p->made && p->made->bias_rows ? (i + row) / p->made->bias_rows : 0;
@@ -331,7 +333,8 @@ static int32_t lay_out(plan *p, const ck_kernels *table, const ck_gemm *call, co
   p->piece = p->tiles_a + p->panels_b + p->rows_of_b + p->rows_of_a + p->made_a + p->ranges_b + p->kept_c + p->kept_value +
              p->kept_residual;
   const size_t across = p->chunk / EDGE, blocks = pieces_of(call->m, p->rows) * pieces_of(p->chunk, p->columns);
-  if (!(p->pieces = ck_scratch(CK_SCRATCH_A, p->piece * MAX(MIN(threads, MAX(blocks, across)), 1)))) return -1;
+  if (!(p->pieces = ck_scratch(CK_SCRATCH_A, p->piece * MAX(MIN(threads, p->direct ? blocks : MAX(blocks, across)), 1))))
+    return -1;
   if (p->direct) return 0;
   p->tiles_b = across * ck_tile_panel(p->slice, p->b_pieces) / 2 * p->slices;
   p->packed_b = p->tiles_b + round_up(across * p->slices * 2, 16);

@@ -1,4 +1,4 @@
-// Where ck_f32_gemm goes through tiles.
+// Products in tiles: where they pay, and A that is made as it is needed.
 #ifndef CK_GEMM_TILE_H
 #define CK_GEMM_TILE_H
 

@@ -46,8 +46,8 @@ int32_t ck_f32_depthwise(const ck_kernels *table, const ck_conv *call, size_t th
 // Winograd's F(4, 3), where it can be: 3 x 3 taps at stride 1, not dilated nor transposed, channels last.
 int ck_winograd_can(const ck_conv *call);
 int32_t ck_f32_winograd(const ck_kernels *table, const ck_conv *call, size_t threads);
-// By tiles, or where there are none by FMA in their order: not transposed, channels last, pixels of y and of the residual at one
-// distance. ck_f32_conv calls both where they pay.
+// By tiles, in plain C where the table has none: not transposed, channels last, pixels of y and of the residual at one distance.
+// ck_f32_conv calls it where that pays.
 int ck_tile_conv_can(const ck_conv *call);
 int32_t ck_tile_conv(const ck_kernels *table, const ck_conv *call, size_t threads);
 // to[batch, outputs] = bias + add, for the drivers: what an image adds to every pixel.

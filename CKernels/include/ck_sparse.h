@@ -78,7 +78,8 @@ typedef struct ck_grouped {
   ck_split split;  // what may go through tiles, where the table has them
 } ck_grouped;
 
-// Threads share the blocks of all groups. 0, or -1 when scratch memory cannot be had (then y is untouched).
+// Threads share the blocks of all groups, or of each that goes through tiles. 0, or -1 when scratch memory cannot be had (then y
+// is untouched).
 int32_t ck_f32_grouped(const ck_kernels *table, const ck_grouped *call, size_t threads);
 
 #endif

@@ -42,7 +42,7 @@ static void gated_gemm_case(test *t, const void *of, size_t threads,
   const size_t m = s.m, n = s.n, k = s.k, typed = s.style & TYPED, nr = t->table->gemm_nr;
   situation(t, AT_END, "m=%zu n=%zu k=%zu type=%d style=%zu threads=%zu", m, n, k, s.b_type, s.style, threads);
   ck_kernels table = *t->table;
-  table.tiles = s.style & TILES ? 1 : 0;
+  table.tiles = !(s.style & TILES) ? 0 : table.tiles == CK_TILES_DOT ? CK_TILES_DOT : CK_TILES_UNIT;
   const operand *a = values(t, typed, m, k, 0), *panels[2];
   const ck_dtype type = s.b_type != CK_F32 ? s.b_type : s.style & NARROW ? (one_in(t, 2) ? CK_BF16 : CK_F16) : CK_F32;
   for (size_t i = 0; i < 2; i++)

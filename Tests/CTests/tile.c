@@ -310,11 +310,14 @@ static void tile_limit_case(test *t, int a_size, int b_size, int signs) {
 
 // ck_f32_gemm takes tiles where the table has them and they pay: the bits say which way it went.
 static void tile_choice_case(test *t, size_t m, ck_dtype b_type, ck_split split, int tiles) {
-  const size_t n = 96, k = 64 + 3, nr = t->table->gemm_nr;
+  const int coded = b_type >= CK_DTYPE_COUNT;
+  const size_t n = 96, k = coded ? 64 : 64 + 3, nr = t->table->gemm_nr;
   situation(t, AT_END, "choice m=%zu type=%d split=%d", m, b_type, split);
   ck_kernels with = *t->table, without = *t->table;
   with.tiles = CK_TILES_UNIT, without.tiles = 0;
-  operand *a = matrix(t, CK_F32, m, k, k, 1), *packed = matrix(t, b_type, 1, ck_f32_packed_size(t->table, n, k), 0, 1);
+  operand *a = matrix(t, CK_F32, m, k, k, 1);
+  const operand *packed =
+      coded ? quantized_panels(t, b_type, n, k) : matrix(t, b_type, 1, ck_f32_packed_size(t->table, n, k), 0, 1);
   operand *c = matrix(t, CK_F32, m, n, n, 1), *by_tiles = matrix(t, CK_F32, m, n, n, 1), *by_fma = matrix(t, CK_F32, m, n, n, 1);
   if (padded_to(n, nr) != n) fail(t, "columns beyond n would be multiplied");
   ck_gemm call = {
@@ -354,4 +357,7 @@ void check_tile_gemm(test *t) {
   tile_choice_case(t, 64, CK_BF16, CK_SPLIT_NARROW, 1);
   tile_choice_case(t, 64, CK_F16, CK_SPLIT_NARROW, 1);
   tile_choice_case(t, 16, CK_BF16, CK_SPLIT_NARROW, 0);
+  tile_choice_case(t, 64, CK_Q8_0, CK_SPLIT_ONE, 1);
+  tile_choice_case(t, 63, CK_Q8_0, CK_SPLIT_ONE, 0);
+  tile_choice_case(t, 64, CK_Q8_0, CK_SPLIT_THREE, 0);
 }

@@ -40,13 +40,13 @@ import Testing
   }
 
   private static func convolve(
-    _ x: TensorView, _ weights: TensorView, isa: ISA, _ products: F32Products, threads: Int = 2
+    _ x: TensorView, _ weights: TensorView, isa: ISA, _ products: F32Products, add: TensorView? = nil, threads: Int = 2
   ) throws -> [Float] {
     let options = BackendOptions(threads: threads, isa: isa, f32: products)
     let context = Context(backend: try MultithreadedBackend(options: options))
     let packed = try context.packConvolution(weights, Convolution(stride: 2, padding: 1))
     let y = try MutableTensor(zeros: packed.outputShape(of: x.shape))
-    try context.conv2d(x, weights: packed, into: y)
+    try context.conv2d(x, weights: packed, add: add, into: y)
     return y.elements
   }
 
@@ -63,6 +63,37 @@ import Testing
     let second = Array(rounded[(rounded.count / 2)...])
     #expect(try Self.convolve(x.view.rows(1..<2), w.view, isa: isa, .bf16) == second)
     #expect(try Self.convolve(x.view, w.view, isa: isa, .bf16, threads: 1) == rounded)
+  }
+
+  /// Images whose pixels fill blocks of rows share one product.
+  @Test(arguments: ISA.available) func imagesOfOneProductHaveTheBitsOfTheirOwn(_ isa: ISA) throws {
+    let x = try MutableTensor.normal(Shape(3, 16, 16, 24), seed: 1).view
+    let w = try MutableTensor.normal(Shape(40, 24, 3, 3), seed: 2).view
+    let add = try MutableTensor.normal(Shape(3, 40), seed: 3).view
+    let all = try Self.convolve(x, w, isa: isa, .bf16, add: add)
+    for image in 0..<3 {
+      let rows = image..<image + 1
+      let alone = try Self.convolve(x.rows(rows), w, isa: isa, .bf16, add: add.rows(rows))
+      #expect(Array(all[image * alone.count..<rows.upperBound * alone.count]) == alone)
+    }
+    #expect((try Self.convolve(x, w, isa: isa, .fma, add: add) != all) == Self.multipliesBF16(isa))
+  }
+
+  @Test(arguments: ISA.available) func groupsAreRoundedWhereTheyHaveEnoughRows(_ isa: ISA) throws {
+    let x = try MutableTensor.normal(Shape(80, 128), seed: 1).view
+    let w = try (2..<4).map { try MutableTensor.normal(Shape(96, 128), seed: $0).view }
+    func product(_ products: F32Products) throws -> [Float] {
+      let options = BackendOptions(threads: 2, isa: isa, f32: products)
+      let context = Context(backend: try MultithreadedBackend(options: options))
+      let y = try MutableTensor(zeros: Shape(80, 96))
+      let segments = try Segments(lengths: [70, 10])
+      try context.expertLinear(x, segments: segments, weights: w.map { try context.pack($0) }, into: y)
+      return y.elements
+    }
+    let (rounded, exact) = (try product(.bf16), try product(.fma))
+    #expect((rounded[..<(70 * 96)] != exact[..<(70 * 96)]) == Self.multipliesBF16(isa))
+    #expect(rounded[(70 * 96)...] == exact[(70 * 96)...])
+    #expect(zip(rounded, exact).allSatisfy { abs($0 - $1) < 1 })
   }
 
   @Test(arguments: ISA.available) func fewRowsKeepTheirBits(_ isa: ISA) throws {

@@ -38,10 +38,10 @@ public enum F32Products: String, Sendable, CaseIterable {
   /// As sums of bf16 pieces where the instruction set multiplies tiles (``ISA/amx``); elsewhere as ``fma``. The stated bounds are
   /// the same.
   case split
-  /// With f32 and f16 operands of `linear`, `matmul`, the two products of `gatedLinear` and `conv2d` of channels-last images
-  /// rounded to bf16 where the instruction set multiplies bf16 (``ISA/avx512bf16``, ``ISA/amx``) and there is enough to do, from
-  /// 17 rows or pixels on; elsewhere as ``fma``. With ``ISA/amx`` also x and quantised weights, from 64 rows on.
-  /// Sums stay f32. The error of a product is at most 2^-7 (1 + 2^-8) |x| |w| more than stated, summed over the inputs: what
+  /// With f32 and f16 operands of `linear`, `matmul`, the two products of `gatedLinear`, `groupedLinear`, `expertLinear` and
+  /// `conv2d` of channels-last images rounded to bf16 where the instruction set multiplies bf16 (``ISA/avx512bf16``, ``ISA/amx``)
+  /// and there is enough to do, from 17 rows or pixels on; elsewhere as ``fma``. With ``ISA/amx`` also x and quantised weights,
+  /// from 64 rows on. Sums stay f32. The error of a product is at most 2^-7 (1 + 2^-8) |x| |w| more than stated, summed over the inputs: what
   /// frameworks do with models in bf16.
   case bf16
 
