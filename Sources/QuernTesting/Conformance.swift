@@ -40,6 +40,24 @@ public enum Conformance {
     try check([Subject(backend)], operations: operations, seed: seed)
   }
 
+  /// Runs every case of the given operations, with these values, on a backend that compares results itself.
+  package static func run(
+    _ backend: VerifyingBackend, operations: [Quern.Operation], fills: [Operands.Fill],
+    seed: UInt64 = SeededRandom.runSeed
+  ) throws -> Int {
+    var (cases, caseSeed) = (0, seed)
+    for (index, entry) in TestCases.all.enumerated() where operations.contains(entry.operation) {
+      for variation in TestCases.variations(of: index) {
+        defer { caseSeed &+= 1 }  // the same operands as in a check
+        guard fills.contains(variation.fill) else { continue }
+        cases += 1
+        let workload = try entry.make(variation.operands(seed: caseSeed))
+        _ = try workload.result(on: Context(backend: backend))
+      }
+    }
+    return cases
+  }
+
   /// The same for several backends on the same operands, which the reference then runs only once.
   public static func check(
     _ subjects: [Subject], operations: [Quern.Operation] = Quern.Operation.allCases, seed: UInt64 = SeededRandom.runSeed
@@ -48,10 +66,7 @@ public enum Conformance {
     for (index, entry) in TestCases.all.enumerated() where operations.contains(entry.operation) {
       for variation in TestCases.variations(of: index) {
         let caseSeed = seed &+ UInt64(report.cases)
-        let operands = Operands(
-          seed: caseSeed, fill: variation.fill, placement: variation.placement, padding: variation.padding,
-          dataType: variation.dataType)
-        let workload = try entry.make(operands)
+        let workload = try entry.make(variation.operands(seed: caseSeed))
         let verify = try workload.verifier()
         let operation = entry.operation.rawValue
         report.cases += 1

@@ -42,6 +42,10 @@ public enum TestCases {
     var placement: Operands.Placement
     var padding: Int
     var dataType = DataType.f32
+
+    func operands(seed: UInt64) -> Operands {
+      Operands(seed: seed, fill: fill, placement: placement, padding: padding, dataType: dataType)
+    }
   }
 
   /// Each fill once, and once in each narrow data type; the side, the misalignment and the padding rotate with the case, so that together the cases

@@ -82,7 +82,7 @@ extension Workload {
     let values = fresh.view.values
     return Expectation(rows: nil, referenceSeconds: seconds, values: values) { rounding in
       self.reset(self.output)  // bounds may read what the destination held
-      return try self.bound(rounding, values)
+      return try self.bound(ErrorBounds(rounding), values)
     }
   }
 
@@ -125,43 +125,18 @@ extension Workload {
     _ result: [Float], _ expected: [Float], _ bounds: [Double], _ position: (Int) -> Int
   ) -> Verification {
     var verification = Verification()
-    let exact = isExactOnIntegers && operands.fill == .integers
+    let comparison = ElementComparison(
+      output.dataType, isExact: isExactOnIntegers && operands.fill == .integers,
+      allowsNewNaN: operands.fill == .special)
     for (index, (y, truth)) in zip(result, expected).enumerated() {
-      func fail(_ reason: String) {
-        if verification.failure == nil {
-          verification.failure =
-            "element \(position(index)) of \(output.shape) is \(y), the reference has \(truth): \(reason)"
-        }
+      if let fault = comparison.fault(of: y, truth: truth, bound: bounds[index]), verification.failure == nil {
+        verification.failure =
+          "element \(position(index)) of \(output.shape) is \(y), the reference has \(truth): \(fault)"
       }
-      if truth.isNaN || y.isNaN {
-        // An infinity may cancel in one order and not in another; a NaN where no special value went in is a fault.
-        if truth.isNaN != y.isNaN && operands.fill != .special { fail("a NaN on one side only") }
-        if truth.isNaN && !y.isNaN { fail("a NaN was lost") }
-        continue
-      }
-      if truth.isInfinite || y.isInfinite {
-        if truth != y { fail("an infinity on one side only") }
-        continue
-      }
-      if exact {
-        if y != truth { fail("integers must be exact") }
-        continue
-      }
-      let error = abs(Double(y) - Double(truth))
-      let bound = bounds[index] + rounding(of: abs(Double(truth)) + bounds[index])
-      if bound.isNaN { continue }
-      verification.errorOverBound = max(verification.errorOverBound, error / bound)
-      if error > bound { fail("error \(error) exceeds the bound \(bound)") }
+      let share = abs(Double(y) - Double(truth)) / comparison.stored(bounds[index], at: truth)
+      if share.isFinite { verification.errorOverBound = max(verification.errorOverBound, share) }
     }
     return verification
-  }
-}
-
-extension Workload {
-  /// What storing adds to an error: f32 is rounded in the reference alone, narrower types in both and to different sides.
-  private func rounding(of magnitude: Double) -> Double {
-    let type = output.dataType
-    return (type == .f32 ? 1 : 2) * (type.unitRoundoff * magnitude + type.leastNonzeroMagnitude)
   }
 }
 
@@ -185,12 +160,4 @@ func gatherSlices(_ slices: [Int], of view: TensorView) throws -> TensorView {
       }
     }
   }.view
-}
-
-extension TensorView {
-  /// `elements`, in one copy where nothing lies between them: benchmarks have millions.
-  var values: [Float] {
-    guard isContiguous, dataType == .f32 else { return elements }
-    return withExtendedLifetime(self) { Array(UnsafeBufferPointer(start: base, count: shape.count)) }
-  }
 }

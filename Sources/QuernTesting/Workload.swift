@@ -23,7 +23,7 @@ public final class Workload {
   let operands: Operands
   let output: MutableTensor
   let prepare: (Context) throws -> Call
-  let bound: (Rounding, [Float]) throws -> [Double]
+  let bound: (ErrorBounds, [Float]) throws -> [Double]
   let isContiguous: Bool
   private let initial: [Float]
 
@@ -39,7 +39,7 @@ public final class Workload {
   init(
     _ operation: Quern.Operation, _ name: String, kernels: [String], flops: Double, bytes: Double,
     isExactOnIntegers: Bool = false, operands: Operands, output: MutableTensor,
-    prepare: @escaping (Context) throws -> Call, bound: @escaping (Rounding, [Float]) throws -> [Double]
+    prepare: @escaping (Context) throws -> Call, bound: @escaping (ErrorBounds, [Float]) throws -> [Double]
   ) {
     (self.operation, self.name, self.kernels) = (operation, name, kernels)
     (self.flops, self.bytes, self.isExactOnIntegers) = (flops, bytes, isExactOnIntegers)

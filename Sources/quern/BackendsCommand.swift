@@ -16,10 +16,12 @@ struct BackendsCommand: ParsableCommand {
     let threads: Int?
     let library: String?
     let selected: Bool
+    let verified: Bool
   }
 
   func run() throws {
-    let selected = try Settings.environment().backend ?? Backends.defaultName
+    let settings = try Settings.environment()
+    let selected = settings.backend ?? Backends.defaultName
     let rows = Backends.names.map { name -> Row in
       let backend = try? Backends.make(name)
       let library: String? =
@@ -30,7 +32,8 @@ struct BackendsCommand: ParsableCommand {
         }
       return Row(
         name: name, available: backend != nil, reason: Backends.unavailability(of: name), isa: backend?.isa?.rawValue,
-        threads: backend?.threads, library: library, selected: name == selected)
+        threads: backend?.threads, library: library, selected: name == selected,
+        verified: backend is VerifyingBackend)
     }
     switch format {
     case .json:
@@ -42,6 +45,9 @@ struct BackendsCommand: ParsableCommand {
         let details = [row.isa, row.threads.map { "\($0) thread\($0 == 1 ? "" : "s")" }, row.library].compactMap { $0 }
         let state = row.available ? details.joined(separator: ", ") : "not available: \(row.reason ?? "")"
         print("\(row.selected ? "*" : " ") \(row.name): \(state)")
+      }
+      if settings.verifies {
+        print("  QUERN_VERIFY=1: every result is compared with the reference's, which is slow")
       }
       if let reason = ISA.amxRefusal { print("  without amx: \(reason)") }
     }

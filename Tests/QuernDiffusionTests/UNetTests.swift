@@ -73,6 +73,16 @@ import Testing
     #expect(difference <= 1e-5)
   }
 
+  @Test(arguments: ["sd1", "sdxl", "odd"]) func everyOperationPassesVerification(_ name: String) throws {
+    _ = try Case(name, Context("multithreaded", options: BackendOptions(verifies: true))).run()
+  }
+
+  @Test func theWrongConvolutionIsNamed() throws {
+    let wrong = SpoilingBackend(try MultithreadedBackend(), only: .conv2d)
+    let error = thrown(QuernError.self) { _ = try Case("sd1", Context(backend: VerifyingBackend(wrong))).run() }
+    #expect("\(String(describing: error))".contains("conv2d"))
+  }
+
   @Test(arguments: [(DataType.bf16, Float(0.05)), (.f16, 0.01)], ["sd1", "sdxl", "classes"])
   func narrowStorageStaysClose(_ storage: (type: DataType, bound: Float), _ name: String) throws {
     let unet = try Case(name, Context(), precision: storage.type)

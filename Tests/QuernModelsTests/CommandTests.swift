@@ -30,6 +30,21 @@ import Testing
     #expect(try quern(["backends"], environment: ["QUERN_BACKEND": "reference"]).standardOutput.contains("* reference"))
   }
 
+  @Test func verificationIsSaidAndRuns() throws {
+    let environment = ["QUERN_VERIFY": "1"]
+    #expect(try quern(["backends"], environment: environment).standardOutput.contains("QUERN_VERIFY=1"))
+    #expect(try !quern(["backends"]).standardOutput.contains("QUERN_VERIFY"))
+    let json = try quern(["backends", "--format", "json"], environment: environment).standardOutput
+    #expect(json.contains("\"verified\" : true") && !json.contains("\"verified\" : false"))
+    let folder = try TemporaryFolder()
+    let output = try quern(
+      [
+        "forward", "--model", Self.tiny, "--inputs", "\(Self.tiny)/inputs.safetensors", "--outputs",
+        "\(folder.path)/out.safetensors",
+      ], environment: environment)
+    #expect(output.status == 0, "\(output.standardError)")
+  }
+
   @Test func forwardWritesTheOutputAndPrintsSeconds() throws {
     let folder = try TemporaryFolder()
     let outputs = "\(folder.path)/out.safetensors"
@@ -51,7 +66,7 @@ import Testing
 
   @Test(arguments: [
     ("QUERN_NUM_THREADS", "0"), ("QUERN_NUM_THREADS", "many"), ("QUERN_NUM_THREADS", "257"), ("QUERN_MAX_ISA", "sse9"),
-    ("QUERN_TRACE", "everything"), ("QUERN_F32", "tf32"), ("QUERN_CONV", "fft"),
+    ("QUERN_TRACE", "everything"), ("QUERN_F32", "tf32"), ("QUERN_CONV", "fft"), ("QUERN_VERIFY", "yes"),
   ])
   func settingsOutOfRangeSaySo(_ name: String, _ value: String) throws {
     let output = try quern(["embed", "--model", Self.tiny, "x"], environment: [name: value])

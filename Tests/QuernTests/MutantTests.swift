@@ -11,6 +11,22 @@ import Testing
       case readsBetaZero, forgetsBeta, transposesNothing, ignoresCausal, ignoresAdditiveMask, wrongKeyHead, wrongScale
       case skipsLastKey, softmaxWithoutMaximum, softmaxIgnoresDiagonal, normForgetsEpsilon, normSampleVariance
       case normForgetsResidual, rmsSubtractsMean, poolsOneRowLess, gatherOverwrites, tanhGeluForErf, losesNaN
+
+      /// What is wrong.
+      var operation: Quern.Operation {
+        switch self {
+        case .dropsLastProduct, .dropsTailColumn, .dropsLastRow, .forgetsBias, .forgetsResidual,
+          .activatesAfterResidual, .wrongScale, .tanhGeluForErf, .losesNaN:
+          .linear
+        case .readsBetaZero, .forgetsBeta, .transposesNothing: .matmul
+        case .ignoresCausal, .ignoresAdditiveMask, .wrongKeyHead, .skipsLastKey: .attention
+        case .softmaxWithoutMaximum, .softmaxIgnoresDiagonal: .softmax
+        case .normForgetsEpsilon, .normSampleVariance, .normForgetsResidual: .layerNorm
+        case .rmsSubtractsMean: .rmsNorm
+        case .poolsOneRowLess: .meanPool
+        case .gatherOverwrites: .embedding
+        }
+      }
     }
 
     static let name = "mutant"
@@ -141,9 +157,7 @@ import Testing
   }
 
   /// The operations that the faults touch.
-  private static let operations: [Quern.Operation] = [
-    .linear, .matmul, .attention, .softmax, .layerNorm, .rmsNorm, .meanPool, .embedding,
-  ]
+  private static let operations = [Quern.Operation](Set(FaultyBackend.Fault.allCases.map(\.operation)))
 
   @Test func everyMutantIsCaught() throws {
     let good = try MultithreadedBackend(options: BackendOptions(threads: 1))

@@ -25,10 +25,10 @@ import Testing
   @Test func nothingIsSetByDefault() throws {
     let none = try settings([:])
     #expect(none.backend == nil && none.threads == nil && none.maximumISA == nil && !none.tracesFallbacks)
-    #expect(none.f32 == nil)
+    #expect(none.f32 == nil && !none.verifies)
     let names = [
       "QUERN_BACKEND", "QUERN_NUM_THREADS", "OMP_NUM_THREADS", "QUERN_MAX_ISA", "QUERN_F32", "QUERN_CONV",
-      "QUERN_TRACE",
+      "QUERN_TRACE", "QUERN_VERIFY",
     ]
     #expect(try settings(Dictionary(uniqueKeysWithValues: names.map { ($0, "") })) == none, "empty counts as unset")
   }
@@ -36,8 +36,9 @@ import Testing
   @Test func goodValuesAreTaken() throws {
     let all = try settings([
       "QUERN_BACKEND": "blas", "QUERN_NUM_THREADS": "3", "OMP_NUM_THREADS": "7", "QUERN_MAX_ISA": "avx2",
-      "QUERN_TRACE": "fallback",
+      "QUERN_TRACE": "fallback", "QUERN_VERIFY": "1",
     ])
+    #expect(all.verifies)
     #expect(all.backend == "blas" && all.threads == 3 && all.maximumISA == .avx2 && all.tracesFallbacks)
     for sums in ConvolutionSums.allCases { #expect(try settings(["QUERN_CONV": sums.rawValue]).convolution == sums) }
     for way in F32Products.allCases { #expect(try settings(["QUERN_F32": way.rawValue]).f32 == way) }
@@ -74,6 +75,7 @@ import Testing
     }
     for value in ["fft", "Winograd"] { #expect(refused(["QUERN_CONV": value]) == ["QUERN_CONV", value]) }
     for value in ["tf32", "Split", "1"] { #expect(refused(["QUERN_F32": value]) == ["QUERN_F32", value]) }
+    for value in ["0", "true", "1 "] { #expect(refused(["QUERN_VERIFY": value]) == ["QUERN_VERIFY", value]) }
     for value in ["1", "Fallback", "all"] { #expect(refused(["QUERN_TRACE": value]) == ["QUERN_TRACE", value]) }
   }
 

@@ -32,7 +32,8 @@ public enum Backends {
   /// Every name, available or not.
   public static var names: [String] { all.map(\.name) }
 
-  /// The backend of this name, else of `QUERN_BACKEND`, else the default.
+  /// The backend of this name, else of `QUERN_BACKEND`, else the default; in a ``VerifyingBackend`` where the options, else
+  /// `QUERN_VERIFY`, ask for that.
   ///
   /// - Throws: ``QuernError/unknownBackend(name:valid:)``, ``QuernError/unavailableBackend(name:reason:valid:)``, or
   ///   ``QuernError/invalidSetting(name:value:expected:)`` for a bad environment variable or option.
@@ -41,8 +42,10 @@ public enum Backends {
     guard let entry = all.first(where: { $0.name == wanted }) else {
       throw QuernError.unknownBackend(name: wanted, valid: names)
     }
+    let verifies = try options.verifies ?? Settings.environmentVerifies()
     do {
-      return try entry.make(options)
+      let backend = try entry.make(options)
+      return verifies ? VerifyingBackend(backend) : backend
     } catch QuernError.unavailableBackend(_, let reason, _) {
       let valid = names.filter { $0 != wanted && unavailability(of: $0) == nil }
       throw QuernError.unavailableBackend(name: wanted, reason: reason, valid: valid)

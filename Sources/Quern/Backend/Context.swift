@@ -10,15 +10,17 @@
 /// ```
 public struct Context: Sendable {
   public let backend: any Backend
+  /// The backend, where it compares results.
+  private let verifier: VerifyingBackend?
 
   /// A context on this backend. The API beats the environment.
-  public init(backend: any Backend) { self.backend = backend }
+  public init(backend: any Backend) { (self.backend, verifier) = (backend, backend as? VerifyingBackend) }
 
   /// A context on the backend of this name, else of `QUERN_BACKEND`, else `multithreaded`.
   ///
   /// - Throws: what ``Backends/make(_:options:)`` throws.
   public init(_ name: String? = nil, options: BackendOptions = BackendOptions()) throws {
-    backend = try Backends.make(name, options: options)
+    self.init(backend: try Backends.make(name, options: options))
   }
 
   /// The backend that runs `operation` on operands of these types: this context's, or the first of its fallbacks that
@@ -28,8 +30,24 @@ public struct Context: Sendable {
     _ fourth: DataTypes = [], _ fifth: DataTypes = []
   ) -> any Backend {
     let types = first.union(second).union(third).union(fourth).union(fifth)
-    var candidate = backend
+    var candidate = verifier?.wrapped ?? backend
     while !candidate.dataTypes.isSuperset(of: types) { candidate = candidate.handOn(operation) }
     return candidate
+  }
+
+  /// Makes a call on the backend that ``runner(_:_:_:_:_:_:)`` found, and throws what verification finds.
+  @inline(__always)
+  func run(_ runner: any Backend, _ call: (any Backend) -> Void) throws(QuernError) {
+    guard let verifier else { return call(runner) }
+    // One for each call, so that concurrent calls throw their own failures.
+    let verifying = VerifyingBackend(runner, rounding: verifier.rounding)
+    call(verifying)
+    if let failure = verifying.failure { throw failure }
+  }
+
+  /// The backend to pack weights with, which throws what verification finds.
+  func packer(_ types: DataTypes) -> any Backend {
+    let runner = runner(.pack, types)
+    return verifier == nil ? runner : VerifyingBackend(runner)
   }
 }

@@ -112,6 +112,18 @@ public final class PackedConvolution: Sendable {
     }
   }
 
+  /// The absolute values of the weights, of a convolution that lays them out alike. Zeros for an opaque layout.
+  func absolute(as convolution: Convolution) throws(QuernError) -> PackedConvolution {
+    var magnitudes: [PackedMatrix] = []
+    for matrix in matrices { magnitudes.append(try matrix.absolute()) }
+    return PackedConvolution(self, convolution, magnitudes)
+  }
+
+  private init(_ other: PackedConvolution, _ convolution: Convolution, _ matrices: [PackedMatrix]) {
+    (channels, outputs, kernel, dataType) = (other.channels, other.outputs, other.kernel, .f32)
+    (self.convolution, self.matrices) = (convolution, matrices)
+  }
+
   /// The place of each tap in the order of the inputs.
   private static func positions(_ kernel: Convolution.Pair, _ convolution: Convolution) -> [Int] {
     let stride = convolution.isTransposed ? convolution.stride : 1

@@ -85,6 +85,28 @@ public final class PackedMatrix: Sendable {
     }
   }
 
+  /// The sum of the magnitudes of each 32 quantised weights of an output; and, where each is the difference of two terms, of the
+  /// larger one.
+  func terms(of output: Int) -> [(magnitude: Double, reach: Double)] {
+    guard let format = quantization, let weights = weights(of: output, in: format) else { return [] }
+    return stride(from: 0, to: inputs, by: 32).map { first in
+      weights[first..<first + 32].reduce((0, 0)) { sums, weight in
+        (sums.0 + abs(weight.value), sums.1 + (format == .q4K ? weight.reach : 0))
+      }
+    }
+  }
+
+  /// The absolute values of the weights, row-major. Zeros for an opaque layout.
+  func absolute() throws(QuernError) -> PackedMatrix {
+    let copy = try MutableTensor(zeros: Shape(outputs * inputs))
+    for output in 0..<outputs {
+      for (input, value) in (values(of: output) ?? []).enumerated() {
+        copy.store(Float(abs(value)), at: output * inputs + input)
+      }
+    }
+    return PackedMatrix(outputs: outputs, inputs: inputs, layout: .panels(width: 1), storage: try copy.moved())
+  }
+
   /// The quantised weights of one output, by input.
   private func weights(of output: Int, in format: QuantizedFormat) -> [QuantizedWeight]? {
     let (size, blocks, address) = (format.blockSize, inputs / format.blockSize, storage.view.address)

@@ -14,6 +14,8 @@ public enum QuernError: Error, Sendable, Equatable, CustomStringConvertible {
   case foreignPacking(operation: Operation, layout: String, backend: String)
   /// New rows of a sequence that its cache has no room for.
   case cacheFull(sequence: Int, held: Int, new: Int, capacity: Int)
+  /// A result outside its error bound: what ``VerifyingBackend``, that is `QUERN_VERIFY=1`, looks for.
+  case verification(VerificationFailure)
   /// A function of ``LinearAlgebra`` that has no result for its operands.
   case linearAlgebra(function: String, failure: LinearAlgebra.Failure)
   /// Memory the system would not give.
@@ -32,6 +34,7 @@ public enum QuernError: Error, Sendable, Equatable, CustomStringConvertible {
       "\(operation.rawValue): weights packed as \(layout) cannot be read by \(backend); pack them with this backend"
     case .cacheFull(let sequence, let held, let new, let capacity):
       "appendToCache: sequence \(sequence) holds \(held) rows and \(new) more do not fit its \(capacity)"
+    case .verification(let failure): "\(failure)"
     case .linearAlgebra(let function, let failure): "\(function): \(failure)"
     case .outOfMemory(let bytes): "out of memory: \(bytes) bytes could not be allocated"
     }

@@ -19,9 +19,15 @@ public struct BackendOptions: Sendable, Equatable {
   public var f32: F32Products?
   /// How sums of convolutions are formed that allow a choice.
   public var convolution: ConvolutionSums?
+  /// Whether ``Backends/make(_:options:)`` wraps the backend in a ``VerifyingBackend``.
+  public var verifies: Bool?
 
-  public init(threads: Int? = nil, isa: ISA? = nil, f32: F32Products? = nil, convolution: ConvolutionSums? = nil) {
+  public init(
+    threads: Int? = nil, isa: ISA? = nil, f32: F32Products? = nil, convolution: ConvolutionSums? = nil,
+    verifies: Bool? = nil
+  ) {
     (self.threads, self.isa, self.f32, self.convolution) = (threads, isa, f32, convolution)
+    self.verifies = verifies
   }
 }
 
@@ -70,12 +76,26 @@ public struct Settings: Sendable, Equatable {
   public var convolution: ConvolutionSums?
   /// `QUERN_TRACE=fallback` reports operations that a backend hands on, on standard error.
   public var tracesFallbacks: Bool
+  /// `QUERN_VERIFY=1` compares the result of every operation with the reference's: ``VerifyingBackend``.
+  public var verifies: Bool
 
   /// Reads the process's environment.
   ///
   /// - Throws: ``QuernError/invalidSetting(name:value:expected:)`` for a value out of range.
-  public static func environment() throws(QuernError) -> Settings {
-    try Settings { name in getenv(name).map { String(cString: $0) } }
+  public static func environment() throws(QuernError) -> Settings { try Settings(lookup: variable) }
+
+  /// The process's `QUERN_VERIFY` alone, for backends that read no other variable.
+  static func environmentVerifies() throws(QuernError) -> Bool { try isSet("QUERN_VERIFY", to: "1", variable) }
+
+  private static func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+
+  /// Whether a variable has the one value that it takes.
+  private static func isSet(
+    _ name: String, to value: String, _ lookup: (String) -> String?
+  ) throws(QuernError) -> Bool {
+    guard let text = lookup(name), !text.isEmpty else { return false }
+    guard text == value else { throw .invalidSetting(name: name, value: text, expected: value) }
+    return true
   }
 
   /// Reads variables from `lookup`. Empty values count as unset.
@@ -106,13 +126,8 @@ public struct Settings: Sendable, Equatable {
     maximumISA = try choice("QUERN_MAX_ISA")
     f32 = try choice("QUERN_F32")
     convolution = try choice("QUERN_CONV")
-    tracesFallbacks = false
-    if let text = value("QUERN_TRACE") {
-      guard text == "fallback" else {
-        throw .invalidSetting(name: "QUERN_TRACE", value: text, expected: "fallback")
-      }
-      tracesFallbacks = true
-    }
+    tracesFallbacks = try Self.isSet("QUERN_TRACE", to: "fallback", lookup)
+    verifies = try Self.isSet("QUERN_VERIFY", to: "1", lookup)
   }
 
   /// Threads for these options: theirs, the environment's, else the cores that affinity and cgroup quota allow.

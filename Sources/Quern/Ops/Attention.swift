@@ -74,9 +74,12 @@ extension Context {
     }
     try check.disjoint(keys, "keys", from: o)
     try check.disjoint(values, "values", from: o)
-    runner(.attention, queries.types, keys.types, values.types, o.types, mask.additive.types).attention(
-      queries: queries, keys: keys, values: values, layout: layout, mask: mask,
-      scale: scale ?? 1 / Float(max(queries.shape[2], 1)).squareRoot(), softCap: softCap, logSumExp: logSumExp, into: o)
+    try run(runner(.attention, queries.types, keys.types, values.types, o.types, mask.additive.types)) {
+      $0.attention(
+        queries: queries, keys: keys, values: values, layout: layout, mask: mask,
+        scale: scale ?? 1 / Float(max(queries.shape[2], 1)).squareRoot(), softCap: softCap, logSumExp: logSumExp,
+        into: o)
+    }
   }
 
   /// The same over a cache in 8 bits: `score[j] = scale kscale[j] (q kcode[j])`, `o = Σ (p[j] vscale[j]) vcode[j] / Σ p[j]`.
@@ -96,9 +99,12 @@ extension Context {
     let check = Check(operation: .int8Attention)
     try check.same(values.shape, "values", keys.shape, "keys")
     try requireAttention(check, queries, keys: keys.shape, layout, mask, softCap, logSumExp, o)
-    runner(.int8Attention, queries.types, o.types, mask.additive.types).attention(
-      queries: queries, keys: keys, values: values, layout: layout, mask: mask,
-      scale: scale ?? 1 / Float(max(queries.shape[2], 1)).squareRoot(), softCap: softCap, logSumExp: logSumExp, into: o)
+    try run(runner(.int8Attention, queries.types, o.types, mask.additive.types)) {
+      $0.attention(
+        queries: queries, keys: keys, values: values, layout: layout, mask: mask,
+        scale: scale ?? 1 / Float(max(queries.shape[2], 1)).squareRoot(), softCap: softCap, logSumExp: logSumExp,
+        into: o)
+    }
   }
 
   private func requireAttention(

@@ -58,7 +58,7 @@ extension Context {
         || (c.isTransposed && within(0...c.stride.height - 1, extra.height)
           && within(0...c.stride.width - 1, extra.width)),
       "an output padding of \(extra) takes a transposed convolution and a stride above it, not \(c.stride)")
-    return try runner(.pack, weights.types).packConvolution(w, convolution)
+    return try packer(weights.types).packConvolution(w, convolution)
   }
 
   /// `y = activation(scale conv(x) + bias + add) + residual`: convolution with padding, strides, dilation and groups, depthwise
@@ -111,7 +111,9 @@ extension Context {
         throw .foreignPacking(operation: .conv2d, layout: "\(matrix.layout)", backend: type(of: runner).name)
       }
     }
-    runner.conv2d(x, weights: weights, layout: layout, epilogue: epilogue, add: add, residual: residual, into: y)
+    try run(runner) {
+      $0.conv2d(x, weights: weights, layout: layout, epilogue: epilogue, add: add, residual: residual, into: y)
+    }
   }
 
   /// ``conv2d(_:weights:layout:epilogue:add:residual:into:)`` of one spatial axis: x, residual and y are `[batch, length,

@@ -115,7 +115,7 @@ extension Context {
     try check.same(y.shape, "y", x.shape, "x")
     try check.distinct(y, "y")
     try check.disjoint(x, "x", from: y)
-    runner(.copy, x.types, y.types).copy(x, into: y)
+    try run(runner(.copy, x.types, y.types)) { $0.copy(x, into: y) }
   }
 
   /// `y = xᵀ` in the last two axes, in memory: see ``copy(_:into:)``. ``Strided/transposed()`` moves nothing.
@@ -157,7 +157,7 @@ extension Context {
     _ function: BinaryFunction, _ a: TensorView, _ b: TensorView, into y: MutableTensor
   ) throws(QuernError) {
     let (a, b, y) = try Check(operation: .binary).ends(a, b, y)
-    runner(.binary, a.types, b.types, y.types).binary(function, a, b, into: y)
+    try run(runner(.binary, a.types, b.types, y.types)) { $0.binary(function, a, b, into: y) }
   }
 
   /// `y = min(max(x, low), high)`, element by element, exactly; NaN stays. y may be x.
@@ -167,7 +167,7 @@ extension Context {
     let check = Check(operation: .clamp)
     let (x, y) = try check.pair(x, y)
     try check.require(low <= high, "low is \(low), high \(high); low is at most high")
-    runner(.clamp, x.types, y.types).clamp(x, low: low, high: high, into: y)
+    try run(runner(.clamp, x.types, y.types)) { $0.clamp(x, low: low, high: high, into: y) }
   }
 
   /// `y = x` where the mask is not 0, exactly; y keeps its other elements. A NaN in the mask counts as 0.
@@ -180,7 +180,7 @@ extension Context {
     let (rows, y) = try check.pair(x, y)
     try check.disjoint(rows, "x", from: y)
     let mask = try check.second(mask, "mask", of: y, repeats: true, mayBeSame: false)
-    runner(.select, rows.types, mask.types, y.types).select(rows, mask: mask, into: y)
+    try run(runner(.select, rows.types, mask.types, y.types)) { $0.select(rows, mask: mask, into: y) }
   }
 
   /// `y = a + fraction (b - a)`, element by element: a at 0, b at 1, exactly; any other finite fraction extrapolates.
@@ -195,7 +195,7 @@ extension Context {
   ) throws(QuernError) {
     let check = Check(operation: .lerp)
     let (a, b, y) = try check.ends(a, b, fraction: fraction, y)
-    runner(.lerp, a.types, b.types, y.types).lerp(a, b, fraction: fraction, into: y)
+    try run(runner(.lerp, a.types, b.types, y.types)) { $0.lerp(a, b, fraction: fraction, into: y) }
   }
 
   /// Each row from a to b along a great circle, as Diffusers interpolates latents (Shoemake, SIGGRAPH 1985):
@@ -212,6 +212,6 @@ extension Context {
   ) throws(QuernError) {
     let check = Check(operation: .slerp)
     let (a, b, y) = try check.ends(a, b, fraction: fraction, y)
-    runner(.slerp, a.types, b.types, y.types).slerp(a, b, fraction: fraction, into: y)
+    try run(runner(.slerp, a.types, b.types, y.types)) { $0.slerp(a, b, fraction: fraction, into: y) }
   }
 }

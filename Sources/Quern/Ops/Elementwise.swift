@@ -66,7 +66,7 @@ extension Context {
     _ function: ElementFunction, _ x: TensorView, into y: MutableTensor
   ) throws(QuernError) {
     let (x, y) = try Check(operation: .elementFunction).pair(x, y)
-    runner(.elementFunction, x.types, y.types).elementFunction(function, x, into: y)
+    try run(runner(.elementFunction, x.types, y.types)) { $0.elementFunction(function, x, into: y) }
   }
 
   /// `y = max(x, 0)^power`, element by element (RePU: Li, Tang and Yu, arXiv 1903.05858). y may be x.
@@ -76,7 +76,7 @@ extension Context {
     let check = Check(operation: .repu)
     let (x, y) = try check.pair(x, y)
     try check.require(power >= 1, "power is \(power); it is at least 1")
-    runner(.repu, x.types, y.types).repu(x, power: power, into: y)
+    try run(runner(.repu, x.types, y.types)) { $0.repu(x, power: power, into: y) }
   }
 
   /// `y = activation(gate) value`, element by element (Shazeer, arXiv 2002.05202): GLU with the sigmoid, SwiGLU with SiLU,
@@ -92,13 +92,15 @@ extension Context {
     try check.same(y.shape, "y", value.shape, "value")
     let (gate, y) = try check.pair(gate, y)
     let operand = try check.second(value, "value", of: y, repeats: false, mayBeSame: true)
-    runner(.gated, gate.types, operand.types, y.types).gated(activation, gate: gate, value: operand, into: y)
+    try run(runner(.gated, gate.types, operand.types, y.types)) {
+      $0.gated(activation, gate: gate, value: operand, into: y)
+    }
   }
 
   /// `y = activation(x)`, element by element. y may be x.
   public func activation(_ activation: Activation, _ x: TensorView, into y: MutableTensor) throws(QuernError) {
     let (x, y) = try Check(operation: .activation).pair(x, y)
-    runner(.activation, x.types, y.types).activation(activation, x, into: y)
+    try run(runner(.activation, x.types, y.types)) { $0.activation(activation, x, into: y) }
   }
 
   /// `y = a + b`; b may have one row for all rows of a. y may be a or b.
@@ -106,7 +108,7 @@ extension Context {
     let check = Check(operation: .add)
     let (a, y) = try check.pair(a, y)
     let b = try check.second(b, "b", of: y, repeats: true, mayBeSame: true)
-    runner(.add, a.types, b.types, y.types).add(a, b, into: y)
+    try run(runner(.add, a.types, b.types, y.types)) { $0.add(a, b, into: y) }
   }
 
   /// `y = a b`, element by element; b may have one row for all rows of a. y may be a or b.
@@ -114,12 +116,12 @@ extension Context {
     let check = Check(operation: .multiply)
     let (a, y) = try check.pair(a, y)
     let b = try check.second(b, "b", of: y, repeats: true, mayBeSame: true)
-    runner(.multiply, a.types, b.types, y.types).multiply(a, b, into: y)
+    try run(runner(.multiply, a.types, b.types, y.types)) { $0.multiply(a, b, into: y) }
   }
 
   /// `y = factor x`. y may be x.
   public func scale(_ x: TensorView, by factor: Float, into y: MutableTensor) throws(QuernError) {
     let (x, y) = try Check(operation: .scale).pair(x, y)
-    runner(.scale, x.types, y.types).scale(x, by: factor, into: y)
+    try run(runner(.scale, x.types, y.types)) { $0.scale(x, by: factor, into: y) }
   }
 }

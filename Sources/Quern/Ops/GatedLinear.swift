@@ -78,6 +78,6 @@ extension Context {
     let runner = runner(.gatedLinear, x.types, gate.storage.types, value.storage.types, y.types)
     try check.readable(gate, by: runner)
     try check.readable(value, by: runner)
-    runner.gatedLinear(x, weights: weights, activation: activation, into: y)
+    try run(runner) { $0.gatedLinear(x, weights: weights, activation: activation, into: y) }
   }
 }

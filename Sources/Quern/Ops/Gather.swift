@@ -33,7 +33,9 @@ extension Context {
     }
     try check.destination(y, "y")
     try check.disjoint(table, "table", from: y)
-    runner(.embedding, table.types, y.types).embedding(ids, table: table, accumulate: accumulate, into: y)
+    try run(runner(.embedding, table.types, y.types)) {
+      $0.embedding(ids, table: table, accumulate: accumulate, into: y)
+    }
   }
 
   /// `y[i]` = the weights of output `ids[i]`, widened or dequantised: an embedding from the weights of a language model's head,
@@ -66,6 +68,6 @@ extension Context {
     try check.same(y.shape, "y", Shape(segments.count, x.shape[1]), "the pooled rows")
     try check.destination(y, "y")
     try check.disjoint(x, "x", from: y)
-    runner(.meanPool, x.types, y.types).meanPool(x, segments: segments, into: y)
+    try run(runner(.meanPool, x.types, y.types)) { $0.meanPool(x, segments: segments, into: y) }
   }
 }

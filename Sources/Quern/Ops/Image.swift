@@ -179,7 +179,7 @@ extension Context {
     let check = Check(operation: .averagePool)
     try check.require(window.dilation == ImageSize(1, 1), "averages have no dilation")
     try check.pool(x, window, y, layout)
-    runner(.averagePool, x.types, y.types).averagePool(x, window: window, layout: layout, into: y)
+    try run(runner(.averagePool, x.types, y.types)) { $0.averagePool(x, window: window, layout: layout, into: y) }
   }
 
   /// The largest element of each window, NaN where the window holds one; padding is never the largest.
@@ -189,7 +189,7 @@ extension Context {
     _ x: TensorView, window: PoolWindow, layout: ImageLayout = .channelsLast, into y: MutableTensor
   ) throws(QuernError) {
     try Check(operation: .maxPool).pool(x, window, y, layout)
-    runner(.maxPool, x.types, y.types).maxPool(x, window: window, layout: layout, into: y)
+    try run(runner(.maxPool, x.types, y.types)) { $0.maxPool(x, window: window, layout: layout, into: y) }
   }
 
   /// The mean over all pixels: ``averagePool(_:window:layout:into:)`` with one window; y has height and width 1.
@@ -221,7 +221,7 @@ extension Context {
     try check.require(
       resampling != .nearest || x.dataType == y.dataType,
       "x is \(x.dataType.rawValue), y is \(y.dataType.rawValue); nearest copies elements")
-    runner(.resize, x.types, y.types).resize(x, by: resampling, layout: layout, into: y)
+    try run(runner(.resize, x.types, y.types)) { $0.resize(x, by: resampling, layout: layout, into: y) }
   }
 
   /// x with a border around it, exactly.
@@ -247,6 +247,6 @@ extension Context {
       to: ImageSize(size.height + margins.top + margins.bottom, size.width + margins.left + margins.right))
     try check.require(
       x.dataType == y.dataType, "x is \(x.dataType.rawValue), y is \(y.dataType.rawValue); pad copies elements")
-    runner(.pad, x.types, y.types).pad(x, margins: margins, border: border, layout: layout, into: y)
+    try run(runner(.pad, x.types, y.types)) { $0.pad(x, margins: margins, border: border, layout: layout, into: y) }
   }
 }

@@ -52,7 +52,7 @@ extension Context {
   public func pack(_ weights: TensorView) throws -> PackedMatrix {
     try Check(operation: .pack).require(
       weights.shape.rank == 2, "weights \(weights.shape) need rank 2: [outputs, inputs]")
-    return try runner(.pack, weights.types).pack(weights)
+    return try packer(weights.types).pack(weights)
   }
 
   /// Lays out quantised weights of a linear layer, for ``linear(_:weights:epilogue:residual:into:)`` alone: other operations
@@ -60,7 +60,7 @@ extension Context {
   ///
   /// - Throws: ``QuernError``, for memory that cannot be had.
   public func pack(_ weights: QuantizedMatrix) throws -> PackedMatrix {
-    try runner(.pack, weights.words.types).pack(weights)
+    try packer(weights.words.types).pack(weights)
   }
 
   /// Rounds the weights of a linear layer to int8, a scale an output, for ``linear(_:weights:epilogue:residual:into:)`` alone.
@@ -74,7 +74,7 @@ extension Context {
     let check = Check(operation: .pack)
     try check.require(weights.shape.rank == 2, "weights \(weights.shape) need rank 2: [outputs, inputs]")
     try check.require(weights.shape[1] <= 1 << 17, "\(weights.shape[1]) inputs; sums of int8 products hold 131072")
-    let packed = try runner(.pack, weights.types).packInt8(weights)
+    let packed = try packer(weights.types).packInt8(weights)
     let layout = Int8Layout(outputs: packed.outputs, inputs: packed.inputs)
     try check.require(layout.hasFiniteScales(packed.storage.view.address), "weights \(weights.shape) are not finite")
     return packed
@@ -103,7 +103,7 @@ extension Context {
       x, inputs: weights.inputs, outputs: weights.outputs, bias: epilogue.bias, residual: residual, into: y)
     let runner = runner(.linear, x.types, weights.storage.types, y.types, residual.types)
     try check.readable(weights, by: runner)
-    runner.linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
+    try run(runner) { $0.linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y) }
   }
 
   /// `c = activation(scale a b + beta c + bias) + residual`: GEMM, or a batch of them.
@@ -140,8 +140,10 @@ extension Context {
       try check.disjoint(r, "residual", from: c3, mayBeSame: true)
       residual3 = r
     }
-    runner(.matmul, a.types, b.types, c.types, residual.types).matmul(
-      a3, b3, beta: beta, epilogue: epilogue, residual: residual3, into: c3)
+    try run(runner(.matmul, a.types, b.types, c.types, residual.types)) {
+      $0.matmul(
+        a3, b3, beta: beta, epilogue: epilogue, residual: residual3, into: c3)
+    }
   }
 
   private func batched<T: Strided>(_ tensor: T, _ name: String, _ check: Check) throws(QuernError) -> T {

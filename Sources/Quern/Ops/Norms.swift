@@ -96,8 +96,11 @@ extension Context {
     try check.require(groups > 0 && channels % groups == 0, "\(channels) channels do not divide into \(groups) groups")
     try check.vector(weight, "weight", count: channels)
     try check.vector(bias, "bias", count: channels)
-    runner(.groupNorm, x.types, y.types).groupNorm(
-      x, layout: layout, groups: groups, weight: weight, bias: bias, epsilon: epsilon, activation: activation, into: y)
+    try run(runner(.groupNorm, x.types, y.types)) {
+      $0.groupNorm(
+        x, layout: layout, groups: groups, weight: weight, bias: bias, epsilon: epsilon, activation: activation, into: y
+      )
+    }
   }
 
   /// `y = softmax(scale x + mask)` along the last axis. Temperature T is a scale of 1/T.
@@ -112,7 +115,9 @@ extension Context {
     let check = Check(operation: .softmax)
     let (x, y) = try check.pair(x, y)
     let mask = try check.second(mask, "mask", of: y, repeats: true, mayBeSame: false)
-    runner(.softmax, x.types, y.types, mask.types).softmax(x, scale: scale, mask: mask, diagonal: diagonal, into: y)
+    try run(runner(.softmax, x.types, y.types, mask.types)) {
+      $0.softmax(x, scale: scale, mask: mask, diagonal: diagonal, into: y)
+    }
   }
 
   /// `y = (z - mean z) / sqrt(var z + epsilon) weight + bias` along the last axis, z = x + residual
@@ -134,8 +139,10 @@ extension Context {
     let sum = try check.sum(sum, x, residual, y)
     try check.vector(weight, "weight", count: y.shape[1])
     try check.vector(bias, "bias", count: y.shape[1])
-    runner(.layerNorm, x.types, y.types, residual.types, sum.types).layerNorm(
-      x, residual: residual, sum: sum, weight: weight, bias: bias, epsilon: epsilon, into: y)
+    try run(runner(.layerNorm, x.types, y.types, residual.types, sum.types)) {
+      $0.layerNorm(
+        x, residual: residual, sum: sum, weight: weight, bias: bias, epsilon: epsilon, into: y)
+    }
   }
 
   /// `y = z / sqrt(mean z² + epsilon) weight` along the last axis, z = x + residual
@@ -150,13 +157,15 @@ extension Context {
     let residual = try check.second(residual, "residual", of: y, repeats: false, mayBeSame: true)
     let sum = try check.sum(sum, x, residual, y)
     try check.vector(weight, "weight", count: y.shape[1])
-    runner(.rmsNorm, x.types, y.types, residual.types, sum.types).rmsNorm(
-      x, residual: residual, sum: sum, weight: weight, epsilon: epsilon, into: y)
+    try run(runner(.rmsNorm, x.types, y.types, residual.types, sum.types)) {
+      $0.rmsNorm(
+        x, residual: residual, sum: sum, weight: weight, epsilon: epsilon, into: y)
+    }
   }
 
   /// `y = x / max(‖x‖₂, epsilon)` along the last axis, as PyTorch's `normalize`. y may be x.
   public func l2Normalize(_ x: TensorView, epsilon: Float = 1e-12, into y: MutableTensor) throws(QuernError) {
     let (x, y) = try Check(operation: .l2Normalize).pair(x, y)
-    runner(.l2Normalize, x.types, y.types).l2Normalize(x, epsilon: epsilon, into: y)
+    try run(runner(.l2Normalize, x.types, y.types)) { $0.l2Normalize(x, epsilon: epsilon, into: y) }
   }
 }

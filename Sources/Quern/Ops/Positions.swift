@@ -61,7 +61,9 @@ extension Context {
     try check.destination(y, "y")
     try check.disjoint(x, "x", from: y, mayBeSame: true)
     try check.disjoint(table.values.view, "the table", from: y)
-    runner(.rope, x.types, y.types).rope(x, table: table, positions: positions, pairing: pairing, into: y)
+    try run(runner(.rope, x.types, y.types)) {
+      $0.rope(x, table: table, positions: positions, pairing: pairing, into: y)
+    }
   }
 
   /// Writes new keys, or values, behind those that a cache holds, rounded to the cache's data type.
@@ -85,7 +87,9 @@ extension Context {
     try requireRoom(check, x, sequences, lengths, in: cache.shape)
     try check.destination(cache, "the cache")
     try check.disjoint(x, "x", from: cache)
-    runner(.appendToCache, x.types, cache.types).appendToCache(x, sequences: sequences, lengths: lengths, cache: cache)
+    try run(runner(.appendToCache, x.types, cache.types)) {
+      $0.appendToCache(x, sequences: sequences, lengths: lengths, cache: cache)
+    }
   }
 
   /// The same to a cache in 8 bits: each vector becomes codes and a scale, off by at most half a step; see ``Int8Cache``.
@@ -95,7 +99,9 @@ extension Context {
     let check = Check(operation: .appendToInt8Cache)
     let shape = Shape(cache.sequences, cache.capacity, cache.heads, cache.size)
     try requireRoom(check, x, sequences, lengths, in: shape)
-    runner(.appendToInt8Cache, x.types).appendToCache(x, sequences: sequences, lengths: lengths, cache: cache)
+    try run(runner(.appendToInt8Cache, x.types)) {
+      $0.appendToCache(x, sequences: sequences, lengths: lengths, cache: cache)
+    }
   }
 
   private func requireRoom(

@@ -78,6 +78,6 @@ extension Context {
     let check = Check(operation: .random)
     let y = try check.rows(y, "y")
     try check.destination(y, "y")
-    runner(.random, y.types).random(distribution, key: key, into: y)
+    try run(runner(.random, y.types)) { $0.random(distribution, key: key, into: y) }
   }
 }

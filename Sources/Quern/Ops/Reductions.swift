@@ -88,8 +88,10 @@ extension Context {
       "y has shape \(y.shape); \(count) elements without gaps are expected for the \(direction.rawValue) of x \(x.shape)"
     )
     try check.disjoint(rows, "x", from: y)
-    runner(.reduce, x.types, y.types).reduce(
-      reduction, rows, along: direction, into: y.reinterpreted(offset: 0, shape: Shape(count), strides: Shape(1)))
+    try run(runner(.reduce, x.types, y.types)) {
+      $0.reduce(
+        reduction, rows, along: direction, into: y.reinterpreted(offset: 0, shape: Shape(count), strides: Shape(1)))
+    }
   }
 
   /// `y[j] = x[0] + ... + x[j]` along the last axis, as PyTorch's `cumsum`. y may be x.
@@ -98,7 +100,7 @@ extension Context {
   /// γ(128 + n / 4096) Σ|x|.
   public func cumulativeSum(_ x: TensorView, into y: MutableTensor) throws(QuernError) {
     let (x, y) = try Check(operation: .cumulativeSum).pair(x, y)
-    runner(.cumulativeSum, x.types, y.types).cumulativeSum(x, into: y)
+    try run(runner(.cumulativeSum, x.types, y.types)) { $0.cumulativeSum(x, into: y) }
   }
 
   /// The column of each row's largest element: the first of equal ones, the first NaN where there is one, as PyTorch's
@@ -124,6 +126,6 @@ extension Context {
     try check.require(
       rows.shape[1] <= Int(Int32.max), "rows of \(rows.shape[1]) elements have indices beyond Int32")
     try check.require(indices.count == rows.shape[0], "\(indices.count) indices for the rows of x \(x.shape)")
-    runner(.argmax, x.types).position(of: extreme, rows, into: &indices)
+    try run(runner(.argmax, x.types)) { $0.position(of: extreme, rows, into: &indices) }
   }
 }

@@ -83,7 +83,7 @@ extension Context {
       indices.count == values.shape.count, "\(indices.count) indices for values \(values.shape)")
     try check.destination(values, "values")
     try check.disjoint(x, "x", from: values)
-    runner(.topK, x.types, values.types).topK(x, values: values, indices: &indices)
+    try run(runner(.topK, x.types, values.types)) { $0.topK(x, values: values, indices: &indices) }
   }
 
   /// `y[ids[i]] += weights[i] x[i]`: rows added where the ids say, such as experts' results to their tokens.
@@ -117,7 +117,9 @@ extension Context {
     try check.destination(y, "y")
     try check.disjoint(x, "x", from: y)
     try check.disjoint(weights, "weights", from: y)
-    runner(.scatterAdd, x.types, y.types, weights.types).scatterAdd(x, ids: ids, weights: weights, into: y)
+    try run(runner(.scatterAdd, x.types, y.types, weights.types)) {
+      $0.scatterAdd(x, ids: ids, weights: weights, into: y)
+    }
   }
 
   /// The linear layers of a mixture of experts: rows of x sorted by expert, each segment times its expert's weights,
@@ -153,7 +155,9 @@ extension Context {
     try check.require(segments.total == x.shape[0], "segments hold \(segments.total) rows, x has \(x.shape[0])")
     let runner = runner(.expertLinear, x.types, weights[0].storage.types, y.types, residual.types)
     for matrix in weights { try check.readable(matrix, by: runner) }
-    runner.expertLinear(
-      x, segments: segments, weights: weights, epilogue: epilogue, residual: residual, into: y)
+    try run(runner) {
+      $0.expertLinear(
+        x, segments: segments, weights: weights, epilogue: epilogue, residual: residual, into: y)
+    }
   }
 }

@@ -68,7 +68,7 @@ extension Context {
   /// Lays out block-sparse weights for this context's backend.
   ///
   /// - Throws: ``QuernError/outOfMemory(bytes:)``.
-  public func pack(_ weights: BlockSparseMatrix) throws -> PackedBlockSparseMatrix { try backend.pack(weights) }
+  public func pack(_ weights: BlockSparseMatrix) throws -> PackedBlockSparseMatrix { try packer(.f32).pack(weights) }
 
   /// `y = activation(scale x Wᵀ + bias) + residual` with block-sparse W: ``linear(_:weights:epilogue:residual:into:)``
   /// that reads and multiplies only the blocks that are stored. What x holds for an absent block has no effect, NaN
@@ -88,8 +88,10 @@ extension Context {
     let check = Check(operation: .blockSparseLinear)
     let (x, y, residual) = try check.product(
       x, inputs: weights.inputs, outputs: weights.outputs, bias: epilogue.bias, residual: residual, into: y)
-    runner(.blockSparseLinear, x.types, y.types, residual.types).blockSparseLinear(
-      x, weights: weights, epilogue: epilogue, residual: residual, into: y)
+    try run(runner(.blockSparseLinear, x.types, y.types, residual.types)) {
+      $0.blockSparseLinear(
+        x, weights: weights, epilogue: epilogue, residual: residual, into: y)
+    }
   }
 
   /// A block-diagonal product: column range g of y is column range g of x times `weights[g]`,
@@ -114,7 +116,7 @@ extension Context {
       residual: residual, into: y)
     let runner = runner(.groupedLinear, x.types, weights[0].storage.types, y.types, residual.types)
     for matrix in weights { try check.readable(matrix, by: runner) }
-    runner.groupedLinear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
+    try run(runner) { $0.groupedLinear(x, weights: weights, epilogue: epilogue, residual: residual, into: y) }
   }
 
   /// A linear layer with a low-rank update that is kept apart (LoRA, arXiv 2106.09685), or whose weights are of low rank
@@ -151,8 +153,10 @@ extension Context {
     if let weights { try check.readable(weights, by: runner) }
     try check.readable(down, by: runner)
     try check.readable(up, by: runner)
-    runner.lowRankLinear(
-      x, weights: weights, down: down, up: up, scale: scale, epilogue: epilogue, residual: residual, into: y)
+    try run(runner) {
+      $0.lowRankLinear(
+        x, weights: weights, down: down, up: up, scale: scale, epilogue: epilogue, residual: residual, into: y)
+    }
   }
 }
 

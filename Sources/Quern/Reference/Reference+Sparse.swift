@@ -5,11 +5,9 @@ extension ReferenceBackend {
     _ x: TensorView, weights: PackedBlockSparseMatrix, epilogue: Epilogue, residual: TensorView?, into y: MutableTensor
   ) {
     for j in 0..<weights.outputs {
-      let blockRow = j / weights.blockOutputs
-      let blocks = Int(weights.offsets[blockRow])..<Int(weights.offsets[blockRow + 1])
       for i in 0..<x.shape[0] {
         var sum = 0.0
-        for block in blocks {
+        for block in weights.blocks(of: j) {
           let first = Int(weights.columns[block]) * weights.blockInputs
           let weight = weights.elements(of: j, block: block)
           for p in first..<min(first + weights.blockInputs, weights.inputs) { sum += x[i, p] * weight[p - first] }

@@ -134,6 +134,12 @@ public final class PackedBlockSparseMatrix: Sendable {
     return PackedBlockSparseMatrix(matrix, width: width, storage: storage)
   }
 
+  /// The blocks that an output has weights in.
+  func blocks(of output: Int) -> Range<Int> {
+    let row = output / blockOutputs
+    return Int(offsets[row])..<Int(offsets[row + 1])
+  }
+
   /// The weights of one output in one of its blocks, by input from the block's first one.
   func elements(of output: Int, block: Int) -> Elements {
     let (row, within) = (output / blockOutputs, output % blockOutputs)

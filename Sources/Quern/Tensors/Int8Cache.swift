@@ -39,6 +39,15 @@ public struct Int8Cache {
     (self.codes, self.scales, owners) = (codes, scales, [])
   }
 
+  /// The same codes and scales in memory of their own.
+  func copied() throws(QuernError) -> Int8Cache {
+    let copy = try Int8Cache(sequences: sequences, capacity: capacity, heads: heads, size: size)
+    let vectors = sequences * capacity * heads
+    copy.codes.copyMemory(from: codes, byteCount: vectors * size)
+    UnsafeMutableRawPointer(copy.scales).copyMemory(from: scales, byteCount: vectors * 4)
+    return copy
+  }
+
   /// Bytes of such a cache, or the largest number where that is too many.
   public static func byteCount(sequences: Int, capacity: Int, heads: Int, size: Int) -> Int {
     [sequences, capacity, heads, size + 4].reduce(1) { product, factor in

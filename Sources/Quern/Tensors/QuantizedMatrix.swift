@@ -122,18 +122,6 @@ public struct QuantizedMatrix: Sendable {
     }
   }
 
-  /// The sum of the magnitudes of some weights of an output; and, where each is the difference of two terms, of the larger one.
-  package func terms(output: Int, inputs: Range<Int>) -> (magnitude: Double, reach: Double) {
-    withBlocks { blocks in
-      guard let base = blocks.baseAddress else { return (0, 0) }
-      return inputs.reduce((0, 0)) { sums, input in
-        let index = output * (self.inputs / format.blockSize) + input / format.blockSize
-        let weight = format.weight(base + index * format.blockBytes, input % format.blockSize)
-        return (sums.0 + abs(weight.value), sums.1 + (format == .q4K ? weight.reach : 0))
-      }
-    }
-  }
-
   /// The weights that the blocks stand for.
   public func dequantized() throws -> Tensor {
     try Tensor(shape: Shape(outputs, inputs)) { values in

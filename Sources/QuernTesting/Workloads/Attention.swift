@@ -1,4 +1,3 @@
-import Foundation
 import Quern
 
 /// `attention`: ragged sequences, grouped heads, masks.
@@ -88,7 +87,7 @@ extension Workload {
   public static func attention(_ shape: AttentionShape, name: String? = nil, operands: Operands) throws -> Workload {
     let (queries, keys) = (shape.queries.reduce(0, +), shape.keys.reduce(0) { $0 + $1 + shape.spare })
     let q = try operands.make(Shape(queries, shape.heads, shape.size))
-    func cached() throws -> CachedRows {
+    func cached() throws -> AttentionRows {
       guard shape.isInt8 else {
         return .tensor(
           try operands.make(Shape(keys, shape.kvHeads, shape.size), as: shape.cacheType).view)
@@ -103,7 +102,7 @@ extension Workload {
   }
 
   private static func attention(
-    _ shape: AttentionShape, _ name: String?, _ operands: Operands, q: TensorView, k: CachedRows, v: CachedRows,
+    _ shape: AttentionShape, _ name: String?, _ operands: Operands, q: TensorView, k: AttentionRows, v: AttentionRows,
     output: MutableTensor
   ) throws -> Workload {
     let cache = try Segments(lengths: shape.keys.map { shape.isInt8 ? shape.roomOfInt8 : $0 + shape.spare })
@@ -120,9 +119,9 @@ extension Workload {
       sinks: shape.sinks ? try operands.vector(shape.heads) : nil, additive: additive?.view, blocks: blocks)
     let scale = 1 / Float(max(shape.size, 1)).squareRoot()
     let unused = shape.logSumExp ? try MutableTensor(zeros: q.shape) : output
-    func run(_ context: Context, _ values: CachedRows, _ o: MutableTensor) throws {
+    func run(_ context: Context, _ o: MutableTensor) throws {
       let (logSumExp, o) = (shape.logSumExp ? o : nil, shape.logSumExp ? unused : o)
-      switch (k, values) {
+      switch (k, v) {
       case (.tensor(let k), .tensor(let v)):
         try context.attention(
           queries: q, keys: k, values: v, layout: layout, mask: mask, scale: scale, softCap: shape.softCap,
@@ -141,36 +140,11 @@ extension Workload {
       shape.isInt8 ? .int8Attention : .attention, name ?? "\(shape)", kernels: shape.kernels,
       flops: 4 * pairs * Double(shape.heads * shape.size),
       bytes: 8 * Double(q.shape.count) + 2 * Double(k.bytes), operands: operands, output: output,
-      prepare: { context in { o in try run(context, v, o) } },
-      bound: { rounding, expected in
-        let norm = largestNorm(q) * k.largestNorm
-        let offset = additive.map { $0.elements.filter(\.isFinite).map(abs).max() ?? 0 } ?? 0
-        let farthest = shape.alibi ? Double((shape.queries + shape.keys).max() ?? 0) : 0
-        // Those of codes round once more.
-        let codes = shape.isInt8 ? 1.0 : 0
-        // Products, scale; the cap's quotient and product with tanh (4 u, and its argument's roundings again); slopes are at
-        // most 1, and the bias rounds once at the size of the farthest key, as do the sums with it.
-        let score =
-          (rounding.product(shape.size) + ((shape.softCap == 0 ? 2 : 10) + codes) * Rounding.unit) * Double(scale)
-          * norm
-          + 2 * Rounding.unit * (Double(offset) + farthest)
-        let keys = layout.longestKeys
-        // Each block of keys rescales the sums once; exp is within 2 ulp (4 u). Parts of keys, at least four blocks each, are put
-        // together with fewer roundings than that counts.
-        // So does each run of blocks.
-        let runs = blocks.map { $0.blockKeys < 32 ? $0.blockColumns : 0 } ?? 0
-        let sums = Rounding.gamma(2 * keys + 3 * (keys / 32 + 1 + runs) + (shape.isInt8 ? 13 : 12))
-        if shape.logSumExp {
-          // The sum's relative errors become absolute; its logarithm is within an ulp, and is added to the largest score.
-          return expected.map {
-            2 * score + sums * (1 + sums) + 2 * Rounding.unit * (log(Double(max(keys, 2))) + abs(Double($0)))
-          }
-        }
-        // Σ p|v| / Σ p times twice the error of a score, exp's and the sums' relative errors.
-        let weighted = try MutableTensor(zeros: q.shape)
-        try run(Context(backend: ReferenceBackend()), try v.absolute(), weighted)
-        let relative = 2 * score + sums
-        return weighted.view.values.map { relative * Double($0) * (1 + relative) }
+      prepare: { context in { o in try run(context, o) } },
+      bound: { bounds, expected in
+        let call = AttentionOperands(
+          queries: q, keys: k, values: v, layout: layout, mask: mask, scale: scale, softCap: shape.softCap)
+        return try shape.logSumExp ? bounds.logSumExp(call, expected: expected) : bounds.attention(call)
       })
     guard case (.tensor(let keys), .tensor(let values)) = (k, v), additive == nil, q.shape[0] > 0, !shape.alibi,
       !shape.sinks, shape.spare == 0, blocks?.heads ?? 1 == 1
@@ -267,66 +241,15 @@ extension Workload {
   }
 }
 
-/// Keys or values of an attention workload.
-private enum CachedRows {
-  case tensor(TensorView)
-  case int8(Int8Cache)
-
-  var bytes: Int {
+extension AttentionRows {
+  fileprivate var bytes: Int {
     switch self {
     case .tensor(let view): view.shape.count * view.dataType.size
-    case .int8(let cache): cache.byteCount
-    }
-  }
-
-  var largestNorm: Double {
-    switch self {
-    case .tensor(let view): QuernTesting.largestNorm(view)
     case .int8(let cache):
-      (0..<cache.vectors).map { vector in
-        (0..<cache.size).reduce(0) { $0 + cache[vector, $1] * cache[vector, $1] }.squareRoot()
-      }.max() ?? 0
-    }
-  }
-
-  func absolute() throws -> CachedRows {
-    switch self {
-    case .tensor(let view): return .tensor(try QuernTesting.absolute(view))
-    case .int8(let cache):
-      let copy = try Int8Cache(
+      Int8Cache.byteCount(
         sequences: cache.sequences, capacity: cache.capacity, heads: cache.heads, size: cache.size)
-      for vector in 0..<cache.vectors {
-        copy.scales[vector] = cache.scales[vector]
-        for place in vector * cache.size..<(vector + 1) * cache.size {
-          let code = cache.codes.load(fromByteOffset: place, as: Int8.self)
-          copy.codes.storeBytes(of: abs(code), toByteOffset: place, as: Int8.self)
-        }
-      }
-      return .int8(copy)
     }
   }
-}
-
-extension Int8Cache {
-  fileprivate var vectors: Int { sequences * capacity * heads }
-  fileprivate var byteCount: Int {
-    Self.byteCount(sequences: sequences, capacity: capacity, heads: heads, size: size)
-  }
-  fileprivate subscript(vector: Int, j: Int) -> Double {
-    Double(scales[vector]) * Double(codes.load(fromByteOffset: vector * size + j, as: Int8.self))
-  }
-}
-
-/// The largest Euclidean norm of a head's vector, which with another bounds Σ|q k| (Cauchy and Schwarz).
-private func largestNorm(_ view: TensorView) -> Double {
-  var largest = 0.0
-  let elements = view.values
-  for start in stride(from: 0, to: elements.count, by: max(view.shape.last, 1)) {
-    var squares = 0.0
-    for value in elements[start..<start + view.shape.last] { squares += Double(value) * Double(value) }
-    largest = max(largest, squares.squareRoot())
-  }
-  return largest
 }
 
 extension Suite {

@@ -95,11 +95,11 @@ extension Workload {
             x, weights: packed, layout: shape.layout, epilogue: epilogue, add: add, residual: residual, into: y)
         }
       },
-      bound: { rounding, expected in
-        try convolutionBound(
-          shape, x: x, weights: weights, epilogue: epilogue, add: add, residual: residual, output: output,
-          magnitudes: magnitudes ?? winogradMagnitudes(shape, x, Array(0..<positions)), expected: expected,
-          rounding: rounding)
+      bound: { bounds, expected in
+        try bounds.conv2d(
+          x, weights: try Context(backend: ReferenceBackend()).packConvolution(weights, shape.convolution),
+          layout: shape.layout, epilogue: epilogue, add: add, residual: residual, output: output.shape,
+          patches: magnitudes, expected: expected)
       })
     if shape.layout == .channelsLast, !shape.convolution.isTransposed, output.shape.count > 0 {
       workload.sampling = Sampling(rows: positions, work: Double(shape.outputs) * Double(shape.depth)) { rows in
@@ -144,103 +144,10 @@ extension Workload {
       part, nil, operands, x: patches.view, weights: weights, bias: bias, add: add.map { _ in adds.view },
       residual: residual.map { _ in residuals.view },
       output: try MutableTensor(zeros: Shape(rows.count, 1, 1, shape.outputs)),
-      magnitudes: try winogradMagnitudes(shape, x, rows))
+      magnitudes: try ErrorBounds.winogradMagnitudes(
+        x, weights: try Context(backend: ReferenceBackend()).packConvolution(weights, c), layout: shape.layout,
+        pixels: rows))
   }
-}
-
-/// As for a product of depth taps x channels: γ(depth + 3) (Σ|x w| + |bias + add|), through the activation, plus the
-/// activation's own error; Σ|x w| is the same convolution of the absolute values.
-///
-/// By Winograd's sums the factor is γ(channels + 33), of the 36 products and at most 30 roundings of the transforms, and the sum that of
-/// `patches` of ``winogradMagnitudes(_:_:_:)``.
-private func convolutionBound(
-  _ shape: ConvolutionShape, x: TensorView, weights: TensorView, epilogue: Epilogue, add: TensorView?,
-  residual: TensorView?, output: MutableTensor, magnitudes patches: TensorView?, expected: [Float], rounding: Rounding
-) throws -> [Double] {
-  let context = Context(backend: ReferenceBackend())
-  let magnitudes = try MutableTensor(zeros: output.shape)
-  if let patches {
-    try context.conv2d(
-      patches, weights: try context.packConvolution(try absolute(weights)),
-      into: magnitudes.reshaped(Shape(patches.shape[0], 1, 1, shape.outputs)))
-  } else {
-    try context.conv2d(
-      try absolute(x), weights: try context.packConvolution(try absolute(weights), shape.convolution),
-      layout: shape.layout, into: magnitudes)
-  }
-  let (factor, activation) = (
-    rounding.product(patches == nil ? shape.depth + 1 : shape.channels + 30), epilogue.activation
-  )
-  let pixels = max(output.shape[2] * output.shape[3], 1)
-  return magnitudes.view.values.enumerated().map { position, products in
-    let last = shape.layout == .channelsLast
-    let channel = last ? position % shape.outputs : position / pixels % shape.outputs
-    let image = position / (output.shape.count / output.shape[0])
-    let total = Double(products) + abs(epilogue.bias?.view[channel] ?? 0) + abs(add?[image, channel] ?? 0)
-    let added = residual.map { Double($0.load($0.offset(of: position))) } ?? 0
-    let through = activation.slope * factor * total + Double(shape.depth) * Rounding.smallest
-    return through + activation.error(at: total, value: abs(Double(expected[position]) - added) + through)
-      + Rounding.unit * abs(Double(expected[position]))
-  }
-}
-
-/// What bounds Winograd's sums at these pixels, as patches `[rows, 3, 3, channels]` to be multiplied by |weights|: tap (p, q) has
-/// Σ |Aᵀ G| |Bᵀ| |x| |B| |Gᵀ A| over the 36 places, of its pixel's square of x. `nil` where the sums are direct.
-private func winogradMagnitudes(_ shape: ConvolutionShape, _ x: TensorView, _ rows: [Int]) throws -> TensorView? {
-  let padding = shape.convolution.padding
-  guard shape.convolution.allowsWinograd else { return nil }
-  let (height, width) = (
-    shape.height + padding.top + padding.bottom - 2, shape.width + padding.left + padding.right - 2
-  )
-  let patches = try MutableTensor(zeros: Shape(rows.count, 3, 3, shape.channels))
-  for (index, row) in rows.enumerated() {
-    let (image, i, j) = (row / width / height, row / width % height, row % width)
-    for channel in 0..<shape.channels {
-      // |Bᵀ| |x| |B|, an axis at a time.
-      var half = [[Double]](repeating: [Double](repeating: 0, count: 6), count: 6)
-      for r in 0..<6 {
-        for s in 0..<6 {
-          let (y, z) = (i / 4 * 4 + r - padding.top, j / 4 * 4 + s - padding.left)
-          guard (0..<shape.height).contains(y), (0..<shape.width).contains(z) else { continue }
-          let value = abs(Double(x[image, y, z, channel]))
-          for place in 0..<6 { half[r][place] += Winograd.input[place][s] * value }
-        }
-      }
-      for p in 0..<3 {
-        for q in 0..<3 {
-          var sum = 0.0
-          for place in 0..<36 {
-            let (f, g) = (place / 6, place % 6)
-            let v = (0..<6).reduce(0) { $0 + Winograd.input[f][$1] * half[$1][g] }
-            let (across, down) = (Winograd.output[j % 4][g] * Winograd.weights[g][q], Winograd.weights[f][p])
-            sum += Winograd.output[i % 4][f] * down * across * v
-          }
-          patches[index, p, q, channel] = sum
-        }
-      }
-    }
-  }
-  return patches.view
-}
-
-/// The absolute values of the matrices of F(4, 3) at the points 0, ±1/√2, ±√2 and infinity.
-private enum Winograd {
-  private static let (a, b, third, sixth) = (0.5.squareRoot(), 2.0.squareRoot(), 1.0 / 3, 1.0 / 6)
-  /// |Bᵀ|
-  static let input: [[Double]] = [
-    [1, 0, 2.5, 0, 1, 0], [0, 2 * a, 2, a, 1, 0], [0, 2 * a, 2, a, 1, 0], [0, b / 2, 0.5, b, 1, 0],
-    [0, b / 2, 0.5, b, 1, 0],
-    [0, 1, 0, 2.5, 0, 1],
-  ]
-  /// |G|
-  static let weights: [[Double]] = [
-    [1, 0, 0], [2 * third, b * third, third], [2 * third, b * third, third], [sixth, b * sixth, third],
-    [sixth, b * sixth, third], [0, 0, 1],
-  ]
-  /// |Aᵀ|
-  static let output: [[Double]] = [
-    [1, 1, 1, 1, 1, 0], [0, a, a, b, b, 0], [0, 0.5, 0.5, 2, 2, 0], [0, a / 2, a / 2, 2 * b, 2 * b, 1],
-  ]
 }
 
 extension Suite {

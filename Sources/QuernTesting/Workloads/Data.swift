@@ -1,4 +1,3 @@
-import Foundation
 import Quern
 
 extension Workload {
@@ -20,7 +19,7 @@ extension Workload {
       bytes: Double(shape.count) * Double(x.dataType.size + output.dataType.size), isExactOnIntegers: true,
       operands: operands, output: output,
       prepare: { context in { y in try context.copy(x, into: y) } },
-      bound: { _, expected in expected.map { _ in 0 } })
+      bound: { $0.exact($1) })
   }
 
   /// `concat` of parts of these lengths along an axis, after a `split` of one tensor into them.
@@ -45,7 +44,7 @@ extension Workload {
           try context.concat((reverses ? parts.reversed() : parts).map(\.view), axis: axis, into: y)
         }
       },
-      bound: { _, expected in expected.map { _ in 0 } })
+      bound: { $0.exact($1) })
   }
 
   public static func binaryFunction(
@@ -58,7 +57,7 @@ extension Workload {
       flops: shape.count, bytes: 12 * shape.count, isExactOnIntegers: true, operands: operands,
       output: try operands.make(a.shape),
       prepare: { context in { y in try context.binary(function, a.view, b.view, into: y) } },
-      bound: { _, expected in expected.map { Rounding.unit * abs(Double($0)) + Rounding.smallest } })
+      bound: { $0.binary($1) })
   }
 
   public static func clamp(
@@ -69,7 +68,7 @@ extension Workload {
       .clamp, name ?? "\(shape) to \(low)...\(high)", kernels: ["f32_clamp"], flops: 2 * shape.count,
       bytes: 8 * shape.count, isExactOnIntegers: true, operands: operands, output: try operands.make(x.shape),
       prepare: { context in { y in try context.clamp(x.view, low: low, high: high, into: y) } },
-      bound: { _, expected in expected.map { _ in 0 } })
+      bound: { $0.exact($1) })
   }
 
   /// A third of the mask is 0 and another third -0.
@@ -87,7 +86,7 @@ extension Workload {
       prepare: { context in
         { y in try ignoresMask ? context.copy(x.view, into: y) : context.select(x.view, mask: mask.view, into: y) }
       },
-      bound: { _, expected in expected.map { _ in 0 } })
+      bound: { $0.exact($1) })
   }
 
   public static func lerp(
@@ -99,12 +98,7 @@ extension Workload {
       .lerp, name ?? "\(shape) at \(fraction)" + (oneRow ? " one row" : ""), kernels: ["f32_lerp"],
       flops: 3 * shape.count, bytes: 12 * shape.count, operands: operands, output: try operands.make(a.shape),
       prepare: { context in { y in try context.lerp(a.view, b.view, fraction: fraction, into: y) } },
-      bound: { _, expected in
-        let pairs = zip(a.view.values, repeating(b.view.values, to: expected.count))
-        return zip(pairs, expected).map { ends, y in
-          straightBound(Double(ends.0), Double(ends.1), Double(fraction), Double(y))
-        }
-      })
+      bound: { $0.lerp(a.view, rows(b, of: a), fraction: fraction, expected: $1) })
   }
 
   public static func slerp(
@@ -122,45 +116,13 @@ extension Workload {
           try context.slerp(a.view, b.view, fraction: fraction, into: y)
         }
       },
-      bound: { _, expected in
-        let (a, b) = (a.view.values.map(Double.init), repeating(b.view.values, to: expected.count).map(Double.init))
-        return (0..<shape.rows).flatMap { row in
-          let range = row * shape.n..<(row + 1) * shape.n
-          return slerpBound(a[range], b[range], Double(fraction), expected[range].map(Double.init))
-        }
-      })
+      bound: { $0.slerp(a.view, rows(b, of: a), fraction: fraction, expected: $1) })
   }
 }
 
-/// `values`, again and again up to `count`.
-private func repeating(_ values: [Float], to count: Int) -> [Float] {
-  values.count == count ? values : (0..<count).map { values[$0 % values.count] }
-}
-
-/// The distance to the nearer end, its part of b - a and the sum are rounded, and so is the end's weight.
-private func straightBound(_ a: Double, _ b: Double, _ t: Double, _ y: Double) -> Double {
-  let near = abs(t) < 0.5 ? t : 1 - t
-  return Rounding.gamma(4) * abs(near * (b - a)) + Rounding.unit * abs(y) + Rounding.smallest
-}
-
-/// One row of `slerp`. The cosine is off by at most 2γ(n + 2) (Cauchy's inequality bounds the sum of products), the angle by
-/// that over sin w, and a weight by its slope, (|1 - t| + |weight|) / sin w, times that; twice for what is of second order.
-private func slerpBound(_ a: ArraySlice<Double>, _ b: ArraySlice<Double>, _ t: Double, _ expected: [Double]) -> [Double]
-{
-  func product(_ a: ArraySlice<Double>, _ b: ArraySlice<Double>) -> Double { zip(a, b).reduce(0) { $0 + $1.0 * $1.1 } }
-  let cosine = product(a, b) / (product(a, a) * product(b, b)).squareRoot()
-  let slack = 2 * Rounding.gamma(a.count + 2)
-  let pairs = zip(zip(a, b), expected)
-  if abs(abs(cosine) - 0.9995) <= slack { return expected.map { _ in .infinity } }  // either way is right
-  guard abs(cosine) <= 0.9995 else { return pairs.map { straightBound($0.0, $0.1, t, $1) } }
-  let (angle, sine) = (acos(cosine), sin(acos(cosine)))
-  let (from, to) = (abs(sin((1 - t) * angle) / sine), abs(sin(t * angle) / sine))
-  let turn = 2 * slack / (sine * sine)
-  return pairs.map { ends, _ in
-    let (a, b) = (abs(ends.0), abs(ends.1))
-    return turn * ((abs(1 - t) + from) * a + (abs(t) + to) * b) + Rounding.gamma(3) * (from * a + to * b)
-      + 3 * Rounding.smallest
-  }
+/// b, whose one row may stand for all of a.
+private func rows(_ b: MutableTensor, of a: MutableTensor) -> TensorView {
+  b.shape == a.shape ? b.view : b.view.reinterpreted(offset: 0, shape: a.shape, strides: Shape(0, b.strides[1]))
 }
 
 extension Suite {

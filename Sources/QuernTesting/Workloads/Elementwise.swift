@@ -26,22 +26,18 @@ extension Workload {
       bytes: 8 * shape.count, isExactOnIntegers: activation == .relu || activation == .identity, operands: operands,
       output: try operands.make(x.shape),
       prepare: { context in { y in try context.activation(activation, x.view, into: y) } },
-      bound: { _, expected in
-        zip(x.view.values, expected).map { activation.error(at: Double($0), value: Double($1)) }
-      })
+      bound: { $0.activation(activation, x.view, expected: $1) })
   }
 
   public static func elementFunction(
     _ function: ElementFunction, _ shape: RowShape, name: String? = nil, operands: Operands
   ) throws -> Workload {
     let x = try operands.make(Shape(shape.rows, shape.n), scale: 3)
-    // The bounds of the table at the head of `CKernels/body/math.h`.
-    let units: Double = function == .softplus ? 5 : 2
     return Workload(
       .elementFunction, name ?? "\(function.rawValue) \(shape)", kernels: ["f32_\(function.rawValue)"],
       flops: 15 * shape.count, bytes: 8 * shape.count, operands: operands, output: try operands.make(x.shape),
       prepare: { context in { y in try context.elementFunction(function, x.view, into: y) } },
-      bound: { _, expected in expected.map { units * Rounding.unit * abs(Double($0)) + Rounding.smallest } })
+      bound: { $0.elementFunction(function, expected: $1) })
   }
 
   public static func repu(
@@ -52,10 +48,7 @@ extension Workload {
       .repu, name ?? "\(shape) power=\(power)", kernels: ["f32_repu"], flops: Double(power) * shape.count,
       bytes: 8 * shape.count, isExactOnIntegers: power <= 8, operands: operands, output: try operands.make(x.shape),
       prepare: { context in { y in try context.repu(x.view, power: power, into: y) } },
-      // A power is a product of p factors, however it is bracketed: p - 1 roundings.
-      bound: { _, expected in
-        expected.map { Rounding.gamma(power - 1) * abs(Double($0)) + Double(power) * Rounding.smallest }
-      })
+      bound: { $0.repu(power: power, expected: $1) })
   }
 
   /// Gate and value are the two halves of one tensor, in either order.
@@ -73,14 +66,7 @@ extension Workload {
       prepare: { context in
         { y in try context.gated(activation, gate: gate.view, value: value.view, into: y) }
       },
-      bound: { _, expected in
-        // The activation's error, magnified by the value, and the product's rounding.
-        zip(zip(gate.view.values, value.view.values), expected).map { operands, result in
-          let (gate, value) = (Double(operands.0), Double(operands.1))
-          let error = activation.error(at: gate, value: activation.exact(gate))
-          return abs(value) * error * (1 + Rounding.unit) + Rounding.unit * abs(Double(result)) + Rounding.smallest
-        }
-      })
+      bound: { $0.gated(activation, gate: gate.view, value: value.view, expected: $1) })
   }
 
   /// add and multiply.
@@ -97,7 +83,7 @@ extension Workload {
       prepare: { context in
         { y in try adds ? context.add(a.view, b.view, into: y) : context.multiply(a.view, b.view, into: y) }
       },
-      bound: { _, expected in expected.map { Rounding.unit * abs(Double($0)) } })
+      bound: { $0.roundedOnce($1) })
   }
 
   public static func scale(
@@ -108,7 +94,7 @@ extension Workload {
       .scale, name ?? "\(shape) by \(factor)", kernels: ["f32_scale"], flops: shape.count, bytes: 8 * shape.count,
       isExactOnIntegers: true, operands: operands, output: try operands.make(x.shape),
       prepare: { context in { y in try context.scale(x.view, by: factor, into: y) } },
-      bound: { _, expected in expected.map { Rounding.unit * abs(Double($0)) } })
+      bound: { $0.roundedOnce($1) })
   }
 }
 

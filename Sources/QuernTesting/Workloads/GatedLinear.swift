@@ -49,6 +49,10 @@ extension Workload {
   ) -> Workload {
     let (m, n, k, activation) = (shape.m, shape.n, shape.k, shape.activation)
     let product = shape.product
+    func weights(_ context: Context) throws -> GatedWeights {
+      GatedWeights(
+        gate: try gate.packed(context), value: try value.packed(context), gateBias: gate.bias, valueBias: value.bias)
+    }
     let workload = Workload(
       .gatedLinear, name ?? "\(shape)", kernels: product.kernels, flops: 4 * Double(m) * Double(n) * Double(k),
       bytes: 4 * Double(m * k + m * n) + 2 * product.weightBytes,
@@ -57,27 +61,12 @@ extension Workload {
         && (activation == .identity || activation == .relu),
       operands: operands, output: output,
       prepare: { context in
-        let weights = GatedWeights(
-          gate: try gate.packed(context), value: try value.packed(context), gateBias: gate.bias, valueBias: value.bias)
+        let weights = try weights(context)
         return { y in try context.gatedLinear(x, weights: weights, activation: activation, into: y) }
       },
-      bound: { rounding, expected in
-        let reference = Context(backend: ReferenceBackend())
-        func errors(_ side: LinearOperands, _ activation: Activation) throws -> (values: [Double], errors: [Double]) {
-          let epilogue = Epilogue(bias: side.bias, activation: activation)
-          let values = try MutableTensor(zeros: Shape(m, n))
-          try reference.linear(x, weights: side.packed(reference), epilogue: epilogue, into: values)
-          let bounds = try productBound(
-            x, side.weights.transposed(), beta: 0, held: output.view, epilogue: epilogue, residual: nil,
-            expected: values.view.values, rounding: rounding, codes: side.codeError(x, rounding: rounding))
-          return (values.view.values.map { abs(Double($0)) }, bounds)
-        }
-        let (a, b) = (try errors(gate, activation), try errors(value, .identity))
-        return expected.indices.map { index in
-          let (ea, eb) = (a.errors[index], b.errors[index])
-          let through = a.values[index] * eb + b.values[index] * ea + ea * eb
-          return through + Rounding.unit * (abs(Double(expected[index])) + through) + Rounding.smallest
-        }
+      bound: { bounds, expected in
+        try bounds.gatedLinear(
+          x, weights: try weights(Context(backend: ReferenceBackend())), activation: activation, expected: expected)
       })
     workload.sampling = Sampling(rows: m, work: 2 * Double(n) * Double(k)) { rows in
       var part = shape

@@ -11,7 +11,7 @@ extension Workload {
       flops: accumulate ? shape.count : 0, bytes: (accumulate ? 12 : 8) * shape.count, isExactOnIntegers: true,
       operands: operands, output: try operands.make(Shape(shape.rows, shape.n)),
       prepare: { context in { y in try context.embedding(ids, table: table.view, accumulate: accumulate, into: y) } },
-      bound: { _, expected in expected.map { accumulate ? Rounding.unit * abs(Double($0)) : 0 } })
+      bound: { $0.embedding(accumulate: accumulate, expected: $1) })
   }
 
   public static func meanPool(
@@ -24,11 +24,7 @@ extension Workload {
       flops: Double(x.shape.count), bytes: 4 * Double(x.shape.count + lengths.count * n), operands: operands,
       output: try operands.make(Shape(lengths.count, n)),
       prepare: { context in { y in try context.meanPool(x.view, segments: segments, into: y) } },
-      bound: { _, _ in
-        let magnitude = try MutableTensor(zeros: Shape(lengths.count, n))
-        try Context(backend: ReferenceBackend()).meanPool(try absolute(x.view), segments: segments, into: magnitude)
-        return magnitude.view.values.enumerated().map { Rounding.gamma(lengths[$0 / n] + 2) * Double($1) }
-      })
+      bound: { bounds, _ in bounds.meanPool(x.view, segments: segments) })
   }
 }
 

@@ -30,48 +30,12 @@ extension Workload {
             x.view, layout: layout, groups: shape.groups, weight: weight, bias: bias, activation: activation, into: y)
         }
       },
-      bound: { _, expected in
-        groupNormBound(
-          shape, layout, activation, x.view.values, weight?.elements, bias?.elements, expected: expected)
+      bound: { bounds, _ in
+        bounds.groupNorm(
+          x.view, layout: layout, groups: shape.groups, weight: weight, bias: bias, epsilon: 1e-5,
+          activation: activation)
       })
   }
-}
-
-/// The errors of the mean, the deviation, the factor and the affine step added up, then magnified by the activation.
-private func groupNormBound(
-  _ shape: GroupNormShape, _ layout: ImageLayout, _ activation: Activation, _ x: [Float], _ weight: [Float]?,
-  _ bias: [Float]?, expected: [Float]
-) -> [Double] {
-  let (u, pixels, width) = (Rounding.unit, shape.height * shape.width, shape.channels / shape.groups)
-  /// Where element (b, c, p) lies in row-major order.
-  func position(_ b: Int, _ c: Int, _ p: Int) -> Int {
-    layout == .channelsLast ? (b * pixels + p) * shape.channels + c : (b * shape.channels + c) * pixels + p
-  }
-  var bounds = [Double](repeating: 0, count: expected.count)
-  for b in 0..<shape.batch where pixels > 0 {
-    for group in 0..<shape.groups {
-      let members = (group * width..<(group + 1) * width).flatMap { c in (0..<pixels).map { (c, position(b, c, $0)) } }
-      let n = members.count
-      let values = members.map { Double(x[$0.1]) }
-      let mean = values.reduce(0, +) / Double(n)
-      let size = values.reduce(0) { $0 + abs($1) } / Double(n)
-      let spread = (values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(n) + 1e-5).squareRoot()
-      // Sums in any order, as another library's: the mean is off by gamma(n + 1) of the mean size.
-      let shift = Rounding.gamma(n + 1) * size + u * abs(mean)
-      let factor = Rounding.gamma(n / 2 + 8) + shift / spread
-      for (c, at) in members {
-        let scale = abs(Double(weight?[c] ?? 1)) / spread
-        let (distance, added) = (Double(x[at]) - mean, Double(bias?[c] ?? 0))
-        let value = abs(distance) * scale
-        let error = scale * (shift + u * abs(distance)) + value * factor * (1 + factor) + 4 * u * (value + abs(added))
-        let argument = distance * Double(weight?[c] ?? 1) / spread + added
-        bounds[at] =
-          activation.slope * error + activation.error(at: abs(argument) + error, value: activation.exact(argument))
-          + activation.slope * error * 4 * u
-      }
-    }
-  }
-  return bounds
 }
 
 extension Suite {

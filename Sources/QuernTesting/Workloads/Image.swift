@@ -42,13 +42,9 @@ extension Workload {
           }
         }
       },
-      bound: { _, expected in
-        guard averages else { return expected.map { _ in 0 } }
-        // A sum of at most `size` elements in any order, the count and the quotient: relative to the mean magnitude.
-        let magnitude = try MutableTensor(zeros: output.shape)
-        try Context(backend: ReferenceBackend()).averagePool(
-          try absolute(x.view), window: window, layout: layout, into: magnitude)
-        return magnitude.view.values.map { Rounding.gamma(size + 2) * Double($0) + Rounding.smallest }
+      bound: { bounds, expected in
+        guard averages else { return bounds.exact(expected) }
+        return try bounds.averagePool(x.view, window: window, layout: layout, output: output.shape)
       })
   }
 
@@ -65,14 +61,7 @@ extension Workload {
       flops: nearest ? 0 : 9 * Double(output.shape.count), bytes: 4 * Double(x.shape.count + output.shape.count),
       isExactOnIntegers: nearest, operands: operands, output: output,
       prepare: { context in { y in try context.resize(x.view, by: resampling, layout: layout, into: y) } },
-      bound: { _, expected in
-        guard !nearest else { return expected.map { _ in 0 } }
-        // Both weights are rounded, and each of the two steps has at most three roundings.
-        let magnitude = try MutableTensor(zeros: output.shape)
-        try Context(backend: ReferenceBackend()).resize(
-          try absolute(x.view), by: resampling, layout: layout, into: magnitude)
-        return magnitude.view.values.map { Rounding.gamma(8) * Double($0) + 8 * Rounding.smallest }
-      })
+      bound: { bounds, _ in try bounds.resize(x.view, by: resampling, layout: layout, output: output.shape) })
   }
 
   public static func pad(
@@ -90,7 +79,7 @@ extension Workload {
       prepare: { context in
         { y in try context.pad(x.view, margins: margins, border: border, layout: layout, into: y) }
       },
-      bound: { _, expected in expected.map { _ in 0 } })
+      bound: { $0.exact($1) })
   }
 }
 

@@ -62,10 +62,6 @@ struct LinearOperands {
     try quantized.map { try context.pack($0) } ?? (isInt8 ? context.packInt8(weights) : context.pack(weights))
   }
 
-  func codeError(_ x: TensorView, scale: Float = 1, rounding: Rounding) -> CodeError? {
-    quantized.map { CodeError(x, weights: $0, scale: scale, rounding: rounding) }
-      ?? (isInt8 ? CodeError(x, int8: weights, scale: scale) : nil)
-  }
 }
 
 extension Workload {
@@ -124,11 +120,10 @@ extension Workload {
         let packed = try weights.packed(context)
         return { y in try context.linear(x, weights: packed, epilogue: epilogue, residual: residual, into: y) }
       },
-      bound: { rounding, expected in
-        try productBound(
-          x, weights.weights.transposed(), beta: 0, held: output.view, epilogue: epilogue, residual: residual,
-          expected: expected, rounding: rounding,
-          codes: weights.codeError(x, scale: epilogue.scale, rounding: rounding))
+      bound: { bounds, expected in
+        bounds.linear(
+          x, weights: try weights.packed(Context(backend: ReferenceBackend())), epilogue: epilogue, residual: residual,
+          expected: expected)
       })
     workload.sampling = Sampling(rows: m, work: Double(n) * Double(k)) { rows in
       var part = shape
@@ -177,10 +172,9 @@ extension Workload {
       prepare: { context in
         { c in try context.matmul(a, b, beta: shape.beta, epilogue: epilogue, residual: residual, into: c) }
       },
-      bound: { rounding, expected in
-        try productBound(
-          a, b, beta: shape.beta, held: output.view, epilogue: epilogue, residual: residual, expected: expected,
-          rounding: rounding)
+      bound: { bounds, expected in
+        bounds.matmul(
+          a, b, beta: shape.beta, held: output.view, epilogue: epilogue, residual: residual, expected: expected)
       })
     if shape.beta == 0, batch == 1 {
       workload.sampling = Sampling(rows: m, work: Double(n) * Double(k)) { rows in
@@ -250,110 +244,6 @@ public struct MatmulShape: Sendable, CustomStringConvertible {
       + (beta == 0 ? "" : " beta=\(beta)") + (activation == .identity ? "" : " \(activation.rawValue)")
       + (hasBias ? " bias" : "") + (hasResidual ? " residual" : "")
   }
-}
-
-/// γ(depth + 3) (|α| |A||B| + |β C| + |bias|), through the activation, plus the activation's own error and one rounding for
-/// the residual.
-func productBound(
-  _ a: TensorView, _ b: TensorView, beta: Float, held: TensorView, epilogue: Epilogue, residual: TensorView?,
-  expected: [Float], rounding: Rounding, codes: CodeError? = nil
-) throws -> [Double] {
-  let (k, n) = (a.shape.last, held.shape.last)
-  let (factor, activation) = (rounding.product(k), epilogue.activation)
-  var bounds: [Double] = []
-  bounds.reserveCapacity(held.shape.count)
-  var row = [Double](repeating: 0, count: n)
-  for first in stride(from: 0, to: held.shape.count, by: max(n, 1)) {
-    magnitudes(a, b, row: first / n, into: &row)
-    for (column, products) in row.enumerated() {
-      let position = first + column
-      let kept = beta == 0 ? 0 : abs(Double(beta) * Double(held.load(held.offset(of: position))))
-      let total = abs(Double(epilogue.scale)) * products + kept + abs(Double(epilogue.bias?.view.base[column] ?? 0))
-      let added = residual.map { Double($0.load($0.offset(of: position))) } ?? 0
-      let value = Double(expected[position]) - added
-      let code = codes?.error(row: first / n, column: column) ?? 0
-      let through = activation.slope * (factor * total + code) + Double(k) * Rounding.smallest
-      bounds.append(
-        through + activation.error(at: total, value: abs(value) + through) + Rounding.unit
-          * abs(Double(expected[position])))
-    }
-  }
-  return bounds
-}
-
-/// What products by quantised weights add: half a step of 2⁻¹⁵ of the largest of each 32 x, and the rounding of the two terms
-/// that a weight of Q4_K is the difference of.
-struct CodeError {
-  private let runs: Int
-  private let largest: [Double]
-  private let weights: [Double]
-
-  init(_ x: TensorView, weights: QuantizedMatrix, scale: Float, rounding: Rounding) {
-    let runs = weights.inputs / 32
-    largest = (0..<x.shape[0] * runs).map { index in
-      let row = x.row(index / runs)
-      return (index % runs * 32..<index % runs * 32 + 32).reduce(0) { max($0, abs(row[$1])) }
-    }
-    let factor = rounding.product(weights.inputs)
-    self.weights = (0..<weights.outputs * runs).map { index in
-      let terms = weights.terms(output: index / runs, inputs: index % runs * 32..<index % runs * 32 + 32)
-      return abs(Double(scale)) * (0x1.05p-16 * terms.magnitude + factor * terms.reach)
-    }
-    self.runs = runs
-  }
-
-  /// Half a step of the largest of a row over 127, and what the weights move when they are rounded once more.
-  init(_ x: TensorView, int8 w: TensorView, scale: Float) {
-    func largest(_ view: TensorView, _ row: Int) -> Double {
-      let row = view.row(row)
-      return (0..<view.shape[1]).reduce(0) { max($0, abs(row[$1])) }
-    }
-    runs = 1
-    self.largest = (0..<x.shape[0]).map { largest(x, $0) }
-    weights = (0..<w.shape[0]).map { output in
-      let row = w.row(output)
-      return abs(Double(scale)) * (0..<w.shape[1]).reduce(0) { $0 + abs(row[$1]) } * (1.01 / 254)
-    }
-  }
-
-  func error(row: Int, column: Int) -> Double {
-    (0..<runs).reduce(0x1p-110) { $0 + largest[row * runs + $1] * weights[column * runs + $1] }
-  }
-}
-
-/// Σ|a b| for one row of the result, counted through the batch.
-private func magnitudes(_ a: TensorView, _ b: TensorView, row: Int, into sums: inout [Double]) {
-  let axes = a.shape.rank - 2  // without a batch, or with one
-  let m = a.shape[axes]
-  let batch = axes == 0 ? 0 : row / m
-  let left = a.line((axes == 0 ? 0 : batch * a.strides[0]) + row % m * a.strides[axes])
-  let first = axes == 0 || b.shape[0] == 1 ? 0 : batch * b.strides[0]
-  let (depth, across) = (b.strides[axes], b.strides[axes + 1])
-  let k = a.shape[axes + 1]
-  sums.withUnsafeMutableBufferPointer { sums in
-    if across <= depth {
-      for j in 0..<sums.count { sums[j] = 0 }
-      for p in 0..<k {
-        let (value, right) = (abs(left[p]), b.line(first + p * depth))
-        for j in 0..<sums.count { sums[j] += value * abs(right[j]) }
-      }
-    } else {
-      for j in 0..<sums.count {
-        let right = b.transposed().line(first + j * across)
-        var sum = 0.0
-        for p in 0..<k { sum += abs(left[p]) * abs(right[p]) }
-        sums[j] = sum
-      }
-    }
-  }
-}
-
-/// The absolute values, row-major.
-func absolute(_ view: TensorView) throws -> TensorView {
-  let values = view.values
-  return try Tensor(shape: view.shape) { target in
-    for (position, value) in values.enumerated() { target[position] = abs(value) }
-  }.view
 }
 
 extension Suite {

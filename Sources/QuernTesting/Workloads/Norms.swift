@@ -1,4 +1,3 @@
-import Foundation
 import Quern
 
 public enum Norm: String, Sendable, CaseIterable { case layerNorm, rmsNorm, l2Normalize }
@@ -21,16 +20,7 @@ extension Workload {
       prepare: { context in
         { y in try context.softmax(x.view, scale: scale, mask: mask?.view, diagonal: diagonal, into: y) }
       },
-      bound: { _, expected in
-        let magnitude = zip(x.view.values, mask?.view.values ?? [Float](repeating: 0, count: x.shape.count))
-          .map { abs(Double(scale) * Double($0)) + ($1.isFinite ? abs(Double($1)) : 0) }
-        return stride(from: 0, to: expected.count, by: max(shape.n, 1)).flatMap { row in
-          let range = magnitude[row..<row + shape.n].max() ?? 0
-          // Arguments are rounded three times at the size of the row's range; exp within 4 u; n additions; one division.
-          let relative = 2 * 3 * Rounding.unit * 2 * range + Rounding.gamma(shape.n + 12)
-          return expected[row..<row + shape.n].map { relative * Double($0) + 0x1p-125 }
-        }
-      })
+      bound: { $0.softmax(x.view, scale: scale, mask: mask?.view, expected: $1) })
   }
 
   /// `sum` of a norm beside its result: the rows of the output are those of y, then those of z.
@@ -57,11 +47,9 @@ extension Workload {
           }
         }
       },
-      bound: { _, expected in
-        let count = shape.rows * shape.n
-        return normBound(
-          kind, x.view.values, residual.view.values, weight.elements, nil, n: shape.n, epsilon: 1e-5,
-          expected: Array(expected[..<count])) + expected[count...].map { Rounding.unit * abs(Double($0)) }
+      bound: { bounds, expected in
+        bounds.norm(kind, x.view, residual: residual.view, weight: weight, bias: nil, epsilon: 1e-5)
+          + bounds.roundedOnce(Array(expected[(shape.rows * shape.n)...]))
       })
   }
 
@@ -102,44 +90,22 @@ extension Workload {
           }
         }
       },
-      bound: { _, expected in
-        normBound(
-          kind, x.view.values, added?.view.values, weight?.elements, bias?.elements,
-          n: shape.n, epsilon: epsilon, expected: expected)
+      bound: { bounds, _ in
+        bounds.norm(kind, x.view, residual: added?.view, weight: weight, bias: bias, epsilon: epsilon)
       })
   }
 }
 
-/// Errors of the sum, the mean, the deviation, the factor and the affine step, added up for each element.
-private func normBound(
-  _ kind: Norm, _ x: [Float], _ residual: [Float]?, _ weight: [Float]?, _ bias: [Float]?, n: Int, epsilon: Float,
-  expected: [Float]
-) -> [Double] {
-  let u = Rounding.unit
-  var bounds: [Double] = []
-  for row in Swift.stride(from: 0, to: expected.count, by: max(n, 1)) {
-    let z = (row..<row + n).map { Double(x[$0]) + Double(residual?[$0] ?? 0) }
-    let mean = kind == .layerNorm ? z.reduce(0, +) / Double(n) : 0
-    let size = z.reduce(0) { $0 + abs($1) } / Double(n)
-    let squares = z.reduce(0) { $0 + ($1 - mean) * ($1 - mean) }
-    let largest = z.map(abs).max() ?? 0
-    // Each z is rounded once; the mean is off by γ(n + 1) of the mean size.
-    let rounded = residual == nil ? 0 : u * largest
-    let shift = kind == .layerNorm ? Rounding.gamma(n + 1) * size + rounded : 0
-    let meanSquare = (squares / Double(n) + Double(epsilon)).squareRoot()
-    let spread = kind == .l2Normalize ? max(squares.squareRoot(), Double(epsilon)) : meanSquare
-    let typical = kind == .l2Normalize ? spread / Double(n).squareRoot() : spread
-    let factor = Rounding.gamma(n / 2 + 8) + (rounded + shift + 2 * u * largest) / max(typical, 1e-300)
-    for column in 0..<n {
-      let distance = abs(z[column] - mean)
-      let deviation = rounded + shift + (kind == .layerNorm ? u * distance : 0)
-      let scale = abs(Double(weight?[column] ?? 1)) / spread
-      let value = distance * scale
-      let affine = 4 * u * (value + abs(Double(bias?[column] ?? 0)))
-      bounds.append(scale * deviation + value * factor * (1 + factor) + affine)
+extension ErrorBounds {
+  fileprivate func norm(
+    _ kind: Norm, _ x: TensorView, residual: TensorView?, weight: Tensor?, bias: Tensor?, epsilon: Float
+  ) -> [Double] {
+    switch kind {
+    case .layerNorm: layerNorm(x, residual: residual, weight: weight, bias: bias, epsilon: epsilon)
+    case .rmsNorm: rmsNorm(x, residual: residual, weight: weight, epsilon: epsilon)
+    case .l2Normalize: l2Normalize(x, epsilon: epsilon)
     }
   }
-  return bounds
 }
 
 extension Suite {

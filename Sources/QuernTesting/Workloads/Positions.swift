@@ -39,21 +39,7 @@ extension Workload {
             shape.isInPlace ? y.view : x.view, table: table, positions: positions, pairing: shape.pairing, into: y)
         }
       },
-      bound: { _, _ in
-        // Two products and a sum of a cos and b sin, each at most |a| and |b|: gamma(2) (|a| + |b|). A copy is exact.
-        var bounds: [Double] = []
-        let half = shape.turned / 2
-        for token in 0..<shape.tokens {
-          for head in 0..<shape.heads {
-            for j in 0..<shape.size {
-              let other = shape.pairing == .split ? (j < half ? j + half : j - half) : j ^ 1
-              let sum = j < shape.turned ? abs(x[token, head, j]) + abs(x[token, head, other]) : 0
-              bounds.append(j < shape.turned ? Rounding.gamma(2) * sum + 2 * Rounding.smallest : 0)
-            }
-          }
-        }
-        return bounds
-      })
+      bound: { bounds, _ in bounds.rope(x.view, table: table, positions: positions, pairing: shape.pairing) })
   }
 
   /// - Parameters:
@@ -75,7 +61,7 @@ extension Workload {
       prepare: { context in
         { cache in try context.appendToCache(x.view, sequences: sequences, lengths: held, cache: cache) }
       },
-      bound: { _, expected in expected.map { _ in 0 } })
+      bound: { $0.exact($1) })
   }
 
   /// To a cache in 8 bits, whose codes and scales are the same on every backend.
@@ -111,7 +97,7 @@ extension Workload {
           }
         }
       },
-      bound: { _, expected in expected.map { _ in 0 } })
+      bound: { $0.exact($1) })
   }
 }
 

@@ -32,7 +32,7 @@ extension Workload {
         }
       },
       // The arithmetic is specified to the last bit.
-      bound: { _, expected in expected.map { _ in 0 } })
+      bound: { $0.exact($1) })
   }
 }
 

@@ -1,4 +1,3 @@
-import Foundation
 import Quern
 
 extension Workload {
@@ -8,19 +7,13 @@ extension Workload {
   ) throws -> Workload {
     let x = try operands.make(Shape(shape.rows, shape.n))
     let byRow = direction == .rows
-    let (results, terms) = byRow ? (shape.rows, shape.n) : (shape.n, shape.rows)
+    let results = byRow ? shape.rows : shape.n
     return Workload(
       .reduce, name ?? "\(reduction.rawValue) of \(direction.rawValue) \(shape)",
       kernels: [byRow ? "f32_reduce" : "f32_reduce_columns"], flops: shape.count, bytes: 4 * shape.count,
       isExactOnIntegers: reduction != .logSumExp, operands: operands, output: try operands.make(Shape(results)),
       prepare: { context in { y in try context.reduce(reduction, x.view, along: direction, into: y) } },
-      bound: { _, expected in
-        expected.enumerated().map { index, y in
-          var magnitude = 0.0
-          for term in 0..<terms { magnitude += abs(byRow ? x.view[index, term] : x.view[term, index]) }
-          return reduction.bound(terms: terms, magnitude: magnitude, y: Double(y))
-        }
-      })
+      bound: { $0.reduce(reduction, x.view, along: direction, expected: $1) })
   }
 
   public static func cumulativeSum(
@@ -36,16 +29,7 @@ extension Workload {
           try context.cumulativeSum(x.view.columns(first..<shape.n), into: y.columns(first..<shape.n))
         }
       },
-      // Element j is a sum of j + 1 terms: j roundings, however it is bracketed.
-      bound: { _, _ in
-        (0..<shape.rows).flatMap { i in
-          var magnitude = 0.0
-          return (0..<shape.n).map { j in
-            magnitude += abs(x.view[i, j])
-            return Rounding.gamma(j + 1) * magnitude
-          }
-        }
-      })
+      bound: { bounds, _ in bounds.cumulativeSum(x.view) })
   }
 
   /// The result is the indices, as floats.
@@ -64,24 +48,7 @@ extension Workload {
           for i in 0..<shape.rows { y.store(Float(indices[i]), at: i) }
         }
       },
-      bound: { _, expected in expected.map { _ in 0 } })
-  }
-}
-
-extension Reduction {
-  /// The largest error of a result of this many terms, with `magnitude` = Σ|x|.
-  fileprivate func bound(terms: Int, magnitude: Double, y: Double) -> Double {
-    let n = Double(terms)
-    switch self {
-    case .sum: return Rounding.gamma(terms) * magnitude
-    case .mean: return Rounding.gamma(terms + 1) * magnitude / max(n, 1) + Rounding.smallest
-    case .sumOfSquares: return Rounding.gamma(terms + 1) * y + n * Rounding.smallest
-    case .maximum, .minimum: return 0
-    case .logSumExp:
-      // exp's argument is rounded at its size d: Σ e^-d d u is at most log(n) u of the sum. exp adds 2 u, and 2^-126 where it
-      // underflows. The logarithm makes a relative error absolute.
-      return Rounding.gamma(terms + 4 + Int(log(max(n, 1)).rounded(.up))) + Rounding.unit * abs(y) + n * 0x1p-126
-    }
+      bound: { $0.exact($1) })
   }
 }
 

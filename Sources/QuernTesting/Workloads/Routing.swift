@@ -26,7 +26,7 @@ extension Workload {
           }
         }
       },
-      bound: { _, expected in expected.map { _ in 0 } })
+      bound: { $0.exact($1) })
   }
 
   /// The highest index in a row whose element equals that at `index`: what a scan that keeps later ties finds.
@@ -51,17 +51,7 @@ extension Workload {
       prepare: { context in
         { y in try context.scatterAdd(x.view, ids: ids, weights: forgetsWeights ? nil : weights?.view, into: y) }
       },
-      bound: { _, _ in
-        // A product and a sum, each rounded, for every row that meets at a destination; all of them at worst.
-        let held = output.view.values
-        let total = try Tensor(held.map(abs), shape: output.shape)
-        let sum = try MutableTensor(zeros: output.shape)
-        for position in 0..<held.count { sum.store(total.view.load(position), at: position) }
-        let magnitude = try weights.map { try Tensor($0.elements.map(abs)) }
-        try Context(backend: ReferenceBackend()).scatterAdd(
-          try absolute(x.view), ids: ids, weights: magnitude?.view, into: sum)
-        return sum.view.values.map { Rounding.gamma(2 * shape.rows + 2) * Double($0) }
-      })
+      bound: { bounds, _ in bounds.scatterAdd(x.view, ids: ids, weights: weights?.view, held: output.view) })
   }
 
   public static func expert(
@@ -92,15 +82,11 @@ extension Workload {
             parts.x, segments: segments, weights: packed, epilogue: finish, residual: parts.residual, into: y)
         }
       },
-      bound: { rounding, expected in
-        let total = try MutableTensor(zeros: parts.output.shape)
+      bound: { bounds, expected in
         let reference = Context(backend: ReferenceBackend())
-        var magnitudes = try parts.magnitudes()
-        magnitudes.bias = try finish.bias.map { try Tensor($0.elements.map(abs), shape: $0.shape) }
-        try reference.expertLinear(
-          try absolute(parts.x), segments: segments, weights: try weights.map { try reference.pack(try absolute($0)) },
-          epilogue: magnitudes, into: total)
-        return parts.bound(expected, total: total, factor: rounding.product(k), k: k)
+        return bounds.expertLinear(
+          parts.x, segments: segments, weights: try weights.map { try reference.pack($0) }, epilogue: finish,
+          residual: parts.residual, expected: expected)
       })
   }
 }

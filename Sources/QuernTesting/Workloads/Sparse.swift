@@ -15,25 +15,6 @@ struct ProductOperands {
     residual = finishes ? try operands.make(Shape(m, outputs)).view : nil
     output = try operands.make(Shape(m, outputs))
   }
-
-  /// The bound of `linear` where the product's own relative error is `factor` of `total`, the same call on magnitudes:
-  /// through the activation, plus the activation's own error and one rounding for the residual.
-  func bound(_ expected: [Float], total: MutableTensor, factor: Double, k: Int) -> [Double] {
-    zip(expected, total.view.values).enumerated().map { position, pair in
-      let total = Double(pair.1) * (1 + 0x1p-20)
-      let added = residual.map { Double($0.load($0.offset(of: position))) } ?? 0
-      let through = epilogue.activation.slope * factor * total + Double(k) * Rounding.smallest
-      return through
-        + epilogue.activation.error(at: total, value: abs(Double(pair.0) - added) + through)
-        + Rounding.unit * abs(Double(pair.0))
-    }
-  }
-
-  /// The epilogue on magnitudes, without the activation.
-  func magnitudes() throws -> Epilogue {
-    Epilogue(
-      scale: abs(epilogue.scale), bias: try epilogue.bias.map { try Tensor($0.elements.map(abs), shape: $0.shape) })
-  }
 }
 
 /// Weights as block-sparse ones: of each `of` blocks about `kept` are stored.
@@ -90,16 +71,10 @@ extension Workload {
             parts.x, weights: packed, epilogue: parts.epilogue, residual: parts.residual, into: y)
         }
       },
-      bound: { rounding, expected in
-        let total = try MutableTensor(zeros: Shape(m, n))
-        let reference = Context(backend: ReferenceBackend())
-        let magnitude = try BlockSparseMatrix(
-          outputs: n, inputs: k, blockOutputs: shape.blockOutputs, blockInputs: shape.blockInputs,
-          offsets: weights.offsets, columns: weights.columns,
-          values: try Tensor(weights.values.elements.map(abs), shape: weights.values.shape))
-        try reference.blockSparseLinear(
-          try absolute(parts.x), weights: try reference.pack(magnitude), epilogue: try parts.magnitudes(), into: total)
-        return parts.bound(expected, total: total, factor: rounding.product(k), k: k)
+      bound: {
+        $0.blockSparseLinear(
+          parts.x, weights: try Context(backend: ReferenceBackend()).pack(weights), epilogue: parts.epilogue,
+          residual: parts.residual, expected: $1)
       })
   }
 
@@ -123,13 +98,11 @@ extension Workload {
             parts.x, weights: packed, epilogue: parts.epilogue, residual: parts.residual, into: y)
         }
       },
-      bound: { rounding, expected in
-        let total = try MutableTensor(zeros: parts.output.shape)
+      bound: { bounds, expected in
         let reference = Context(backend: ReferenceBackend())
-        let packed = try weights.map { try reference.pack(try absolute($0)) }
-        try reference.groupedLinear(
-          try absolute(parts.x), weights: packed, epilogue: try parts.magnitudes(), into: total)
-        return parts.bound(expected, total: total, factor: rounding.product(k), k: k)
+        return bounds.groupedLinear(
+          parts.x, weights: try weights.map { try reference.pack($0) }, epilogue: parts.epilogue,
+          residual: parts.residual, expected: expected)
       })
   }
 
@@ -142,6 +115,9 @@ extension Workload {
     let (weights, down) = (try operands.make(Shape(n, k)).view, try operands.make(Shape(rank, k)).view)
     let up = try operands.make(Shape(n, rank)).view
     let base = hasBase ? n * k : 0
+    func packed(_ context: Context) throws -> (PackedMatrix?, PackedMatrix, PackedMatrix) {
+      (try hasBase ? context.pack(weights) : nil, try context.pack(down), try context.pack(up))
+    }
     let shape = "m=\(m) n=\(n) k=\(k) rank=\(rank)" + (hasBase ? "" : " alone")
     return Workload(
       .lowRankLinear, name ?? shape + (finishes ? " \(activation.rawValue)" : ""),
@@ -149,23 +125,18 @@ extension Workload {
       flops: 2 * Double(m) * Double(base + rank * (n + k)), bytes: 4 * Double(m * (n + k) + base + rank * (n + k)),
       isExactOnIntegers: activation == .identity, operands: operands, output: parts.output,
       prepare: { context in
-        let packed = (try hasBase ? context.pack(weights) : nil, try context.pack(down), try context.pack(up))
+        let packed = try packed(context)
         return { y in
           try context.lowRankLinear(
             parts.x, weights: packed.0, down: packed.1, up: packed.2, scale: scale, epilogue: parts.epilogue,
             residual: parts.residual, into: y)
         }
       },
-      bound: { rounding, expected in
-        // The narrow product's error passes through the second one: factors add, and their product counts too.
-        let total = try MutableTensor(zeros: parts.output.shape)
-        let reference = Context(backend: ReferenceBackend())
-        try reference.lowRankLinear(
-          try absolute(parts.x), weights: try hasBase ? reference.pack(try absolute(weights)) : nil,
-          down: try reference.pack(try absolute(down)), up: try reference.pack(try absolute(up)), scale: abs(scale),
-          epilogue: try parts.magnitudes(), into: total)
-        let (wide, narrow) = (rounding.product(k), rounding.product(rank))
-        return parts.bound(expected, total: total, factor: wide + narrow + wide * narrow, k: k + rank)
+      bound: { bounds, expected in
+        let packed = try packed(Context(backend: ReferenceBackend()))
+        return bounds.lowRankLinear(
+          parts.x, weights: packed.0, down: packed.1, up: packed.2, scale: scale, epilogue: parts.epilogue,
+          residual: parts.residual, expected: expected)
       })
   }
 }

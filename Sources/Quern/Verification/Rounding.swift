@@ -1,6 +1,3 @@
-import Foundation
-import Quern
-
 /// The model behind every bound: u = 2⁻²⁴ and γ(n) = n u / (1 - n u) (Higham, Accuracy and Stability, chapter 3).
 ///
 /// γ(n) bounds n roundings in any order, hence for any blocking, instruction set and library. A backend that states a
@@ -9,10 +6,14 @@ public struct Rounding: Sendable, Hashable {
   /// The unit roundoff of f32.
   public static let unit = 0x1p-24
   /// Below the normal range an error is absolute; each operation can add one of these.
-  static let smallest = 0x1p-149
+  package static let smallest = 0x1p-149
 
   /// Products summed one after the other before the sum joins the others; `nil` for any order.
   let block: Int?
+  /// What rounding the operands of a product adds, as a share of Σ|a b|.
+  private(set) var operands = 0.0
+
+  private init(block: Int?) { self.block = block }
 
   /// Any order of summation: k roundings for k products.
   public static let anyOrder = Rounding(block: nil)
@@ -26,10 +27,20 @@ public struct Rounding: Sendable, Hashable {
     return block + (k + block - 1) / block
   }
 
-  static func gamma(_ n: Int) -> Double { Double(n) * unit / (1 - Double(n) * unit) }
+  /// The same sums of operands that are first rounded to bf16: ``F32Products/bf16``.
+  var ofBF16: Rounding {
+    var rounding = self
+    rounding.operands = 0x1p-7 * (1 + 0x1p-8)
+    return rounding
+  }
+
+  package static func gamma(_ n: Int) -> Double { Double(n) * unit / (1 - Double(n) * unit) }
 
   /// The factor of Σ|a b| for a sum of k products that is then scaled and added to: three more roundings.
-  func product(_ k: Int) -> Double { Self.gamma(depth(k) + 3) }
+  func sum(_ k: Int) -> Double { Self.gamma(depth(k) + 3) }
+
+  /// The same for products whose operands a backend may round.
+  func product(_ k: Int) -> Double { sum(k) + operands }
 }
 
 extension Activation {
