@@ -177,7 +177,7 @@ private struct CodeError {
   init?(_ x: TensorView, weights: PackedMatrix, scale: Float, rounding: Rounding) {
     guard weights.quantization != nil || weights.layout == .int8 else { return nil }
     let (runs, size) = weights.layout == .int8 ? (1, weights.inputs) : (weights.inputs / 32, 32)
-    let factor = rounding.sum(weights.inputs)
+    let factor = rounding.sum(weights.inputs) + rounding.operands
     let multiplier = abs(Double(scale))
     largest = (0..<x.shape[0] * runs).map { index in
       let row = x.row(index / runs)
