@@ -37,7 +37,7 @@ CK_INLINE attention_range_ attention_seen_(const ck_attention_block *g, size_t i
   const ptrdiff_t at = g->position + (ptrdiff_t)(i * g->step);
   const size_t first = g->before == CK_EVERY_KEY ? 0 : attention_clamp_(at - (ptrdiff_t)g->before, g->kv_rows);
   const size_t last = g->after == CK_EVERY_KEY ? g->kv_rows : attention_clamp_(at + (ptrdiff_t)g->after + 1, g->kv_rows);
-  return (attention_range_){CK_MAX(first, g->kv_first), CK_MAX(last, g->kv_first)};
+  return (attention_range_){first < g->kv_first ? g->kv_first : first, last < g->kv_first ? g->kv_first : last};
 }
 
 // Whether a row sees a key: one in its range that is listed.

@@ -16,7 +16,6 @@
 
 #define CK_INLINE static inline __attribute__((always_inline))
 #define CK_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define CK_MAX(a, b) ((a) > (b) ? (a) : (b))
 
 CK_INLINE uint32_t ck_bits_(float x) {
   uint32_t bits;

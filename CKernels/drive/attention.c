@@ -3,11 +3,8 @@
 // a single query are cut as well, into parts that depend on nothing but how many it sees.
 #include <stddef.h>
 
-#include "../include/ck_kernels.h"
 #include "../include/ck_parallel.h"
-
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#include "staging.h"
 
 enum {
   MOST_ROWS = 192,  // query rows of a head that share one packing of the keys
@@ -34,9 +31,6 @@ typedef struct attention_job {
   size_t parts_each;
 } attention_job;
 
-static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
-static size_t pieces_of(size_t n, size_t size) { return (n + size - 1) / size; }
-
 // Keys and values of a block, scores and products of a row group, maximum and sum of each row; where an operand is not f32 also
 // a block, a row group and a row of the mask widened, and the sums of each row: the layout in body/attention.h.
 size_t ck_attention_scratch(const ck_kernels *table, size_t rows, size_t heads, size_t head_dim, int32_t typed) {
@@ -47,10 +41,6 @@ size_t ck_attention_scratch(const ck_kernels *table, size_t rows, size_t heads, 
 
 static size_t key_count(const ck_attention *a, size_t s) {
   return (size_t)(a->kv_counts ? a->kv_counts[s] : a->kv_offsets[s + 1] - a->kv_offsets[s]);
-}
-
-static const float *element(const float *x, ck_dtype type, size_t at) {
-  return (const float *)((const char *)x + at * ck_dtype_size(type));
 }
 
 static size_t query_count(const ck_attention *a, size_t s) { return (size_t)(a->q_offsets[s + 1] - a->q_offsets[s]); }
@@ -84,14 +74,14 @@ static ck_attention_block block_of(const ck_attention *a, size_t s, size_t h, si
       .heads = heads,
       .kv_rows = kv_rows,
       .head_dim = a->head_dim,
-      .q = element(a->q, a->q_type, (q0 + i) * a->q_rs + h * a->q_hs),
+      .q = staging_element(a->q_type, a->q, (q0 + i) * a->q_rs + h * a->q_hs),
       .q_rs = a->q_rs,
       .q_hs = a->q_hs,
-      .k = element(a->k, a->k_type, k0 * a->k_rs + kv_head * a->k_hs),
+      .k = staging_element(a->k_type, a->k, k0 * a->k_rs + kv_head * a->k_hs),
       .k_rs = a->k_rs,
-      .v = element(a->v, a->v_type, k0 * a->v_rs + kv_head * a->v_hs),
+      .v = staging_element(a->v_type, a->v, k0 * a->v_rs + kv_head * a->v_hs),
       .v_rs = a->v_rs,
-      .o = (float *)element(a->o, a->o_type, (q0 + i) * a->o_rs + h * a->o_hs),
+      .o = (float *)staging_element(a->o_type, a->o, (q0 + i) * a->o_rs + h * a->o_hs),
       .o_rs = a->o_rs,
       .o_hs = a->o_hs,
       .q_type = a->q_type,
@@ -111,7 +101,7 @@ static ck_attention_block block_of(const ck_attention *a, size_t s, size_t h, si
       .slope = a->slopes ? a->slopes + h : NULL,
       .sink = a->sinks ? a->sinks + h : NULL,
       .head_hs = 1,
-      .mask = a->mask ? element(a->mask, a->mask_type, s * a->mask_ss + h * a->mask_hs + i * a->mask_rs) : NULL,
+      .mask = a->mask ? staging_element(a->mask_type, a->mask, s * a->mask_ss + h * a->mask_hs + i * a->mask_rs) : NULL,
       .mask_rs = a->mask_rs,
       .mask_hs = a->mask_hs,
       .lse = a->lse ? a->lse + (q0 + i) * a->lse_rs + h * a->lse_hs : NULL,

@@ -4,9 +4,7 @@
 
 #include "../include/ck_drive.h"
 #include "../include/ck_parallel.h"
-
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#include "staging.h"
 
 enum {
   CALLER_WORK = 1 << 15,  // multiply-adds worth handing to another thread
@@ -29,13 +27,6 @@ typedef struct plan {
   float *pieces;
 } plan;
 
-static size_t round_up(size_t x, size_t unit) { return (x + unit - 1) / unit * unit; }
-static size_t pieces_of(size_t x, size_t size) { return x ? (x - 1) / size + 1 : 0; }
-
-static const void *at(const void *base, ck_dtype type, size_t offset) {
-  return (const char *)base + offset * ck_dtype_size(type);
-}
-
 // Taps [*first, returned) of output position q that meet the image.
 static size_t taps_of(const ck_conv_axis *a, size_t q, size_t *first) {
   const size_t start = q * a->stride, low = start < a->padding ? (a->padding - start - 1) / a->dilation + 1 : 0;
@@ -52,7 +43,7 @@ static void load_row(const plan *g, size_t image, size_t iy, size_t o, size_t n,
   const size_t row = image * call->x_s.image + iy * call->x_s.row;
   if (call->channels_last) {
     for (size_t x = 0; x < width; x++) {
-      const void *pixel = at(call->x, call->x_type, row + x * call->x_s.pixel + low);
+      const void *pixel = staging_element(call->x_type, call->x, row + x * call->x_s.pixel + low);
       float *widened = each == 1 ? to + x * n : line;
       g->table->f32_widen(call->x_type, high - low, pixel, widened);
       for (size_t c = 0; each != 1 && c < n; c++) to[x * n + c] = line[(o + c) / each - low];
@@ -60,7 +51,7 @@ static void load_row(const plan *g, size_t image, size_t iy, size_t o, size_t n,
     return;
   }
   for (size_t c = 0; c < n; c++)
-    g->table->f32_widen(call->x_type, width, at(call->x, call->x_type, row + (o + c) / each * call->x_s.channel),
+    g->table->f32_widen(call->x_type, width, staging_element(call->x_type, call->x, row + (o + c) / each * call->x_s.channel),
                         lines + c * width);
   g->table->f32_transpose(n, width, lines, width, to, n);
 }
@@ -78,7 +69,8 @@ static void store_row(const plan *g, size_t image, size_t oy, size_t o, size_t n
   for (size_t i = 0; i < runs; i++) {
     float *run = from + i * length;
     if (call->residual) {
-      g->table->f32_widen(call->residual_type, length, at(call->residual, call->residual_type, r_at + i * r_step), added);
+      g->table->f32_widen(call->residual_type, length, staging_element(call->residual_type, call->residual, r_at + i * r_step),
+                          added);
       for (size_t e = 0; e < length; e++) run[e] += added[e];
     }
     g->table->f32_narrow(call->y_type, length, run, (char *)call->y + (y_at + i * y_step) * ck_dtype_size(call->y_type));

@@ -24,6 +24,10 @@ enum {
 // Depths at which 32 rows of A, in one, two or three pieces, leave room in L1.
 static const size_t depths[] = {512, 256, 192};
 
+// Scratch of a participant, in this order: tiles of 32 rows of A; 32 columns and 32 rows of a slice as floats, rows of B that are
+// not f32 beside them; rows that are made; ranges of a block's B and V; C, A V and the residual of a block.
+enum piece { TILES_A, PANELS_B, ROWS_OF_B, ROWS_OF_A, MADE_A, RANGES_B, KEPT_C, KEPT_VALUE, KEPT_RESIDUAL, PIECES };
+
 typedef struct plan {
   const ck_kernels *table;
   const ck_gemm *call;
@@ -34,10 +38,7 @@ typedef struct plan {
   int direct;             // packed panels are multiplied as they lie: no tiles, and ranges as a block comes to them
   int overwritten;        // C's first slice would overwrite its residual
   const ck_tile_rows *made;  // or NULL
-  // Floats of scratch a participant needs: tiles of 32 rows of A, 32 columns and 32 rows of a slice as floats, rows that are
-  // made, ranges of a block's B and V, C, A V, residual.
-  size_t tiles_a, panels_b, rows_of_b, rows_of_a, made_a, ranges_b, kept_c, kept_value, kept_residual;
-  size_t piece;
+  size_t at[PIECES + 1];  // floats before each piece, and of all of them
   float *pieces;
   size_t operands, tiles_b, packed_b;  // B and V; floats of the tiles of one, and of tiles and ranges
   float *packed;
@@ -55,14 +56,15 @@ typedef struct region {
 
 static int is_quantized(const ck_gemm *call) { return call->b_type >= CK_DTYPE_COUNT; }
 
-static float *scratch_of(const plan *p) { return p->pieces + ck_participant() * p->piece; }
+static float *scratch_of(const plan *p, enum piece piece) { return p->pieces + ck_participant() * p->at[PIECES] + p->at[piece]; }
+static int has(const plan *p, enum piece piece) { return p->at[piece + 1] > p->at[piece]; }
 
 // B(k + q, j + c) for q < depth, c < n, as panels of floats `*panel` apart; n at most EDGE.
 static const float *panels_of(const region *r, size_t j, size_t n, size_t k, size_t depth, size_t *panel) {
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
   const size_t nr = p->table->gemm_nr;
-  float *panels = scratch_of(p) + p->tiles_a, *rows = panels + p->panels_b;
+  float *panels = scratch_of(p, PANELS_B), *rows = scratch_of(p, ROWS_OF_B);
   *panel = nr * depth;
   if (!r->packed) {
     const void *from = staging_element(call->b_type, call->b, r->z * call->b_bs + k * call->b_rs + j * call->b_cs);
@@ -100,8 +102,7 @@ static const float *panels_of(const region *r, size_t j, size_t n, size_t k, siz
 static ck_tile_range *ranges_of(const region *r, size_t slice, size_t first) {
   const plan *p = r->plan;
   if (r->tiles) return r->ranges + slice * pieces_of(r->n, EDGE) + first;
-  float *own = scratch_of(p) + p->tiles_a + p->panels_b + p->rows_of_b + p->rows_of_a + p->made_a;
-  return (ck_tile_range *)own + r->operand * (p->columns / EDGE);
+  return (ck_tile_range *)scratch_of(p, RANGES_B) + r->operand * (p->columns / EDGE);
 }
 
 // Panel q of EDGE columns of a slice: its range, and its tiles where there are any.
@@ -155,7 +156,7 @@ static void run_columns(const region *r, const ck_gemm_block *all, const ck_tile
 static void run_fallback(const region *r, const ck_gemm_block *all, const void *a, size_t a_rs, size_t k, size_t j, size_t from) {
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
-  float *rows = scratch_of(p) + p->tiles_a + p->panels_b + p->rows_of_b;
+  float *rows = scratch_of(p, ROWS_OF_A);
   ck_gemm_block block = columns_of(*all, from, MIN(from + EDGE, all->n));
   block.a = a, block.a_rs = a_rs;
   if (call->a_type != CK_F32) {
@@ -199,7 +200,7 @@ static size_t rows_of_a(const region *r, size_t i, size_t m, size_t k, size_t de
     *rows = staging_element(call->a_type, call->a, r->z * call->a_bs + i * call->a_rs + k);
     return call->a_rs;
   }
-  void *to = scratch_of(p) + p->tiles_a + p->panels_b + p->rows_of_b + p->rows_of_a;
+  void *to = scratch_of(p, MADE_A);
   p->made->make(p->made->context, i, m, k, depth, to);
   *rows = to;
   return depth;
@@ -226,9 +227,9 @@ static void run_block(const region *r, size_t index) {
   const ck_kernels *table = p->table;
   const size_t above = pieces_of(call->m, p->rows), i = index % above * p->rows, j = r->j + index / above * p->columns;
   const size_t m = MIN(p->rows, call->m - i), n = MIN(p->columns, r->j + r->n - j);
-  uint16_t *tiles_a = (uint16_t *)scratch_of(p);
-  float *kept_c = scratch_of(p) + p->tiles_a + p->panels_b + p->rows_of_b + p->rows_of_a + p->made_a + p->ranges_b;
-  float *kept_value = kept_c + p->kept_c, *kept_residual = kept_value + p->kept_value;
+  uint16_t *tiles_a = (uint16_t *)scratch_of(p, TILES_A);
+  float *kept_c = scratch_of(p, KEPT_C), *kept_value = scratch_of(p, KEPT_VALUE), *kept_residual = scratch_of(p, KEPT_RESIDUAL);
+  const int keeps_c = has(p, KEPT_C), keeps_residual = has(p, KEPT_RESIDUAL);
   char *c = (char *)call->c + (r->z * call->c_bs + i * call->c_rs + j) * ck_dtype_size(call->c_type);
   const void *residual = 0;
   if (call->residual)
@@ -246,9 +247,8 @@ static void run_block(const region *r, size_t index) {
           .m = MIN(EDGE, m - row), .n = n, .k = MIN(p->slice, call->k - k), .alpha = call->k ? call->alpha : 0};
       char *c_row = c + row * call->c_rs * ck_dtype_size(call->c_type);
       block.beta = slice ? 1 : call->beta;
-      block.c = p->kept_c ? kept_c + kept : (float *)c_row, block.c_rs = p->kept_c ? n : call->c_rs;
-      if (p->kept_c && block.beta != 0 && !slice)
-        staging_in(table, call->c_type, c_row, call->c_rs, 0, 0, block.m, n, block.c, n);
+      block.c = keeps_c ? kept_c + kept : (float *)c_row, block.c_rs = keeps_c ? n : call->c_rs;
+      if (keeps_c && block.beta != 0 && !slice) staging_in(table, call->c_type, c_row, call->c_rs, 0, 0, block.m, n, block.c, n);
       const void *a;
       const size_t a_rs = rows_of_a(r, i + row, block.m, k, block.k, &a);
       ck_tile_range range;
@@ -274,14 +274,14 @@ static void run_block(const region *r, size_t index) {
         block.bias = call->bias ? call->bias + image * call->n + j : 0, block.activation = call->activation;
         if (residual) {
           const void *from = staging_at(call->residual_type, residual, call->residual_rs, row, 0);
-          block.residual = p->kept_residual ? kept_residual + (p->overwritten ? row * n : 0) : from;
-          block.residual_rs = p->kept_residual ? n : call->residual_rs;
-          if (p->kept_residual && !p->overwritten)
+          block.residual = keeps_residual ? kept_residual + (p->overwritten ? row * n : 0) : from;
+          block.residual_rs = keeps_residual ? n : call->residual_rs;
+          if (keeps_residual && !p->overwritten)
             staging_in(table, call->residual_type, from, call->residual_rs, 0, 0, block.m, n, kept_residual, n);
         }
       }
       run_rows(r, &block, &tile, range, a, a_rs, slice, j);
-      if (last && p->kept_c) staging_out(table, call->c_type, block.c, n, block.m, n, c_row, call->c_rs, 0, 0);
+      if (last && keeps_c) staging_out(table, call->c_type, block.c, n, block.m, n, c_row, call->c_rs, 0, 0);
     }
   }
 }
@@ -320,20 +320,24 @@ static int32_t lay_out(plan *p, const ck_kernels *table, const ck_gemm *call, co
   if (!p->direct) p->chunk = MIN(p->chunk, MAX(CHUNK_OF_B / MAX(column, 1) / EDGE, 1) * EDGE);
   cut_blocks(p, threads);
 
-  p->tiles_a = ck_tile_panel(p->slice, p->a_pieces) / 2;
-  p->panels_b = EDGE * p->slice, p->rows_of_b = EDGE * p->slice, p->rows_of_a = EDGE * p->slice;
-  if (made) p->made_a = EDGE * p->slice;
-  if (p->direct) p->ranges_b = round_up(p->operands * p->columns / EDGE * 2, 16);
-  const size_t kept = (p->slices > 1 ? p->rows : EDGE) * p->columns;
-  if (call->c_type != CK_F32) p->kept_c = kept;
-  if (call->value) p->kept_value = kept;
-  p->overwritten = call->residual == call->c && p->slices > 1 && call->c_type == CK_F32;
-  if (call->residual && (p->overwritten || call->residual_type != CK_F32))
-    p->kept_residual = (p->overwritten ? p->rows : EDGE) * p->columns;
-  p->piece = p->tiles_a + p->panels_b + p->rows_of_b + p->rows_of_a + p->made_a + p->ranges_b + p->kept_c + p->kept_value +
-             p->kept_residual;
+  const size_t edge = EDGE * p->slice, kept = (p->slices > 1 ? p->rows : EDGE) * p->columns;
+  p->overwritten = call->residual && call->residual == call->c && p->slices > 1 && call->c_type == CK_F32;
+  const size_t floats[PIECES] = {
+      [TILES_A] = ck_tile_panel(p->slice, p->a_pieces) / 2,
+      [PANELS_B] = edge,
+      [ROWS_OF_B] = edge,
+      [ROWS_OF_A] = edge,
+      [MADE_A] = made ? edge : 0,
+      [RANGES_B] = p->direct ? round_up(p->operands * p->columns / EDGE * 2, 16) : 0,
+      [KEPT_C] = call->c_type != CK_F32 ? kept : 0,
+      [KEPT_VALUE] = call->value ? kept : 0,
+      [KEPT_RESIDUAL] = p->overwritten                                    ? p->rows * p->columns
+                        : call->residual && call->residual_type != CK_F32 ? EDGE * p->columns
+                                                                          : 0,
+  };
+  for (size_t i = 0; i < PIECES; i++) p->at[i + 1] = p->at[i] + floats[i];
   const size_t across = p->chunk / EDGE, blocks = pieces_of(call->m, p->rows) * pieces_of(p->chunk, p->columns);
-  if (!(p->pieces = ck_scratch(CK_SCRATCH_A, p->piece * MAX(MIN(threads, p->direct ? blocks : MAX(blocks, across)), 1))))
+  if (!(p->pieces = ck_scratch(CK_SCRATCH_A, p->at[PIECES] * MAX(MIN(threads, p->direct ? blocks : MAX(blocks, across)), 1))))
     return -1;
   if (p->direct) return 0;
   p->tiles_b = across * ck_tile_panel(p->slice, p->b_pieces) / 2 * p->slices;

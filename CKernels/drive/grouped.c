@@ -56,19 +56,15 @@ static ck_gemm product_of(const ck_grouped *call, size_t g) {
   };
 }
 
-// Rows of a group, less those of the groups that go through tiles, and its first.
-static size_t rows_of(const plan *p, size_t group, size_t *first) {
-  const int32_t *offsets = p->call->offsets;
-  *first = offsets ? (size_t)offsets[group] : 0;
-  const size_t m = offsets ? (size_t)offsets[group + 1] - *first : p->call->m;
-  if (m < TILE_FEWEST_ROWS) return m;
+// Rows of a group; none where it goes through tiles.
+static size_t rows_of(const plan *p, size_t group) {
   const ck_gemm product = product_of(p->call, group);
-  return gemm_tile_pays(p->table, &product) ? 0 : m;
+  return gemm_tile_pays(p->table, &product) ? 0 : product.m;
 }
 
 static size_t row_blocks(const plan *p, size_t rows) {
-  size_t blocks = 0, first;
-  for (size_t g = 0; g < p->call->groups; g++) blocks += pieces_of(rows_of(p, g, &first), rows);
+  size_t blocks = 0;
+  for (size_t g = 0; g < p->call->groups; g++) blocks += pieces_of(rows_of(p, g), rows);
   return blocks;
 }
 
@@ -92,29 +88,30 @@ static void widen_panels(const plan *p, const void *packed, size_t panels, size_
 static void run_block(const plan *p, size_t index) {
   const ck_grouped *call = p->call;
   const size_t nr = p->table->gemm_nr, j = index % p->across * p->columns;
-  size_t g = 0, first, above = index / p->across, count = rows_of(p, g, &first);
-  for (; above >= pieces_of(count, p->rows); count = rows_of(p, ++g, &first)) above -= pieces_of(count, p->rows);
-  const size_t i = first + above * p->rows;
+  size_t g = 0, above = index / p->across, count = rows_of(p, g);
+  for (; above >= pieces_of(count, p->rows); count = rows_of(p, ++g)) above -= pieces_of(count, p->rows);
+  const ck_gemm product = product_of(call, g);
+  const size_t i = above * p->rows;
   ck_gemm_block block = {
-      .m = MIN(p->rows, first + count - i),
+      .m = MIN(p->rows, count - i),
       .n = MIN(p->columns, call->n - j),
       .alpha = call->k ? call->alpha : 0,
   };
   float *staged_a = p->scratch + ck_participant() * p->piece, *packed_a = staged_a + p->staged_a;
   float *staged_b = packed_a + p->packed_a, *staged_c = staged_b + p->staged_b, *staged_residual = staged_c + p->staged_c;
-  block.c = p->staged_c ? staged_c : (float *)call->y + g * call->y_gs + i * call->y_rs + j;
+  block.c = p->staged_c ? staged_c : product.c + i * call->y_rs + j;
   block.c_rs = p->staged_c ? block.n : call->y_rs;
   const float *residual = staged_residual;
   size_t residual_rs = block.n;
   if (p->staged_residual)
-    staging_in(p->table, call->residual_type, call->residual, call->residual_rs, i, g * call->residual_gs + j, block.m, block.n,
-               staged_residual, block.n);
+    staging_in(p->table, call->residual_type, product.residual, call->residual_rs, i, j, block.m, block.n, staged_residual,
+               block.n);
   else if (call->residual)
-    residual = (const float *)call->residual + g * call->residual_gs + i * call->residual_rs + j, residual_rs = call->residual_rs;
+    residual = product.residual + i * call->residual_rs + j, residual_rs = call->residual_rs;
   block.a_packed = p->packed_a && block.m >= FEWEST_ROWS_TO_PACK;
   for (size_t k = 0; k == 0 || k < call->k; k += p->slice) {
     block.k = MIN(p->slice, call->k - k);
-    const void *panels = staging_at(call->b_type, call->packed[g], call->k, j, 0);  // panels are nr * k apart, j in whole ones
+    const void *panels = staging_at(call->b_type, product.packed, call->k, j, 0);  // panels are nr * k apart, j in whole ones
     if (p->staged_b) {
       widen_panels(p, panels, pieces_of(block.n, nr), nr * call->k, k, block.k, staged_b);
       block.b = staged_b, block.b_panel = nr * block.k;
@@ -122,24 +119,23 @@ static void run_block(const plan *p, size_t index) {
       block.b = (const float *)panels + k * nr, block.b_panel = nr * call->k;
     }
     if (p->staged_a) {
-      staging_in(p->table, call->x_type, call->x, call->x_rs, i, g * call->x_gs + k, block.m, block.k, staged_a, p->slice);
+      staging_in(p->table, call->x_type, product.a, call->x_rs, i, k, block.m, block.k, staged_a, p->slice);
       block.a = staged_a, block.a_rs = p->slice;
     } else {
-      block.a = (const float *)call->x + g * call->x_gs + i * call->x_rs + k, block.a_rs = call->x_rs;
+      block.a = product.a + i * call->x_rs + k, block.a_rs = call->x_rs;
     }
     if (block.a_packed) {
       p->table->f32_gemm_pack_a(block.m, block.k, block.a, block.a_rs, 1, packed_a);
       block.a = packed_a;
     }
     if (k + block.k == call->k) {
-      block.bias = call->bias ? call->bias + g * call->bias_gs + j : 0, block.activation = call->activation;
+      block.bias = product.bias ? product.bias + j : 0, block.activation = call->activation;
       block.residual = call->residual ? residual : 0, block.residual_rs = residual_rs;
     }
     p->table->f32_gemm_block(&block);
     block.beta = 1;
   }
-  if (p->staged_c)
-    staging_out(p->table, call->y_type, staged_c, block.n, block.m, block.n, call->y, call->y_rs, i, g * call->y_gs + j);
+  if (p->staged_c) staging_out(p->table, call->y_type, staged_c, block.n, block.m, block.n, product.c, call->y_rs, i, j);
 }
 
 static void run_blocks(const void *context, size_t first, size_t last) {
@@ -149,8 +145,8 @@ static void run_blocks(const void *context, size_t first, size_t last) {
 int32_t ck_f32_grouped(const ck_kernels *table, const ck_grouped *call, size_t threads) {
   plan p = {.table = table, .call = call, .slice = balanced(call->k, table->gemm_kc, 4)};
   size_t longest = 0, work = 0;
-  for (size_t g = 0, first; g < call->groups; g++) {
-    const size_t m = rows_of(&p, g, &first);
+  for (size_t g = 0; g < call->groups; g++) {
+    const size_t m = rows_of(&p, g);
     if (!m) continue;
     longest = MAX(longest, m), work += MAX(m, 4) * call->n * call->k;  // a few rows cost what reading B costs
   }

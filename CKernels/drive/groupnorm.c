@@ -4,11 +4,8 @@
 // does a whole group and memory is read once.
 #include <math.h>
 
-#include "../include/ck_kernels.h"
 #include "../include/ck_parallel.h"
-
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#include "staging.h"
 
 enum {
   BLOCK_ELEMENTS = 1 << 15,  // of a block read twice: a quarter of a small L2
@@ -31,9 +28,6 @@ typedef struct plan {
   float *own;
 } plan;
 
-static const void *at(ck_dtype type, const void *x, size_t offset) { return (const char *)x + offset * ck_dtype_size(type); }
-static size_t pieces_of(size_t x, size_t size) { return x ? (x - 1) / size + 1 : 0; }
-
 // Block `index` of a batch entry (channels last), or of a group from channel c on: where it starts and how many pixels it has.
 typedef struct place {
   size_t c, x, y, pixels;
@@ -49,7 +43,7 @@ static place block_place(const plan *p, size_t b, size_t c, size_t index) {
 static void sum_block(const plan *p, size_t b, size_t group, size_t index) {
   const ck_group_norm *g = p->call;
   const place s = block_place(p, b, group * p->group_channels, index);
-  ck_group_moments m = {.x = at(g->x_type, g->x, s.x), .x_rs = g->x_ws, .x_type = g->x_type};
+  ck_group_moments m = {.x = staging_element(g->x_type, g->x, s.x), .x_rs = g->x_ws, .x_type = g->x_type};
   if (g->channels_last) {
     m.rows = s.pixels, m.n = g->channels, m.groups = g->groups;
     m.out = p->sums + (b * p->blocks + index) * g->groups * 3;
@@ -101,7 +95,7 @@ static void affine_through(const plan *p, const ck_group_affine *a, const void *
       const size_t shared = a->uniform ? 0 : j;
       part.rows = 1, part.n = MIN(columns, a->n - j), part.x = own, part.y = own;
       part.mean += shared, part.scale += shared, part.bias += shared;
-      p->table->f32_widen(x_type, part.n, at(x_type, x, i * a->x_rs + j), own);
+      p->table->f32_widen(x_type, part.n, staging_element(x_type, x, i * a->x_rs + j), own);
       p->table->f32_group_affine(&part);
       p->table->f32_narrow(y_type, part.n, own, (char *)y + (i * a->y_rs + j) * ck_dtype_size(y_type));
     }
@@ -120,7 +114,7 @@ static void write_block(const plan *p, size_t b, size_t group, size_t index) {
                        .bias = p->bias + c,
                        .uniform = !g->channels_last,
                        .activation = g->activation};
-  const void *x = at(g->x_type, g->x, s.x);
+  const void *x = staging_element(g->x_type, g->x, s.x);
   void *y = (char *)g->y + s.y * ck_dtype_size(g->y_type);
   if (g->x_type != CK_F32 || g->y_type != CK_F32) {
     affine_through(p, &a, x, y);

@@ -2,11 +2,8 @@
 // cut.
 #include <math.h>
 
-#include "../include/ck_kernels.h"
 #include "../include/ck_parallel.h"
-
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#include "staging.h"
 
 enum {
   CALLER_ELEMENTS = 1 << 15,  // about 20 microseconds
