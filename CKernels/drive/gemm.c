@@ -24,9 +24,11 @@ enum {
   FEWEST_COLUMNS_TO_PACK = 768,
   ALIASED_COLUMNS_TO_PACK = 96,  // where rows of A lie a multiple of 2 KiB apart and so compete for the same cache sets
   ALIASING_STRIDE = 512,
-  MOST_ROWS_IN_PLACE = 12,  // rows that do not repay packing B; more where its rows lie near each other
+  MOST_ROWS_IN_PLACE = 12,  // rows that do not repay packing B; more where its rows lie near each other, and where they lie so
+  NEAR_STRIDE = 512,        // near that a panel's lines meet in no few cache sets, up to where packing is a small share
   MOST_ROWS_IN_PLACE_NEAR = 48,
-  NEAR_STRIDE = 512,
+  NEARER_STRIDE = 256,
+  MOST_ROWS_IN_PLACE_NEARER = 256,
   MOST_ROWS_WHOLE = 16,  // rows that go through every slice of a panel before the next panel
   MOST_DEPTH_QUANTIZED = 2048,  // of a slice of quantised B, and rows of its blocks: their codes stay in L2
   MOST_ROWS_QUANTIZED = 64,
@@ -281,7 +283,9 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   const int streams = call->b_type != CK_F32 || call->m > 1;  // one row of f32 has no use for fetching
   p.whole = k && call->packed && !p.quantized && !strided && streams && call->m <= MOST_ROWS_WHOLE;
   const int unpacked = k && !call->packed;  // as floats in panels
-  const size_t most_rows = call->b_rs <= NEAR_STRIDE ? MOST_ROWS_IN_PLACE_NEAR : MOST_ROWS_IN_PLACE;
+  const size_t most_rows = call->b_rs <= NEARER_STRIDE ? MOST_ROWS_IN_PLACE_NEARER
+                           : call->b_rs <= NEAR_STRIDE ? MOST_ROWS_IN_PLACE_NEAR
+                                                       : MOST_ROWS_IN_PLACE;
   const int readable = unpacked && call->b_type == CK_F32 && call->b_cs == 1;
   if (readable && call->a_cs == 1 && call->m <= most_rows) p.in_place = n / (nr / 2) * (nr / 2);
   p.chunk = unpacked ? MIN(round_up(n - p.in_place, nr), MAX(UNPACKED_FLOATS / k / nr, 1) * nr) : n;
