@@ -2,17 +2,22 @@
 // Loop order: tiles of up to ATTENTION_KEYS keys, packed once each; heads that share them; groups of GEMM_MR rows; in a group
 //   S = q k^T;  m' = max(m, max S);  P = exp(S - m');  l' = l exp(m - m') + sum P;  o' = o exp(m - m') + P v;  at the end o / l.
 // Each element of S and of P v is one chain of FMAs from zero in key order, whatever rows share the call; the heads of a single
-// query (step 0) read keys and values where they lie, once, and a sum of S then has VL chains.
-#define ATTENTION_KEYS 128
+// query (step 0) read keys and values where they lie, once, and a sum of S then has VL chains. bf16 goes by attention_pairs.h.
+
+// Rows of a group: those that a matrix unit takes, or a tile of GEMM.
+#define ATTENTION_ROWS_ (TILES_PAY == CK_TILES_UNIT ? CK_TILE_EDGE / 2 : GEMM_MR)
+#define ATTENTION_PAIRS_ (TILES_PAY && GEMM_NR == CK_TILE_EDGE)
 
 typedef struct attention_ {
   const ck_attention_block *call;
   size_t width;        // head_dim rounded up to whole panels
-  const float *keys;   // panels of [head_dim][NR]
+  int pairs;           // keys and values of this tile are as attention_pairs.h has them, and
+  const uint16_t *key_pairs, *value_pairs;
+  const float *keys;   // else panels of [head_dim][NR]
   const float *value;  // row p of panel j at value + p * value_rs + j * value_panel
   size_t value_rs, value_panel;
-  float *score;        // [GEMM_MR, ATTENTION_KEYS]: S, then P
-  float *product;      // [GEMM_MR, width]: P v of this block
+  float *score;        // [ATTENTION_ROWS_, ATTENTION_KEYS]: S, then P
+  float *product;      // [ATTENTION_ROWS_, width]: P v of this block
   float *query;        // [GEMM_MR, head_dim]: q widened, where it is not f32
   float *bias;         // [ATTENTION_KEYS]: a row of the mask widened, where it is not f32
   // Of the head at hand:
@@ -25,75 +30,6 @@ typedef struct attention_ {
   float *lse;          // [rows] or NULL
   float *top, *total;  // [rows]: m and l
 } attention_;
-
-// Keys [first, last) that a row sees. Both ends move on with the rows.
-typedef struct attention_range_ {
-  size_t first, last;
-} attention_range_;
-
-CK_INLINE size_t attention_clamp_(ptrdiff_t key, size_t keys) { return key <= 0 ? 0 : CK_MIN((size_t)key, keys); }
-
-CK_INLINE attention_range_ attention_seen_(const ck_attention_block *g, size_t i) {
-  const ptrdiff_t at = g->position + (ptrdiff_t)(i * g->step);
-  const size_t first = g->before == CK_EVERY_KEY ? 0 : attention_clamp_(at - (ptrdiff_t)g->before, g->kv_rows);
-  const size_t last = g->after == CK_EVERY_KEY ? g->kv_rows : attention_clamp_(at + (ptrdiff_t)g->after + 1, g->kv_rows);
-  return (attention_range_){first < g->kv_first ? g->kv_first : first, last < g->kv_first ? g->kv_first : last};
-}
-
-// Whether a row sees a key: one in its range that is listed.
-CK_INLINE int attention_sees_(const ck_attention_block *g, attention_range_ seen) {
-  size_t low = 0, high = g->listed;
-  while (g->list_keys && low < high) {
-    const size_t middle = (low + high) / 2;
-    if ((size_t)g->list[middle] * g->list_keys < seen.last)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return seen.first < seen.last && (!g->list_keys || (low && ((size_t)g->list[low - 1] + 1) * g->list_keys > seen.first));
-}
-
-// Tiles of keys: runs of listed keys side by side, cut every ATTENTION_KEYS from their first key on.
-typedef struct attention_walk_ {
-  size_t first, last;     // keys that some row sees; no tile lies outside
-  attention_range_ run;
-  size_t listed;          // blocks listed up to the end of the run
-  size_t from, to;        // the tile
-  size_t before, after;   // where listed keys before it end, and those after it begin
-} attention_walk_;
-
-// On to the next run of listed keys; 0 after the last.
-CK_INLINE int attention_run_(const ck_attention_block *g, attention_walk_ *w) {
-  size_t at = w->listed;
-  if (at == (g->list_keys ? g->listed : 1)) return 0;
-  w->listed = at + 1;
-  w->run = (attention_range_){0, g->kv_rows};
-  if (!g->list_keys) return 1;
-  w->run.first = (size_t)g->list[at] * g->list_keys;
-  for (; at + 1 < g->listed && g->list[at + 1] == g->list[at] + 1; at++) w->listed++;
-  w->run.last = CK_MIN(((size_t)g->list[at] + 1) * g->list_keys, g->kv_rows);
-  return w->run.first < g->kv_rows;
-}
-
-// On to the next tile; 0 after the last.
-CK_INLINE int attention_next_(const ck_attention_block *g, attention_walk_ *w) {
-  size_t k = w->before = w->after;
-  if (k >= w->run.last) {
-    do {
-      w->before = w->run.last;
-      if (!attention_run_(g, w)) return 0;
-    } while (w->run.last <= w->first);
-    k = w->run.first;
-    if (k < w->first) k += (w->first - k) / ATTENTION_KEYS * ATTENTION_KEYS;
-  }
-  if (k >= w->last) return 0;
-  // Less the panels of the first tile that no row sees.
-  w->from = k < w->first ? k + (w->first - k) / GEMM_NR * GEMM_NR : k;
-  w->to = CK_MIN(CK_MIN(k + ATTENTION_KEYS, w->run.last), w->last);
-  w->after = k + ATTENTION_KEYS;
-  if (w->after >= w->run.last) w->after = w->listed < g->listed ? (size_t)g->list[w->listed] * g->list_keys : (size_t)PTRDIFF_MAX;
-  return 1;
-}
 
 // C [m, panels NR] = A [m, k] B, or C + A B; m, panels and the choice constants.
 CK_INLINE void attention_tile_(const size_t m, const size_t panels, const int more, size_t k, const float *a, size_t a_rs,
@@ -200,8 +136,8 @@ CK_INLINE float attention_softmax_(float scale, float *s, const float *mask, siz
     vf_store(s + j, e);
     sum[v] = vf_add(sum[v], e);
   }
-  float factor;
-  vf_store_n(&factor, vf_exp_nonpositive_(vf_set1(before - base)), 1);
+  float factor = 1;
+  if (here > before) vf_store_n(&factor, vf_exp_nonpositive_(vf_set1(before - base)), 1);
   *total = *total * factor + vf_reduce_add(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
   return factor;
 }
@@ -287,39 +223,70 @@ CK_INLINE int attention_fresh_(const attention_ *t, size_t i, const attention_wa
   return w->before <= first || t->top[i] == -INFINITY;
 }
 
+// S of rows [i, i + m) against keys [from, to) of the tile, from whole panels on.
+CK_INLINE void attention_scores_(const attention_ *t, size_t i, size_t m, size_t from, size_t to) {
+  const size_t d = t->call->head_dim, panel = from / GEMM_NR;
+  float *score = t->score + panel * GEMM_NR;
+  size_t q_rs = t->call->q_rs;
+  if (!t->pairs) {
+    const float *q = attention_queries_(t, i, m, &q_rs);
+    attention_multiply_(m, 0, (to + GEMM_NR - 1) / GEMM_NR - panel, d, q, q_rs, t->keys + panel * GEMM_NR * d, GEMM_NR,
+                        d * GEMM_NR, score, ATTENTION_KEYS);
+    return;
+  }
+  const size_t depth = pair_depth_(d);
+  const uint16_t *q = (const uint16_t *)t->q + i * q_rs;
+  if (m < PAIR_ROWS_ || d < depth) {
+    uint16_t *copy = (uint16_t *)t->query;
+    for (size_t r = 0; r < m; r++) {
+      memcpy(copy + r * depth, q + r * q_rs, d * sizeof *q);
+      memset(copy + r * depth + d, 0, (depth - d) * sizeof *q);
+    }
+    q = copy, q_rs = depth;
+  }
+  pair_multiply_(to - panel * GEMM_NR, depth, q, q_rs, t->key_pairs + panel * GEMM_NR * depth, depth * GEMM_NR, score,
+                 ATTENTION_KEYS);
+}
+
+// P v over the whole tile, of rows that see keys [from[r], to[r]) of it.
+CK_INLINE void attention_mixed_(const attention_ *t, size_t m, const size_t *from, const size_t *to, size_t keys) {
+  const size_t first = from[0] / PAIR_STEP_ * PAIR_STEP_, last = pair_depth_(to[m - 1]);
+  for (size_t r = 0; r < m; r++) pair_weights_(t->score + r * ATTENTION_KEYS, from[r], to[r], first, last);
+  pair_multiply_(t->call->head_dim, last - first, (const uint16_t *)t->score + first, 2 * ATTENTION_KEYS,
+                 t->value_pairs + first * CK_TILE_EDGE, pair_depth_(keys) * CK_TILE_EDGE, t->product, t->width);
+}
+
 // Rows [i, i + m) against the keys of a tile.
 CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, const attention_walk_ *w) {
   const ck_attention_block *g = t->call;
   const size_t k0 = w->from, keys = w->to - k0;
-  size_t from[GEMM_MR], to[GEMM_MR];  // keys a row sees of this block
-  attention_range_ seen[GEMM_MR];     // and of all
+  size_t from[ATTENTION_ROWS_], to[ATTENTION_ROWS_];  // keys a row sees of this block
+  attention_range_ seen[ATTENTION_ROWS_];             // and of all
   for (size_t r = 0; r < m; r++) {
     seen[r] = attention_seen_(g, i + r);
     from[r] = attention_clamp_((ptrdiff_t)seen[r].first - (ptrdiff_t)k0, keys);
     to[r] = attention_clamp_((ptrdiff_t)seen[r].last - (ptrdiff_t)k0, keys);
   }
   if (from[0] == keys || !to[m - 1]) return;
-  size_t q_rs;
-  const float *q = attention_queries_(t, i, m, &q_rs);
-  const size_t panel = from[0] / GEMM_NR;
-  attention_multiply_(m, 0, (to[m - 1] + GEMM_NR - 1) / GEMM_NR - panel, g->head_dim, q, q_rs,
-                      t->keys + panel * GEMM_NR * g->head_dim, GEMM_NR, g->head_dim * GEMM_NR, t->score + panel * GEMM_NR,
-                      ATTENTION_KEYS);
-  float factor[GEMM_MR];
-  int fresh[GEMM_MR];
+  attention_scores_(t, i, m, from[0], to[m - 1]);
+  float factor[ATTENTION_ROWS_];
+  int fresh[ATTENTION_ROWS_];
   for (size_t r = 0; r < m; r++) {
     if (from[r] == to[r]) continue;
     fresh[r] = attention_fresh_(t, i + r, w, seen[r].first);
     factor[r] = attention_weigh_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from[r], to[r]);
   }
   // Keys every row sees, as tiles; before and after them row by row, so that no value a row may not see is touched.
-  const size_t low = from[m - 1], high = to[0] < low ? low : to[0];
-  for (size_t r = 0; r < m && from[0] < low; r++) {
+  const size_t low = from[m - 1], high = t->pairs ? keys : to[0] < low ? low : to[0];
+  for (size_t r = 0; r < m && from[0] < low && !t->pairs; r++) {
     memset(t->product + r * t->width, 0, t->width * sizeof(float));
     attention_row_(t, t->score + r * ATTENTION_KEYS, from[r], CK_MIN(to[r], low), t->product + r * t->width);
   }
-  attention_multiply_(m, from[0] < low, t->width / GEMM_NR, high - low, t->score + low, ATTENTION_KEYS,
-                      t->value + low * t->value_rs, t->value_rs, t->value_panel, t->product, t->width);
+  if (t->pairs)
+    attention_mixed_(t, m, from, to, keys);
+  else
+    attention_multiply_(m, from[0] < low, t->width / GEMM_NR, high - low, t->score + low, ATTENTION_KEYS,
+                        t->value + low * t->value_rs, t->value_rs, t->value_panel, t->product, t->width);
   for (size_t r = 0; r < m; r++) {
     if (from[r] == to[r]) continue;
     float *product = t->product + r * t->width, *sum = t->sum + (i + r) * t->sum_rs;
@@ -502,14 +469,44 @@ CK_INLINE const float *attention_wide_(ck_dtype type, const float *x, const floa
 // Values are copied to panels when enough rows read them, or where a panel is not whole.
 #define ATTENTION_PACK_ROWS_ (4 * GEMM_MR)
 
+// Whether operands are bf16 that pairs can be made of.
+CK_INLINE int attention_pairs_(const ck_attention_block *g) {
+  const int narrow = g->q_type == CK_BF16 && g->k_type == CK_BF16 && g->v_type == CK_BF16 && g->o_type == CK_BF16;
+  return ATTENTION_PAIRS_ && narrow && g->head_dim % 2 == 0 && g->k_rs % 2 == 0 && fabsf(g->scale) <= PAIR_MOST_;
+}
+
+// A tile as pairs, where that keeps to the bound: values that are not finite would reach rows that do not see them.
+CK_INLINE int attention_pack_pairs_(const ck_attention_block *g, const attention_walk_ *w, uint16_t *keys, uint16_t *values) {
+  const size_t d = g->head_dim, tile = w->to - w->from;
+  const size_t panels = (tile + CK_TILE_EDGE - 1) / CK_TILE_EDGE, columns = (d + CK_TILE_EDGE - 1) / CK_TILE_EDGE;
+  pair_pack_keys_(tile, d, (const uint16_t *)g->k + w->from * g->k_rs, g->k_rs, keys);
+  if (!(tile_range_bf16_(panels * pair_depth_(d) * CK_TILE_EDGE, keys).most <= PAIR_MOST_)) return 0;
+  pair_pack_values_(tile, d, (const uint16_t *)g->v + w->from * g->v_rs, g->v_rs, values);
+  return tile_range_bf16_(columns * pair_depth_(tile) * CK_TILE_EDGE, values).most < INFINITY;
+}
+
+// A tile as panels of floats.
+CK_INLINE void attention_pack_(attention_ *t, const attention_walk_ *w, int pack, float *keys, float *values, float *wide) {
+  const ck_attention_block *g = t->call;
+  const size_t d = g->head_dim, tile = w->to - w->from;
+  size_t k_rs = g->k_rs, v_rs = g->v_rs;
+  const float *key = attention_wide_(g->k_type, g->k, g->k_scales, &k_rs, w->from, tile, d, wide);
+  CK_NAME(f32_gemm_pack_b)(tile, d, key, 1, k_rs, keys);
+  const float *value = attention_wide_(g->v_type, g->v, g->v_scales, &v_rs, w->from, tile, d, wide);
+  if (pack) CK_NAME(f32_gemm_pack_b)(d, tile, value, v_rs, 1, values);
+  t->value = pack ? values : value;
+  t->value_rs = pack ? GEMM_NR : v_rs;
+  t->value_panel = pack ? tile * GEMM_NR : GEMM_NR;
+}
+
 void CK_NAME(f32_attention_block)(const ck_attention_block *g) {
   if (!g->rows) return;
   const size_t d = g->head_dim, width = (d + GEMM_NR - 1) / GEMM_NR * GEMM_NR;
   float *keys = g->scratch, *values = keys + ATTENTION_KEYS * width;
   attention_ t = {.call = g, .width = width, .keys = keys};
   t.score = values + ATTENTION_KEYS * width;
-  t.product = t.score + GEMM_MR * ATTENTION_KEYS;
-  float *state = t.product + GEMM_MR * width;
+  t.product = t.score + ATTENTION_ROWS_ * ATTENTION_KEYS;
+  float *state = t.product + ATTENTION_ROWS_ * width;
   // What only operands that are not f32 need lies behind.
   float *wide = state + (2 * g->rows * g->heads + 15) / 16 * 16;
   t.query = wide + ATTENTION_KEYS * width;
@@ -524,20 +521,16 @@ void CK_NAME(f32_attention_block)(const ck_attention_block *g) {
     attention_single_(&t, &w);
     return;
   }
-  const int pack = d != width || g->rows * g->heads >= ATTENTION_PACK_ROWS_;
+  const int pack = d != width || g->rows * g->heads >= ATTENTION_PACK_ROWS_, pairs = attention_pairs_(g);
+  uint16_t *key_pairs = (uint16_t *)keys, *value_pairs = (uint16_t *)values;
+  t.key_pairs = key_pairs, t.value_pairs = value_pairs;
   while (attention_next_(g, &w)) {
-    const size_t tile = w.to - w.from;
-    size_t k_rs = g->k_rs, v_rs = g->v_rs;
-    const float *key = attention_wide_(g->k_type, g->k, g->k_scales, &k_rs, w.from, tile, d, wide);
-    CK_NAME(f32_gemm_pack_b)(tile, d, key, 1, k_rs, keys);
-    const float *value = attention_wide_(g->v_type, g->v, g->v_scales, &v_rs, w.from, tile, d, wide);
-    if (pack) CK_NAME(f32_gemm_pack_b)(d, tile, value, v_rs, 1, values);
-    t.value = pack ? values : value;
-    t.value_rs = pack ? GEMM_NR : v_rs;
-    t.value_panel = pack ? tile * GEMM_NR : GEMM_NR;
+    t.pairs = pairs && attention_pack_pairs_(g, &w, key_pairs, value_pairs);
+    if (!t.pairs) attention_pack_(&t, &w, pack, keys, values, wide);
+    const size_t most = t.pairs ? PAIR_ROWS_ : GEMM_MR;
     for (size_t h = 0; h < g->heads; h++) {
       attention_head_(&t, sums, state, h);
-      for (size_t i = 0; i < g->rows; i += GEMM_MR) attention_group_(&t, i, CK_MIN(g->rows - i, (size_t)GEMM_MR), &w);
+      for (size_t i = 0; i < g->rows; i += most) attention_group_(&t, i, CK_MIN(g->rows - i, most), &w);
     }
   }
 }

@@ -31,6 +31,8 @@
 #include "../body/gemm_tile.h"
 #include "../body/int8.h"
 
+#include "../body/attention_pairs.h"
+#include "../body/attention_walk.h"
 #include "../body/attention.h"
 #include "../body/conv.h"
 #include "../body/winograd.h"

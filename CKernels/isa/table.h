@@ -19,6 +19,7 @@ static const ck_kernels table = {
     .f32_i8_block = CK_NAME(f32_i8_block),
 #endif
 #if TILES_PAY
+    .f32_attention_block = CK_NAME(f32_attention_block),
     .f32_tile_block = CK_NAME(f32_tile_block),
 #endif
 #if TILES_PAY == CK_TILES_UNIT

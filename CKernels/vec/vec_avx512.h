@@ -107,6 +107,9 @@ CK_INLINE void vi_zip16(vi a, vi b, vi *first, vi *second) {
 }
 CK_INLINE vf vf_dot_bf16(vf s, vi a, vi b) { return _mm512_dpbf16_ps(s, (__m512bh)a, (__m512bh)b); }
 #endif
+#if TILES_PAY
+CK_INLINE void vf_store_bf16_flushed(uint16_t *p, vf x) { _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh(x)); }
+#endif
 CK_INLINE void vf_store_bf16(uint16_t *p, vf x) { _mm256_storeu_si256((__m256i *)p, vf_to_bf16_(x)); }
 CK_INLINE void vf_store_n_bf16(uint16_t *p, vf x, size_t n) { _mm256_mask_storeu_epi16(p, vf_first(n), vf_to_bf16_(x)); }
 CK_INLINE void vf_store_f16(uint16_t *p, vf x) {

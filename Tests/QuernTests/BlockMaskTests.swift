@@ -99,4 +99,17 @@ import Testing
       }
     }
   }
+
+  @Test func aQueryThatSeesNoKeyIsZeroWhateverItsSink() throws {
+    let k = try Operands(seed: 4).make(Shape(3, 2, 8))
+    let sinks = try Tensor([Float.nan, .infinity])
+    let blocks = try mask([0, 0, 0, 0], [], queries: 3, keys: 3, blocks: (1, 1))
+    for name in Backends.names where Backends.unavailability(of: name) == nil {
+      let o = try MutableTensor(zeros: k.shape)
+      try Context(backend: Backends.make(name)).attention(
+        queries: k.view, keys: k.view, values: k.view, layout: AttentionLayout(try Segments(single: 3)),
+        mask: AttentionMask(sinks: sinks, blocks: blocks), into: o)
+      #expect(o.elements.allSatisfy { $0 == 0 }, "\(name)")
+    }
+  }
 }

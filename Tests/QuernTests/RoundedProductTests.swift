@@ -108,4 +108,24 @@ import Testing
     let one = try Self.linear(x, w, isa: isa, .bf16, threads: 1)
     for threads in [2, 3, 8] { #expect(try Self.linear(x, w, isa: isa, .bf16, threads: threads) == one) }
   }
+
+  /// Weights of attention are rounded to bf16 where every operand and the result are bf16, and nowhere else.
+  @Test(arguments: ISA.available, [DataType.f32, .bf16])
+  func onlyAttentionOfBF16RoundsItsWeights(_ isa: ISA, _ type: DataType) throws {
+    let (queries, keys) = (33, 300)
+    func rows(_ count: Int, _ seed: UInt64) throws -> MutableTensor {
+      let rows = try MutableTensor(zeros: Shape(count, 2, 24), dataType: .bf16)
+      try Context(backend: ReferenceBackend()).copy(MutableTensor.normal(rows.shape, seed: seed).view, into: rows)
+      return rows
+    }
+    // Values of one, which weights that are not rounded add up to almost exactly.
+    let (q, k, v) = (try rows(queries, 1), try rows(keys, 2), try rows(keys, 3))
+    for place in 0..<v.shape.count { v.store(1, at: place) }
+    let o = try MutableTensor(zeros: q.shape, dataType: type)
+    let context = Context(backend: try MultithreadedBackend(options: BackendOptions(threads: 2, isa: isa)))
+    let layout = AttentionLayout(queries: try Segments(single: queries), keys: try Segments(single: keys))
+    try context.attention(queries: q.view, keys: k.view, values: v.view, layout: layout, into: o)
+    let furthest = o.elements.reduce(0) { max($0, abs($1 - 1)) }
+    #expect(furthest <= (type == .f32 ? 0x1p-15 : 0x1p-7))
+  }
 }

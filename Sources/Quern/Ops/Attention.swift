@@ -41,7 +41,8 @@ extension Context {
   /// (Vaswani et al., arXiv 1706.03762). `multithreaded` makes one pass with an online softmax, never stores the scores and
   /// skips blocks of keys that no query sees, those that ``AttentionMask/blocks`` does not list among them; a single query of a
   /// sequence reads each key and value once where it lies, fastest where those of a head are contiguous, and its last bits may
-  /// differ from those it has among others. `blas` holds the scores of 128 queries at a time, and hands on windows, blocks, ALiBi,
+  /// differ from those it has among others. Where all four tensors are bf16, processors that multiply bf16 take pairs of elements
+  /// and round the weights to bf16 for their product with the values: the error is in `docs/accuracy.md`. `blas` holds the scores of 128 queries at a time, and hands on windows, blocks, ALiBi,
   /// `softCap` and `logSumExp`.
   ///
   /// - Parameters:
@@ -55,8 +56,8 @@ extension Context {
   ///   - softCap: keeps scores within it, `softCap tanh(scale q kᵀ / softCap)`, before the mask is added (Gemma 2,
   ///     arXiv 2408.00118); 0 for none.
   ///   - logSumExp: `[tokens, heads]`, f32: becomes the logarithm of each query's sum of exponentials, its sink's among them, by
-  ///     which parts of an
-  ///     attention over different keys can be put together; `-infinity` for a query that sees no key and has no sink.
+  ///     which parts of an attention over different keys can be put together; `-infinity` for a query that sees no key and has
+  ///     no sink.
   ///   - o: `[tokens, heads, size]`; overlaps no input. A query that sees no key becomes zeros.
   public func attention(
     queries: TensorView, keys: TensorView, values: TensorView, layout: AttentionLayout,

@@ -64,7 +64,8 @@ extension ReferenceBackend {
               for d in 0..<size { sums[d] += weight * v[d] }
             }
             if let logSumExp { logSumExp[query, head] = total == 0 ? -.infinity : largest + log(total) }
-            for d in 0..<size { o[query, head, d] = total == 0 ? 0 : sums[d] / total }
+            let isUnseen = visible.isEmpty || total == 0
+            for d in 0..<size { o[query, head, d] = isUnseen ? 0 : sums[d] / total }
           }
         }
       }

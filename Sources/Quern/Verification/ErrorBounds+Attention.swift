@@ -66,6 +66,11 @@ package struct AttentionOperands {
 
   fileprivate var isInt8: Bool { if case .int8 = keys { true } else { false } }
 
+  fileprivate var isBF16: Bool {
+    guard case .tensor(let keys) = keys, case .tensor(let values) = values else { return false }
+    return queries.dataType == .bf16 && keys.dataType == .bf16 && values.dataType == .bf16
+  }
+
   func run(on backend: any Backend, logSumExp: MutableTensor?, into o: MutableTensor) {
     run(on: backend, values: values, logSumExp: logSumExp, into: o)
   }
@@ -88,12 +93,15 @@ package struct AttentionOperands {
 }
 
 extension ErrorBounds {
-  /// Σ p|v| / Σ p times twice the error of a score, exp's and the sums' relative errors.
-  package func attention(_ call: AttentionOperands) throws(QuernError) -> [Double] {
+  /// Σ p|v| / Σ p times twice the error of a score, exp's and the sums' relative errors. Where everything is bf16, weights may be
+  /// rounded to it as well, and what is below the normal range flushed.
+  package func attention(_ call: AttentionOperands, into type: DataType) throws(QuernError) -> [Double] {
     let weighted = try MutableTensor(zeros: call.queries.shape)
     call.run(on: ReferenceBackend(), values: try call.values.absolute(), logSumExp: nil, into: weighted)
-    let relative = 2 * score(call) + sums(call)
-    return weighted.view.values.map { relative * Double($0) * (1 + relative) }
+    let rounds = type == .bf16 && call.isBF16
+    let relative = 2 * score(call) + sums(call) + (rounds ? 0x1p-8 : 0)
+    let least = rounds ? Double(call.layout.longestKeys + 2) * 0x1p-126 : 0
+    return weighted.view.values.map { relative * Double($0) * (1 + relative) + least }
   }
 
   /// The sum's relative errors become absolute; its logarithm is within an ulp, and is added to the largest score.

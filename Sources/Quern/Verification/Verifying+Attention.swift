@@ -26,7 +26,7 @@ extension VerifyingBackend {
     verify(operation, o, second: logSumExp.map { ("logSumExp", $0) }, operands) {
       call.run(on: $0, logSumExp: $2, into: $1)
     } bound: { bounds, _ throws(QuernError) in
-      try bounds.attention(call)
+      try bounds.attention(call, into: o.dataType)
     } secondBound: {
       $0.logSumExp(call, expected: $1)
     }

@@ -144,7 +144,8 @@ extension Workload {
       bound: { bounds, expected in
         let call = AttentionOperands(
           queries: q, keys: k, values: v, layout: layout, mask: mask, scale: scale, softCap: shape.softCap)
-        return try shape.logSumExp ? bounds.logSumExp(call, expected: expected) : bounds.attention(call)
+        return try shape.logSumExp
+          ? bounds.logSumExp(call, expected: expected) : bounds.attention(call, into: output.dataType)
       })
     guard case (.tensor(let keys), .tensor(let values)) = (k, v), additive == nil, q.shape[0] > 0, !shape.alibi,
       !shape.sinks, shape.spare == 0, blocks?.heads ?? 1 == 1
