@@ -16,7 +16,7 @@ import Testing
     value = value &* 0x0100_0193
   }
 
-  @Test func theFixturesAreThere() { #expect(Self.names.count == 13) }
+  @Test func theFixturesAreThere() { #expect(Self.names.count == 15) }
 
   @Test(arguments: names) func givesTheIDsOfTheOriginal(_ name: String) throws {
     let tokenizer = try HubTokenizer(GGUF(path: Fixture.path("gguf-tokenizers/\(name).gguf")))
