@@ -23,6 +23,10 @@ import Testing
     try fuzz("gguf/types.gguf") { try GGUFMalformedTests.readEverything($0) }
   }
 
+  @Test(arguments: ["gpt-oss-mxfp4", "deepseek-v3"]) func ggufDecodersNeverTrap(_ family: String) throws {
+    try fuzz("decoders/\(family).gguf", as: "m.gguf") { _ = try DecoderModel(path: $0, context: Context()) }
+  }
+
   @Test(arguments: ["uncased.json", "pairs.expected.json"]) func jsonNeverTraps(_ name: String) throws {
     try fuzz("wordpiece/\(name)") { _ = try JSONDocument(path: $0) }
   }

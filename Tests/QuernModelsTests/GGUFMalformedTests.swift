@@ -80,6 +80,8 @@ import Testing
       Bad("empty name", "tensors[0].name") { $0.tensor("", [1], data: four) },
       Bad("five dimensions", "tensors.a.dimensions", tensor: [1, 1, 1, 1, 1]),
       Bad("row of half a block", "tensors.a.shape", tensor: [48, 2], type: 8),
+      Bad("row of half a block of MXFP4", "tensors.a.shape", tensor: [48, 2], type: 39),
+      Bad("MXFP4 cut short", "tensors.a.offset", tensor: [32, 4], type: 39, data: 67),
       Bad("extent 2^63", "tensors.a.shape[0]", tensor: [1 << 63]),
       Bad("product wraps to 4", "tensors.a.shape", tensor: [1 << 32 + 1, 1 << 32, 1 << 32, 4]),
       Bad("offset inside the alignment", "tensors.a.offset", tensor: [1], offset: 4),

@@ -52,7 +52,7 @@ import Testing
   @Test func blocksArePacked() throws {
     let file = try GGUF(path: Self.types)
     let context = try Context("reference")
-    for name in ["q8_0", "q4_0", "q4_k", "q6_k"] {
+    for name in ["q8_0", "q4_0", "q4_k", "q6_k", "mxfp4"] {
       let quantization = try #require(try file.info(name).quantization)
       let (outputs, inputs) = (quantization.outputs, quantization.inputs)
       let matrix = try file.readBytes(name).withUnsafeBytes {
@@ -134,20 +134,33 @@ import Testing
     #expect(try file.metadata.ints("tokenizer.ggml.token_type").prefix(3) == [1, 2, 3])
   }
 
+  /// The blocks of a matrix as a file has them: ggml's MXFP4 has the exponent of a scale where the format has half of it in bf16.
+  private static func stored(_ matrix: QuantizedMatrix) -> [UInt8] {
+    let (bytes, size) = (matrix.withBlocks { Array($0) }, matrix.format.blockBytes)
+    guard matrix.format == .mxfp4 else { return bytes }
+    var stored: [UInt8] = []
+    for block in stride(from: 0, to: bytes.count, by: size) {
+      stored.append((bytes[block + 1] << 1 | bytes[block] >> 7) + 1)
+      stored += bytes[block + 2..<block + size]
+    }
+    return stored
+  }
+
   /// More than one piece of a file, and of a header.
   @Test func longTensorsAndHeaders() throws {
     let folder = try TemporaryFolder()
     var random = SeededRandom()
-    let rows = 700
+    let rows = 1200
     let values = (0..<rows * 2048).map { _ in random.normal() }
-    for (format, type) in [(QuantizedFormat.q8, UInt32(8)), (.q6K, 14)] {
+    for (format, type) in [(QuantizedFormat.q8, UInt32(8)), (.q6K, 14), (.mxfp4, 39)] {
       let matrix = try QuantizedMatrix(quantizing: Tensor(values, shape: Shape(rows, 2048)).view, as: format)
       var builder = GGUFBuilder()
       let tokens = (0..<200_000).map { "token \($0)" }
       builder.strings("tokens", tokens)
-      builder.tensor("a", [2048, UInt64(rows)], type: type, data: matrix.withBlocks { Array($0) })
+      builder.tensor("a", [2048, UInt64(rows)], type: type, data: Self.stored(matrix))
       let file = try GGUF(path: folder.write("long.gguf", builder.bytes))
       #expect(try file.readFloat32("a") == matrix.dequantized().elements)
+      #expect(try file.readBytes("a").withUnsafeBytes { Array($0) } == matrix.withBlocks { Array($0) })
       let found = try file.metadata.strings("tokens")
       #expect(found.count == 200_000 && found.elementsEqual(tokens))
     }

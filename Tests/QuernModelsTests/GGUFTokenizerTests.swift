@@ -16,7 +16,7 @@ import Testing
     value = value &* 0x0100_0193
   }
 
-  @Test func theFixturesAreThere() { #expect(Self.names.count == 13) }
+  @Test func theFixturesAreThere() { #expect(Self.names.count == 15) }
 
   @Test(arguments: names) func givesTheIDsOfTheOriginal(_ name: String) throws {
     let tokenizer = try HubTokenizer(GGUF(path: Fixture.path("gguf-tokenizers/\(name).gguf")))
@@ -274,13 +274,20 @@ enum TinyGGUF {
       ("attention.head_count_kv", 2), ("context_length", 64), ("block_count", 1),
     ] { builder.key("llama.\(name)", 4, GGUFBuilder.number(UInt32(value))) }
     builder.key("llama.attention.layer_norm_rms_epsilon", 6, GGUFBuilder.number(Float(1e-5).bitPattern))
+    addTensors(
+      to: &builder,
+      [
+        ("token_embd", [width, vocabulary]), ("output_norm", [width]), ("blk.0.attn_norm", [width]),
+        ("blk.0.ffn_norm", [width]), ("blk.0.attn_q", [width, width]), ("blk.0.attn_k", [width, width / 2]),
+        ("blk.0.attn_v", [width, width / 2]), ("blk.0.attn_output", [width, width]), ("blk.0.ffn_gate", [width, 48]),
+        ("blk.0.ffn_up", [width, 48]), ("blk.0.ffn_down", [48, width]),
+      ])
+  }
+
+  /// Random weights of these names and extents, in the order of the file.
+  static func addTensors(to builder: inout GGUFBuilder, _ shapes: [(name: String, extents: [Int])]) {
     var random = SeededRandom(seed: 5)
-    for (name, shape) in [
-      ("token_embd", [width, vocabulary]), ("output_norm", [width]), ("blk.0.attn_norm", [width]),
-      ("blk.0.ffn_norm", [width]), ("blk.0.attn_q", [width, width]), ("blk.0.attn_k", [width, width / 2]),
-      ("blk.0.attn_v", [width, width / 2]), ("blk.0.attn_output", [width, width]), ("blk.0.ffn_gate", [width, 48]),
-      ("blk.0.ffn_up", [width, 48]), ("blk.0.ffn_down", [48, width]),
-    ] {
+    for (name, shape) in shapes {
       let values = (0..<shape.reduce(1, *)).flatMap { _ in GGUFBuilder.number((0.3 * random.normal()).bitPattern) }
       builder.tensor("\(name).weight", shape.map { UInt64($0) }, data: values)
     }

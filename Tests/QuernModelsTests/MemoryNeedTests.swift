@@ -8,6 +8,7 @@ import Testing
 @Suite struct MemoryNeedTests {
   @Test(arguments: [
     "qwen3", "mixtral", "gpt2", "gemma2", "gpt-oss", "gpt-oss-mxfp4", "mixtral.gguf", "mixtral-q8.gguf", "llama3.gguf",
+    "gpt-oss-mxfp4.gguf", "deepseek-v3.gguf",
   ])
   func weightsAreThoseOfTheFile(_ name: String) throws {
     let path = Fixture.path("decoders/\(name)")

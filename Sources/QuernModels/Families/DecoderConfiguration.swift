@@ -165,7 +165,9 @@ struct DecoderNames: Sendable, Equatable {
   var correction = ""
   var sharedExperts = "mlp.shared_experts"
   var latentQueries = ["self_attn.q_a_proj", "self_attn.q_a_layernorm", "self_attn.q_b_proj"]
-  var latent = ["self_attn.kv_a_proj_with_mqa", "self_attn.kv_a_layernorm", "self_attn.kv_b_proj"]
+  var latent = ["self_attn.kv_a_proj_with_mqa", "self_attn.kv_a_layernorm"]
+  /// One name where a head's keys and values lie in one tensor, its keys first; else `[heads, latent, key]` and `[heads, value, latent]`.
+  var latentHeads = ["self_attn.kv_b_proj"]
   /// Matrices are `[inputs, outputs]`.
   var isTransposed = false
 }

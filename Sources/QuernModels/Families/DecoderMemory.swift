@@ -90,7 +90,7 @@ extension MemoryNeed {
       case .plain:
         bytes = bytes.saturatingAdd(try size(part.weight, part.outputs.saturatingMultiply(matrix.inputs)))
       case .blocks:
-        bytes = bytes.saturatingAdd(try weights.source.info(weights.full(part.weight)).byteRange.count)
+        bytes = bytes.saturatingAdd(try weights.source.info(weights.full(part.weight)).byteCount)
       case .factors:
         let rank = try weights.rank(part, inputs: matrix.inputs)
         bytes = bytes.saturatingAdd(try size(part.down, rank.saturatingMultiply(matrix.inputs)))
@@ -153,10 +153,11 @@ extension DecoderConfiguration {
     for (index, layer) in layers.enumerated() where layer.isSparse { try add(router(index)) }
     try add(LinearLayer(parts: [.init(name: names.embedding, outputs: vocabSize)], inputs: hiddenSize))
     if let latent {
-      // The two products of each head that `kv_b_proj` becomes.
+      // The two products of each head that keys and values become.
       let product = latent.cacheWidth.saturatingMultiply(latent.queryHeadDim + latent.vHeadDim)
       let all = layers.count.saturatingMultiply(numAttentionHeads).saturatingMultiply(product)
-      need.weights = need.weights.saturatingAdd(all.saturatingMultiply((precision ?? .bf16).size))
+      let stored = try layers.isEmpty ? .bf16 : weights.stored("\(layerName(0)).\(names.latentHeads[0]).weight")
+      need.weights = need.weights.saturatingAdd(all.saturatingMultiply((precision ?? stored).size))
     }
     // Norms and biases, at most, and learned positions.
     let vectors = layers.count * (8 * hiddenSize + attentionWidth + 2 * intermediateSize + 2 * headDim)

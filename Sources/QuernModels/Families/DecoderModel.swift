@@ -310,11 +310,9 @@ private struct DecoderLoader {
   private func latent(_ index: Int, _ sizes: DecoderConfiguration.Latent) throws -> LatentAttention {
     let (names, place) = (configuration.names, configuration.layerName(index))
     let heads = configuration.numAttentionHeads
-    let products = "\(place).\(names.latent[2]).weight"
-    let expanded = heads * (sizes.qkNopeHeadDim + sizes.vHeadDim)
+    let products = names.latentHeads.map { "\(place).\($0).weight" }
     let matrices = try LatentAttention.matrices(
-      weights.tensor(products, Shape(expanded, sizes.kvLoraRank)), heads: heads, sizes,
-      as: precision ?? weights.stored(products), context: context)
+      latentHeads(products, heads, sizes), sizes, as: precision ?? weights.stored(products[0]), context: context)
     return LatentAttention(
       down: try linear(configuration.latentDown(index), hasBias: configuration.hasAttentionBias),
       queryNorm: try sizes.qLoraRank.map { try norm("\(place).\(names.latentQueries[1])", $0) },
@@ -325,15 +323,36 @@ private struct DecoderLoader {
       sizes: sizes, scale: configuration.attentionScale, pairing: configuration.rotary?.pairing ?? .interleaved)
   }
 
+  /// Of each head, what makes keys and values of a latent vector: `[latent, key]` and `[value, latent]`.
+  private func latentHeads(
+    _ products: [String], _ heads: Int, _ sizes: DecoderConfiguration.Latent
+  ) throws -> [(keys: TensorView, values: TensorView)] {
+    let (plain, latent, value) = (sizes.qkNopeHeadDim, sizes.kvLoraRank, sizes.vHeadDim)
+    if products.count == 1 {
+      let rows = try weights.widened(products[0], Shape(heads * (plain + value), latent)).view
+      return (0..<heads).map { head in
+        let first = head * (plain + value)
+        return (rows.rows(first..<first + plain).transposed(), rows.rows(first + plain..<first + plain + value))
+      }
+    }
+    let keys = try weights.widened(products[0], Shape(heads, latent, plain)).view.reshaped(Shape(heads * latent, plain))
+    let values = try weights.widened(products[1], Shape(heads, value, latent)).view
+      .reshaped(Shape(heads * value, latent))
+    return (0..<heads).map { head in
+      (keys.rows(head * latent..<(head + 1) * latent), values.rows(head * value..<(head + 1) * value))
+    }
+  }
+
   private func part(_ index: Int) throws -> DecoderLayer.Part {
     if configuration.layers[index].isSparse, let experts = configuration.experts {
       func matrices(_ layer: (Int) -> LinearLayer) throws -> [PackedMatrix] {
         try (0..<experts.count).map { try weights.packed(layer($0), as: precision, context: context) }
       }
       let (correction, place) = (configuration.names.correction, configuration.layerName(index))
-      func bias(_ name: String, _ outputs: Int) throws -> Tensor? {
+      func bias(_ names: [String], _ outputs: Int) throws -> Tensor? {
         guard experts.hasBias else { return nil }
-        return try weights.tensor("\(place).\(configuration.names.experts).\(name)_bias", Shape(experts.count, outputs))
+        return try weights.columns(
+          names.map { "\(place).\(configuration.names.experts).\($0)_bias" }, Shape(experts.count, outputs))
       }
       return .sparse(
         MixtureOfExperts(
@@ -342,8 +361,8 @@ private struct DecoderLoader {
             ? nil : try weights.tensor("\(place).\(correction)", Shape(experts.count)),
           gateUp: try matrices { configuration.gateUp(index, expert: $0) },
           down: try matrices { configuration.down(index, expert: $0) },
-          gateUpBias: try bias(configuration.names.expertGateUp[0], 2 * experts.intermediateSize),
-          downBias: try bias(configuration.names.expertDown, configuration.hiddenSize),
+          gateUpBias: try bias(configuration.names.expertGateUp, 2 * experts.intermediateSize),
+          downBias: try bias([configuration.names.expertDown], configuration.hiddenSize),
           gate: Gate(activation: configuration.hiddenAct, limit: configuration.gateLimit),
           shared: try configuration.sharedExperts(index).map { try feedForward($0.gateUp, $0.down) }, options: experts))
     }

@@ -67,7 +67,7 @@ public final class GGUF: TensorSource {
   public func typeName(_ name: String) throws(ModelError) -> String { try place(name).tensor.type.name }
 
   /// The tensor named `name`, its shape the reverse of the file's. A quantised one is the bytes of its rows, of which
-  /// `quantization` says what they stand for; further dimensions count as rows.
+  /// `quantization` says what they stand for; further dimensions count as rows. MXFP4 is read as blocks of its format, a byte longer.
   public func info(_ name: String) throws(ModelError) -> TensorInfo {
     let place = try place(name)
     let tensor = place.tensor
@@ -77,13 +77,15 @@ public final class GGUF: TensorSource {
         dtype: dtype, shape: tensor.shape, byteRange: tensor.range, elementCount: tensor.elementCount)
     case .blocks(let format):
       let inputs = tensor.shape.last ?? 1
-      let rowBytes = inputs / format.blockSize * format.blockBytes
+      let stored = tensor.type.block?.bytes ?? format.blockBytes
+      let rowBytes = inputs / format.blockSize * stored
       // The extents were multiplied when the file was opened; without inputs, nothing bounds the product of the others.
       let outputs = inputs == 0 ? 0 : tensor.elementCount / inputs
       return TensorInfo(
         dtype: .u8, shape: tensor.shape.dropLast() + [rowBytes], byteRange: tensor.range,
         elementCount: tensor.range.count,
-        quantization: TensorInfo.Quantization(format: format, outputs: outputs, inputs: inputs))
+        quantization: TensorInfo.Quantization(
+          format: format, outputs: outputs, inputs: inputs, storedBlockBytes: stored))
     case .other:
       throw ModelError(
         file: place.file.path, field: "tensors.\(name).type", offset: tensor.typeOffset,

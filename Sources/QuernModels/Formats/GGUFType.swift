@@ -33,6 +33,7 @@ struct GGUFType: Sendable, Equatable {
     case 27: .elements(.i64)
     case 28: .elements(.f64)
     case 30: .elements(.bf16)
+    case 39: .blocks(.mxfp4)
     default: .other
     }
   }

@@ -186,7 +186,7 @@ final class GptOssExperts: TensorSource {
       let row = place.column(of: output, quantization.outputs) * perRow
       for block in 0..<perRow {
         let (from, to) = ((row + block) * 16, (output * perRow + block) * quantization.format.blockBytes)
-        let half = Self.half(ofExponent: scales[row + block])
+        let half = MXFP4Blocks.half(ofExponent: scales[row + block])
         (destination[to], destination[to + 1]) = (UInt8(truncatingIfNeeded: half), UInt8(half >> 8))
         for i in 0..<8 {
           let (low, high) = (codes[from + i], codes[from + 8 + i])
@@ -194,16 +194,6 @@ final class GptOssExperts: TensorSource {
           destination[to + 3 + 2 * i] = low >> 4 | high & 0xF0
         }
       }
-    }
-  }
-
-  /// Half of `2^(e - 127)` in bf16; NaN for 255.
-  private static func half(ofExponent e: UInt8) -> UInt16 {
-    switch e {
-    case 0: 0x20
-    case 1: 0x40
-    case 255: 0x7FC0
-    default: UInt16(e - 1) << 7
     }
   }
 

@@ -15,7 +15,7 @@ struct TensorFile: Sendable {
         ".shape", name, info, "\(shape) is \(info.valueCount) values, but \(destination.count) are wanted")
     }
     if let quantization = info.quantization {
-      return try readBlocks(name, info, quantization.format, into: destination)
+      return try readBlocks(name, info, quantization, into: destination)
     }
     if info.dtype == .f32 {
       try file.read(
@@ -34,12 +34,16 @@ struct TensorFile: Sendable {
   }
 
   private func readBlocks(
-    _ name: String, _ info: TensorInfo, _ format: QuantizedFormat, into destination: UnsafeMutableBufferPointer<Float>
+    _ name: String, _ info: TensorInfo, _ quantization: TensorInfo.Quantization,
+    into destination: UnsafeMutableBufferPointer<Float>
   ) throws(ModelError) {
-    try file.forEachPiece(of: info.byteRange, unit: format.blockBytes, field: "tensors.\(name)") { bytes, position in
-      let first = position / format.blockBytes * format.blockSize
-      let count = bytes.count / format.blockBytes * format.blockSize
-      format.dequantize(bytes, into: UnsafeMutableBufferPointer(rebasing: destination[first..<first + count]))
+    let (format, stored) = (quantization.format, quantization.storedBlockBytes)
+    try file.forEachPiece(of: info.byteRange, unit: stored, field: "tensors.\(name)") { bytes, position in
+      let first = position / stored * format.blockSize
+      let count = bytes.count / stored * format.blockSize
+      let weights = UnsafeMutableBufferPointer(rebasing: destination[first..<first + count])
+      guard quantization.isRewritten else { return format.dequantize(bytes, into: weights) }
+      MXFP4Blocks.withWidened(bytes) { format.dequantize($0, into: weights) }
     }
   }
 
@@ -62,14 +66,24 @@ struct TensorFile: Sendable {
   }
 
   func readBytes(_ name: String, _ info: TensorInfo) throws(ModelError) -> FileBytes {
-    try file.read(info.byteRange, field: "tensors.\(name)")
+    guard info.quantization?.isRewritten == true else { return try file.read(info.byteRange, field: "tensors.\(name)") }
+    let bytes = try FileBytes(count: info.byteCount, file: file.path, field: "tensors.\(name)")
+    try readBytes(name, info, into: bytes.mutableBytes)
+    return bytes
   }
 
   func readBytes(
     _ name: String, _ info: TensorInfo, into destination: UnsafeMutableRawBufferPointer
   ) throws(ModelError) {
-    guard destination.count == info.byteRange.count else {
-      throw error("", name, info, "is \(info.byteRange.count) bytes, but \(destination.count) are wanted")
+    guard destination.count == info.byteCount else {
+      throw error("", name, info, "is \(info.byteCount) bytes, but \(destination.count) are wanted")
+    }
+    if let quantization = info.quantization, quantization.isRewritten {
+      let (stored, size) = (quantization.storedBlockBytes, quantization.format.blockBytes)
+      return try file.forEachPiece(of: info.byteRange, unit: stored, field: "tensors.\(name)") { bytes, position in
+        let (first, count) = (position / stored * size, bytes.count / stored * size)
+        MXFP4Blocks.widen(bytes, into: UnsafeMutableRawBufferPointer(rebasing: destination[first..<first + count]))
+      }
     }
     try file.read(into: destination, at: info.byteRange.lowerBound, field: "tensors.\(name)")
   }

@@ -52,14 +52,29 @@ public struct TensorInfo: Sendable, Equatable {
     return overflow ? .max : count
   }
 
+  /// How many bytes `readBytes` gives: those of the file, or, where it stores blocks in another way, those of their format.
+  public var byteCount: Int {
+    guard let quantization, quantization.isRewritten else { return byteRange.count }
+    return (byteRange.count / quantization.storedBlockBytes).saturatingMultiply(quantization.format.blockBytes)
+  }
+
   /// A matrix of quantised weights.
   public struct Quantization: Sendable, Equatable {
     public var format: QuantizedFormat
     public var outputs: Int
     public var inputs: Int
+    /// Of a block in the file.
+    var storedBlockBytes: Int
+    /// Whether reading makes the blocks of `format` from others: ggml's MXFP4, see ``MXFP4Blocks``.
+    var isRewritten: Bool { storedBlockBytes != format.blockBytes }
 
     public init(format: QuantizedFormat, outputs: Int, inputs: Int) {
+      self.init(format: format, outputs: outputs, inputs: inputs, storedBlockBytes: format.blockBytes)
+    }
+
+    init(format: QuantizedFormat, outputs: Int, inputs: Int, storedBlockBytes: Int) {
       (self.format, self.outputs, self.inputs) = (format, outputs, inputs)
+      self.storedBlockBytes = storedBlockBytes
     }
   }
 
@@ -93,7 +108,7 @@ public protocol TensorSource: Sendable {
   /// The elements of an I64, I32, I16, I8, U64, U32, U16, U8 or BOOL tensor.
   func readInt64(_ name: String) throws(ModelError) -> [Int64]
 
-  /// The bytes of a tensor of any type, as the file has them.
+  /// The bytes of a tensor of any type, as the file has them; of blocks, as their format has them.
   func readBytes(_ name: String) throws(ModelError) -> FileBytes
 
   /// The same into memory of their size.

@@ -71,25 +71,22 @@ struct LatentAttention: Sendable {
 }
 
 extension LatentAttention {
-  /// The matrices of each head from `kv_b_proj` `[heads (plain + value), latent]`, stored as `type`.
+  /// The matrices of each head, stored as `type`, from those that make keys and values of a latent vector.
   ///
   /// Rotary elements of a query pass through; those of a mix of cache rows are dropped.
   static func matrices(
-    _ weights: Tensor, heads: Int, _ sizes: DecoderConfiguration.Latent, as type: DataType, context: Context
+    _ heads: [(keys: TensorView, values: TensorView)], _ sizes: DecoderConfiguration.Latent, as type: DataType,
+    context: Context
   ) throws -> (absorbed: [PackedMatrix], values: [PackedMatrix]) {
-    let (plain, latent, value) = (sizes.qkNopeHeadDim, sizes.kvLoraRank, sizes.vHeadDim)
+    let (plain, latent) = (sizes.qkNopeHeadDim, sizes.kvLoraRank)
     var (absorbed, values): ([PackedMatrix], [PackedMatrix]) = ([], [])
-    for head in 0..<heads {
-      let first = head * (plain + value)
+    for head in heads {
       let key = try MutableTensor(zeros: Shape(sizes.cacheWidth, sizes.queryHeadDim), dataType: type)
-      try context.copy(
-        weights.view.slice(axis: 0, first..<first + plain).transposed(),
-        into: key.slice(axis: 0, 0..<latent).slice(axis: 1, 0..<plain))
+      try context.copy(head.keys, into: key.slice(axis: 0, 0..<latent).slice(axis: 1, 0..<plain))
       for element in 0..<sizes.qkRopeHeadDim { key[latent + element, plain + element] = 1 }
       absorbed.append(try context.pack(key.view))
-      let mix = try MutableTensor(zeros: Shape(value, sizes.cacheWidth), dataType: type)
-      try context.copy(
-        weights.view.slice(axis: 0, first + plain..<first + plain + value), into: mix.slice(axis: 1, 0..<latent))
+      let mix = try MutableTensor(zeros: Shape(sizes.vHeadDim, sizes.cacheWidth), dataType: type)
+      try context.copy(head.values, into: mix.slice(axis: 1, 0..<latent))
       values.append(try context.pack(mix.view))
     }
     return (absorbed, values)

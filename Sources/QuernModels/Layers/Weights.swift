@@ -53,6 +53,32 @@ package struct Weights {
     return try Tensor(shape: shape, dataType: type) { try read(name, as: type, into: $0) }
   }
 
+  /// The tensor `name` in f32, quantised or not; of blocks, all dimensions but the last count as rows.
+  func widened(_ name: String, _ shape: Shape) throws -> Tensor {
+    let info = try source.info(full(name))
+    guard let found = info.quantization else { return try tensor(name, shape) }
+    let inputs = shape[shape.rank - 1]
+    guard found.inputs == inputs, found.outputs == shape.count / inputs else {
+      throw ModelError(
+        file: file, field: "tensors.\(full(name)).shape", offset: info.byteRange.lowerBound,
+        reason:
+          "the tensor is \(found.format.rawValue) of [\(found.outputs), \(found.inputs)], config.json implies \(shape)")
+    }
+    return try Tensor(shape: shape) { try source.readFloat32(full(name), into: $0) }
+  }
+
+  /// Tensors of equal widths side by side, of this shape together.
+  func columns(_ names: [String], _ shape: Shape) throws -> Tensor {
+    let width = shape[1] / names.count
+    let parts = try names.map { try tensor($0, Shape(shape[0], width)).elements }
+    return try Tensor(shape: shape) { values in
+      for place in values.indices {
+        let (row, column) = (place / shape[1], place % shape[1])
+        values[place] = parts[column / width][row * width + column % width]
+      }
+    }
+  }
+
   /// The norm `NAME` of rows of `width`.
   package func norm(_ name: String, _ width: Int, _ kind: EncoderStackConfiguration.Norm) throws -> Norm {
     Norm(
@@ -215,12 +241,12 @@ package struct Weights {
           "the tensor is \(format.rawValue) of [\(found.outputs), \(found.inputs)], config.json implies \(layer.shape(part))"
         )
       }
-      size = try Checked.add(size, info.byteRange.count, orThrow: error("", "is too large"))
+      size = try Checked.add(size, info.byteCount, orThrow: error("", "is too large"))
     }
     let blocks = try FileBytes(count: size, file: file, field: "tensors.\(full(layer.parts[0].weight))")
     var done = 0
     for part in layer.parts {
-      let bytes = try source.info(full(part.weight)).byteRange.count
+      let bytes = try source.info(full(part.weight)).byteCount
       let slice = UnsafeMutableRawBufferPointer(rebasing: blocks.mutableBytes[done..<done + bytes])
       try source.readBytes(full(part.weight), into: slice)
       done += bytes

@@ -105,6 +105,19 @@ private struct BytePairRules {
         ["deepseek-v3", "hunyuan-dense", "joyai-llm"],
         BytePairRules(splits: [split(.numbers(limit: 3)), split(.ideographs), split(.deepSeek)])
       ),
+      (
+        ["deepseek-llm"],
+        BytePairRules(splits: [
+          split(.newline), split(.spaced(.casedLetters)), split(.spaced(.signs)), split(.trailingWhitespace),
+          split(.wideIdeographs), singleDigits,
+        ])
+      ),
+      (
+        ["deepseek-coder"],
+        BytePairRules(splits: [
+          split(.newline), split(.spaced(.letters)), split(.spaced(.punctuation)), split(.wideIdeographs), singleDigits,
+        ])
+      ),
     ]
   }()
 }

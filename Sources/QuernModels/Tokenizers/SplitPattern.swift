@@ -18,8 +18,16 @@ enum SplitPattern: Sendable, Equatable {
   case threeDigits
   /// Chinese characters and kana: DeepSeek.
   case ideographs
+  /// Chinese characters, kana and all between them in Unicode, and Hangul: DeepSeek before V3.
+  case wideIdeographs
+  /// `[\r\n]`.
+  case newline
+  /// `\s?` and a run of these: DeepSeek before V3.
+  case spaced(SpacedRun)
   /// `\s+`.
   case whitespace
+  /// `\s+$`.
+  case trailingWhitespace
   /// Two spaces or more.
   case spaces
   /// `\w+|[^\w\s]+`: the `Whitespace` pre-tokenizer.
@@ -32,6 +40,16 @@ enum SplitPattern: Sendable, Equatable {
   case punctuation
   /// `\p{P}` and some ASCII symbols, one by one: what llama.cpp does where a file says `default`.
   case ggmlPunctuation
+
+  /// What a run behind a space is of.
+  enum SpacedRun: Sendable, Equatable {
+    /// `\p{L}`.
+    case letters
+    /// `\p{P}`.
+    case punctuation
+    /// See ``DeepSeekCharacters``.
+    case casedLetters, signs
+  }
 
   /// A longer literal would make a search slow.
   static let literalLimit = 64

@@ -24,7 +24,11 @@ struct SplitScanner {
     case .numbers(let limit): run(start, Self.number, limit: limit)
     case .threeDigits: threeDigits(start)
     case .ideographs: ideographs(start)
+    case .wideIdeographs: wideIdeographs(start)
+    case .newline: isNewline(bytes[start]) ? start &+ 1 : -1
+    case .spaced(let run): spaced(start, run)
     case .whitespace: run(start, Self.space)
+    case .trailingWhitespace: trailingWhitespace(start)
     case .spaces: spaces(start)
     case .wordsAndRest: wordsAndRest(start)
     case .digits(let individual): run(start, TextClasses.digit, limit: individual ? 1 : .max)
@@ -61,16 +65,22 @@ struct SplitScanner {
     return count > 0 ? position : -1
   }
 
-  /// As `run`, of the scalars that have no class of `mask`.
+  /// The same of the scalars that `isPart` takes, without a limit.
   @inline(__always)
-  private func runWithout(_ start: Int, _ mask: UInt8) -> Int {
+  private func run(_ start: Int, _ isPart: ((scalar: UInt32, class: UInt8, end: Int)) -> Bool) -> Int {
     var position = start
     while position < bytes.count {
       let next = at(position)
-      if next.class & mask != 0 { break }
+      if !isPart(next) { break }
       position = next.end
     }
     return position > start ? position : -1
+  }
+
+  /// As `run`, of the scalars that have no class of `mask`.
+  @inline(__always)
+  private func runWithout(_ start: Int, _ mask: UInt8) -> Int {
+    run(start) { $0.class & mask == 0 }
   }
 
   /// `[\r\n]*`, with `/` too where `slash` says so.
@@ -238,13 +248,34 @@ struct SplitScanner {
   }
 
   private func ideographs(_ start: Int) -> Int {
-    var position = start
-    while position < bytes.count {
-      let next = at(position)
-      guard (0x4E00...0x9FA5).contains(next.scalar) || (0x3040...0x30FF).contains(next.scalar) else { break }
-      position = next.end
+    run(start) { (0x4E00...0x9FA5).contains($0.scalar) || (0x3040...0x30FF).contains($0.scalar) }
+  }
+
+  private func wideIdeographs(_ start: Int) -> Int {
+    run(start) { (0x800...0x9FA5).contains($0.scalar) || (0xAC00...0xD7FF).contains($0.scalar) }
+  }
+
+  /// Where the run lacks its first scalar behind a space, the space may be one of the run.
+  private func spaced(_ start: Int, _ kind: SplitPattern.SpacedRun) -> Int {
+    func end(_ start: Int) -> Int {
+      switch kind {
+      case .letters: run(start, Self.letter)
+      case .punctuation: run(start, TextClasses.punctuation)
+      case .casedLetters: run(start) { DeepSeekCharacters.isCasedLetter($0.scalar) }
+      case .signs: run(start) { DeepSeekCharacters.isSign($0.scalar) }
+      }
     }
-    return position > start ? position : -1
+    let first = at(start)
+    let behind = first.class & Self.space != 0 ? end(first.end) : -1
+    return behind >= 0 ? behind : end(start)
+  }
+
+  private func trailingWhitespace(_ start: Int) -> Int {
+    // What begins behind white space ends as that did, which was no match.
+    var before = start &- 1
+    while before > 0, bytes[before] & 0xC0 == 0x80 { before &-= 1 }
+    if before >= 0, at(before).class & Self.space != 0 { return -1 }
+    return run(start, Self.space) == bytes.count ? bytes.count : -1
   }
 
   private func spaces(_ start: Int) -> Int {

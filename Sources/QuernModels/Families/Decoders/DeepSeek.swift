@@ -86,17 +86,27 @@ extension DecoderConfiguration.Latent {
 extension DecoderConfiguration.Experts.Groups {
   init?(_ config: HubConfig, sumsTwo: Bool) throws(ModelError) {
     let experts = try config.int("n_routed_experts", in: 1...4096)
-    count = try config.int("n_group", in: 1...experts, default: 1)
-    guard experts % count == 0, !sumsTwo || experts / count >= 2 else {
-      throw try config.root.required("n_group").error("\(experts) experts do not form \(count) groups")
+    let count = try config.int("n_group", in: 1...experts, default: 1)
+    try self.init(
+      count, kept: config.int("topk_group", in: 1...count, default: count), sumsTwo: sumsTwo, of: experts,
+      choosing: config.int("num_experts_per_tok", in: 1...experts)
+    ) { (isCount, reason) throws(ModelError) in
+      try config.root.required(isCount ? "n_group" : "topk_group").error(reason)
     }
-    kept = try config.int("topk_group", in: 1...count, default: count)
-    self.sumsTwo = sumsTwo
+  }
+
+  /// - Parameter error: for numbers that do not fit together, the first or the second of them.
+  init?(
+    _ count: Int, kept: Int, sumsTwo: Bool, of experts: Int, choosing chosen: Int,
+    error: (_ isCount: Bool, _ reason: String) throws(ModelError) -> ModelError
+  ) throws(ModelError) {
     guard count > 1 else { return nil }
-    let chosen = try config.int("num_experts_per_tok", in: 1...experts)
-    guard chosen <= kept * (experts / count) else {
-      throw try config.root.required("topk_group").error(
-        "\(kept) groups of \(experts / count) experts have no \(chosen) to choose")
+    guard experts % count == 0, !sumsTwo || experts / count >= 2 else {
+      throw try error(true, "\(experts) experts do not form \(count) groups")
     }
+    guard chosen <= kept * (experts / count) else {
+      throw try error(false, "\(kept) groups of \(experts / count) experts have no \(chosen) to choose")
+    }
+    (self.count, self.kept, self.sumsTwo) = (count, kept, sumsTwo)
   }
 }
