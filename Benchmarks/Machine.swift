@@ -23,7 +23,7 @@ final class Machine: CustomStringConvertible {
     (self.threads, self.isa, processor) = (threads, isa, Self.processorName())
     width =
       switch isa {
-      case .scalar, .neon: CPEAK_BASELINE
+      case .scalar, .neon, .neondot: CPEAK_BASELINE
       case .avx2, .avxvnni: CPEAK_AVX2
       case .avx512, .avx512vnni, .avx512bf16, .amx: CPEAK_AVX512
       }

@@ -1,9 +1,12 @@
-// CPU detection: CPUID and XCR0 on x86, a constant on AArch64 (NEON is part of the base architecture).
+// CPU detection: CPUID and XCR0 on x86; on AArch64 the auxiliary vector, beyond NEON, which is part of the base architecture.
 #if defined(__linux__)
 #define _GNU_SOURCE
 #endif
 #include "include/ck_cpu.h"
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 #if defined(__x86_64__)
 #include <cpuid.h>
 #if defined(__linux__)
@@ -32,6 +35,7 @@ enum {
   XCR0_TILES = 0x60000,  // TILECFG and TILEDATA
   ARCH_REQ_XCOMP_PERM = 0x1023,
   XFEATURE_TILEDATA = 18,
+  ARM_HWCAP_ASIMDDP = 1 << 20,
 };
 #define LEAF7_EBX_AVX512VL (1u << 31)
 
@@ -62,6 +66,8 @@ int32_t ck_isa_allowed(const ck_cpu_leaves *leaves, ck_isa isa) {
       return 1;
     case CK_ISA_NEON:
       return leaves->neon;
+    case CK_ISA_NEONDOT:
+      return leaves->neon && has(leaves->arm_hwcap, ARM_HWCAP_ASIMDDP);
     case CK_ISA_AVX2:
       return has_avx2(leaves);
     case CK_ISA_AVXVNNI:
@@ -114,6 +120,9 @@ ck_cpu_leaves ck_cpu_read(void) {
   leaves.tiles_allowed = !ck_amx_missing(&leaves) && ask_for_tiles();
 #elif defined(__aarch64__)
   leaves.neon = 1;
+#if defined(__linux__)
+  leaves.arm_hwcap = getauxval(AT_HWCAP);
+#endif
 #endif
   return leaves;
 }

@@ -6,7 +6,7 @@
 #include "body/body.h"
 #include "include/ck_cpu.h"
 
-static const char *const isa_names[CK_ISA_COUNT] = {"scalar", "neon",       "avx2",       "avxvnni",
+static const char *const isa_names[CK_ISA_COUNT] = {"scalar", "neon",       "neondot",    "avx2", "avxvnni",
                                                     "avx512", "avx512vnni", "avx512bf16", "amx"};
 
 static const ck_kernels *table_of(ck_isa isa) {
@@ -15,6 +15,8 @@ static const ck_kernels *table_of(ck_isa isa) {
       return ck_table__scalar();
     case CK_ISA_NEON:
       return ck_table__neon();
+    case CK_ISA_NEONDOT:
+      return ck_table__neondot();
     case CK_ISA_AVX2:
       return ck_table__avx2();
     case CK_ISA_AVXVNNI:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the C tests (Tests/CTests) outside the Swift build, where the Swift tests cannot go.
-#   scripts/test_c.sh neon         compiled for arm64, under QEMU's user emulation on other machines
+#   scripts/test_c.sh neon         compiled for arm64, under QEMU's user emulation on other machines: with dot products and without
 #   scripts/test_c.sh cpus         on this processor at each instruction set, and on older ones that QEMU emulates
 #   scripts/test_c.sh exhaustive   the elementary functions at every f32, on each instruction set of this machine
 #   scripts/test_c.sh build        builds the programs of the last two, for scripts/test_avx512.sh
@@ -67,7 +67,12 @@ neon() {
   objects neon-tests ${target[@]+"${target[@]}"} -- Tests/CTests/*.c
   link ctests-neon neon neon-tests -- ${target[@]+"${target[@]}"}
   exhaustive neon ${target[@]+"${target[@]}"} -- scalar: neon:
-  run ${emulator[@]+"${emulator[@]}"} .build-c/ctests-neon --expect neon
+  if [[ ${#emulator[@]} -gt 0 ]]; then
+    run "${emulator[@]}" -cpu cortex-a57 .build-c/ctests-neon --expect neon
+    run "${emulator[@]}" -cpu max .build-c/ctests-neon --expect neondot i8 int8  # the kernels that differ
+  else
+    run .build-c/ctests-neon
+  fi
   run env QUERN_MAX_ISA=scalar ${emulator[@]+"${emulator[@]}"} .build-c/ctests-neon --expect scalar
   run ${emulator[@]+"${emulator[@]}"} .build-c/exhaustive-neon --every 4099
 }

@@ -31,6 +31,7 @@ CK_INLINE float ck_float_(uint32_t bits) {
 // The tables, one accessor per ISA; NULL where the build has no code for it.
 const ck_kernels *ck_table__scalar(void);
 const ck_kernels *ck_table__neon(void);
+const ck_kernels *ck_table__neondot(void);
 const ck_kernels *ck_table__avx2(void);
 const ck_kernels *ck_table__avxvnni(void);
 const ck_kernels *ck_table__avx512(void);

@@ -62,15 +62,14 @@ CK_INLINE void int8_leave_(const ck_int8_block *t, size_t i, size_t j, size_t ro
 }
 
 #define INT8_ROWS_ (VL == 16 ? 8 : 4)
-#define INT8_VECTORS_ 2  // of a row of sums at once
 
-// VL fours of codes of a panel as products take them; a four of a row times them. Sums are INT8_EXCESS_ times the row's sum of
-// codes too large.
-#ifdef CK_VNNI
+// VL fours of codes of a panel, b [VL][4], as products take them; a four of a row times them. Sums are INT8_EXCESS_ times the
+// row's sum of codes too large.
+#ifdef VI_FOURS
 typedef vi int8_fours_;
-#define INT8_EXCESS_ 128
-CK_INLINE int8_fours_ int8_fours_at_(const int8_t *b) { return vi_above_128(vi_load(b)); }
-CK_INLINE vi int8_dot_(vi sum, int32_t four, int8_fours_ b) { return vi_dot4(sum, b, vi_set1(four)); }
+#define INT8_EXCESS_ VI_FOURS
+CK_INLINE int8_fours_ int8_fours_at_(const int8_t *b) { return vi_fours(vi_load(b)); }
+CK_INLINE vi int8_dot_(vi sum, vi four, int8_fours_ b) { return vi_dot4(sum, b, four); }
 #else
 typedef struct int8_fours_ {
   vi even, odd;
@@ -80,9 +79,28 @@ CK_INLINE int8_fours_ int8_fours_at_(const int8_t *b) {
   const vi x = vi_load(b);
   return (int8_fours_){vi_s8_even(x), vi_s8_odd(x)};
 }
-CK_INLINE vi int8_dot_(vi sum, int32_t four, int8_fours_ b) {
-  const vi x = vi_set1(four);
-  return vi_dot(vi_dot(sum, vi_s8_even(x), b.even), vi_s8_odd(x), b.odd);
+CK_INLINE vi int8_dot_(vi sum, vi four, int8_fours_ b) {
+  return vi_dot(vi_dot(sum, vi_s8_even(four), b.even), vi_s8_odd(four), b.odd);
+}
+#endif
+
+// Fours of codes of a row, a [INT8_DEEP_][4], and four i of them in every lane: in a vector where products take any lane of one,
+// else in memory. INT8_VECTORS_ vectors of a row of sums at once.
+#ifdef CK_DOTPROD
+#define INT8_DEEP_ VL
+#define INT8_VECTORS_ 4
+typedef vi int8_row_;
+CK_INLINE int8_row_ int8_row_at_(const int8_t *a) { return vi_load(a); }
+CK_INLINE vi int8_four_(int8_row_ row, size_t i) { return vi_lane(row, i); }
+#else
+#define INT8_DEEP_ 1
+#define INT8_VECTORS_ 2
+typedef const int8_t *int8_row_;  // [INT8_DEEP_][4]
+CK_INLINE int8_row_ int8_row_at_(const int8_t *a) { return a; }
+CK_INLINE vi int8_four_(int8_row_ row, size_t i) {
+  int32_t four;
+  memcpy(&four, row + 4 * i, sizeof four);
+  return vi_set1(four);
 }
 #endif
 
@@ -101,17 +119,22 @@ CK_INLINE void int8_rows_(const size_t m, const ck_int8_block *t, const int8_t *
 #pragma clang loop unroll(full)
   for (size_t s = 0; s < m * INT8_VECTORS_; s++) acc[s] = vi_set1(starts[s / INT8_VECTORS_]);
   for (size_t step = 0; step < t->steps; step++, a += 16 * CK_INT8_STEP)
-    for (size_t q = 0; q < CK_INT8_STEP; q += 4, b += 4 * CK_INT8_COLUMNS) {
-      int8_fours_ codes[INT8_VECTORS_];
+    for (size_t q = 0; q < CK_INT8_STEP; q += 4 * INT8_DEEP_) {
+      int8_row_ row[INT8_ROWS_];
 #pragma clang loop unroll(full)
-      for (size_t v = 0; v < INT8_VECTORS_; v++) codes[v] = int8_fours_at_(b + 4 * v * VL);
+      for (size_t r = 0; r < m; r++) row[r] = int8_row_at_(a + r * CK_INT8_STEP + q);
 #pragma clang loop unroll(full)
-      for (size_t r = 0; r < m; r++) {
-        int32_t four;
-        memcpy(&four, a + r * CK_INT8_STEP + q, sizeof four);
+      for (size_t i = 0; i < INT8_DEEP_; i++, b += 4 * CK_INT8_COLUMNS) {
+        int8_fours_ codes[INT8_VECTORS_];
 #pragma clang loop unroll(full)
-        for (size_t v = 0; v < INT8_VECTORS_; v++)
-          acc[r * INT8_VECTORS_ + v] = int8_dot_(acc[r * INT8_VECTORS_ + v], four, codes[v]);
+        for (size_t v = 0; v < INT8_VECTORS_; v++) codes[v] = int8_fours_at_(b + 4 * v * VL);
+#pragma clang loop unroll(full)
+        for (size_t r = 0; r < m; r++) {
+          const vi four = int8_four_(row[r], i);
+#pragma clang loop unroll(full)
+          for (size_t v = 0; v < INT8_VECTORS_; v++)
+            acc[r * INT8_VECTORS_ + v] = int8_dot_(acc[r * INT8_VECTORS_ + v], four, codes[v]);
+        }
       }
     }
 #pragma clang loop unroll(full)

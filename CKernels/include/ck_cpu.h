@@ -4,7 +4,8 @@
 
 #include "ck_types.h"
 
-// CPUID leaves and XCR0 as the instructions return them; all zero is a machine with nothing beyond the baseline.
+// CPUID leaves and XCR0 as the instructions return them, Arm's features as the operating system tells them; all zero is a machine
+// with nothing beyond the baseline.
 typedef struct ck_cpu_leaves {
   uint32_t max_leaf;   // CPUID 0: EAX
   uint32_t leaf1_ecx;  // CPUID 1: ECX
@@ -14,6 +15,7 @@ typedef struct ck_cpu_leaves {
   uint64_t xcr0;       // XGETBV 0, or 0 where CPUID 1 says the OS does not allow it
   int32_t tiles_allowed;  // the operating system lets this process use AMX tiles
   int32_t neon;        // Arm: Advanced SIMD present
+  uint64_t arm_hwcap;  // Arm: AT_HWCAP of Linux's auxiliary vector, or 0 elsewhere
 } ck_cpu_leaves;
 
 // Whether those values allow an ISA: both the instructions and the operating system's register state.

@@ -10,13 +10,14 @@
 typedef enum ck_isa {
   CK_ISA_SCALAR = 0,
   CK_ISA_NEON = 1,
-  CK_ISA_AVX2 = 2,        // AVX2 + FMA + F16C
-  CK_ISA_AVXVNNI = 3,     // and AVX-VNNI
-  CK_ISA_AVX512 = 4,      // AVX2's and AVX-512 F, BW, DQ, VL
-  CK_ISA_AVX512VNNI = 5,  // and AVX512-VNNI
-  CK_ISA_AVX512BF16 = 6,  // and AVX512-BF16
-  CK_ISA_AMX = 7,         // and AMX-TILE, AMX-BF16, AMX-INT8
-  CK_ISA_COUNT = 8
+  CK_ISA_NEONDOT = 2,     // and the dot products of Armv8.2
+  CK_ISA_AVX2 = 3,        // AVX2 + FMA + F16C
+  CK_ISA_AVXVNNI = 4,     // and AVX-VNNI
+  CK_ISA_AVX512 = 5,      // AVX2's and AVX-512 F, BW, DQ, VL
+  CK_ISA_AVX512VNNI = 6,  // and AVX512-VNNI
+  CK_ISA_AVX512BF16 = 7,  // and AVX512-BF16
+  CK_ISA_AMX = 8,         // and AMX-TILE, AMX-BF16, AMX-INT8
+  CK_ISA_COUNT = 9
 } ck_isa;
 
 // How elements are stored. Kernels compute in f32: drivers and typed loads widen on the way in and round once on the way out.

@@ -1,5 +1,5 @@
 // The table of one ISA, filled from the registry so that no slot can be forgotten. With CK_ISA_BASE, the kernels of that ISA but
-// for those that CK_VNNI and TILES_PAY change.
+// for those that CK_VNNI, VI_FOURS and TILES_PAY change.
 static const ck_kernels table = {
     .isa = CK_ISA_VALUE,
     .gemm_mr = GEMM_MR,
@@ -16,6 +16,8 @@ static const ck_kernels table = {
 #pragma clang diagnostic ignored "-Winitializer-overrides"
 #ifdef CK_VNNI
     .f32_gemm_quantized = CK_NAME(f32_gemm_quantized),
+#endif
+#ifdef VI_FOURS
     .f32_i8_block = CK_NAME(f32_i8_block),
 #endif
 #if TILES_PAY

@@ -13,8 +13,9 @@
 //   vi_load_s8(p)    2 VL int8; vi_bits(x, at, mask) bits from `at` on of each int16; vi_up(x, n) n places up
 //   vi_e2m1(x, at)   twice the values of the 4-bit floats from bit `at` on of each int16
 //   vi_dot(s, a, b)  int32 lane i of s, + the products of pair i of a and b
-//   vi_dot4(s, a, b) with CK_VNNI: int32 lane i of s, + the products of four i of a, uint8, and b, int8
-//   vi_above_128(x)  with CK_VNNI: int8 + 128, as uint8
+//   VI_FOURS         with CK_VNNI, CK_DOTPROD: what vi_fours(x) adds to each int8 of x; they are uint8 where it is 128
+//   vi_dot4(s, a, b) with VI_FOURS: int32 lane i of s, + the products of four i of a, as vi_fours made it, and b, int8
+//   vi_lane(x, i)    with CK_DOTPROD: int32 lane i of x in every lane, at no cost within vi_dot4
 //   vi_pin(x)        x as it is: what made it is not regrouped with what follows
 //   vf_dot_bf16      with CK_TILES_DOT: lane i of s, + the products of pair i of a and b, bf16, the second first
 //   vi_zip16         with CK_TILES_DOT: elements of 16 bits of a and b in turn, as two vectors
@@ -134,8 +135,9 @@ CK_INLINE vi vi_dot(vi s, vi a, vi b) {
   __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(s) : "x"(a), "x"(b));
   return s;
 }
+#define VI_FOURS 128
+CK_INLINE vi vi_fours(vi x) { return _mm256_xor_si256(x, _mm256_set1_epi8(-128)); }
 CK_INLINE vi vi_dot4(vi s, vi a, vi b) { return _mm256_dpbusd_avx_epi32(s, a, b); }
-CK_INLINE vi vi_above_128(vi x) { return _mm256_xor_si256(x, _mm256_set1_epi8(-128)); }
 #else
 CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm256_add_epi32(s, _mm256_madd_epi16(a, b)); }
 #endif

@@ -86,8 +86,9 @@ CK_INLINE vi vi_dot(vi s, vi a, vi b) {
   __asm__("vpdpwssd %2, %1, %0" : "+v"(s) : "v"(a), "v"(b));
   return s;
 }
+#define VI_FOURS 128
+CK_INLINE vi vi_fours(vi x) { return _mm512_xor_si512(x, _mm512_set1_epi8(-128)); }
 CK_INLINE vi vi_dot4(vi s, vi a, vi b) { return _mm512_dpbusd_epi32(s, a, b); }
-CK_INLINE vi vi_above_128(vi x) { return _mm512_xor_si512(x, _mm512_set1_epi8(-128)); }
 #else
 CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm512_add_epi32(s, _mm512_madd_epi16(a, b)); }
 #endif

@@ -105,6 +105,12 @@ CK_INLINE vi vi_dot(vi s, vi a, vi b) {
   const int16x8_t x = vi_pairs_(a), y = vi_pairs_(b);
   return vaddq_s32(s, vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
 }
+#ifdef CK_DOTPROD
+#define VI_FOURS 0
+CK_INLINE vi vi_fours(vi x) { return x; }
+CK_INLINE vi vi_dot4(vi s, vi a, vi b) { return vdotq_s32(s, vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b)); }
+CK_INLINE vi vi_lane(vi x, size_t i) { return vdupq_n_s32(x[i]); }
+#endif
 CK_INLINE void vi_pin(vi *x) { __asm__("" : "+w"(*x)); }
 CK_INLINE vf vi_float(vi x) { return vcvtq_f32_s32(x); }
 CK_INLINE vi vi_s8_even(vi x) { return vreinterpretq_s32_s16(vshrq_n_s16(vshlq_n_s16(vi_pairs_(x), 8), 8)); }

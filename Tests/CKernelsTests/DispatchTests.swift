@@ -84,6 +84,16 @@ import Testing
     }
   #endif
 
+  @Test func dotProductsOfArmAreAskedForBesidesNeon() {
+    var core = ck_cpu_leaves()
+    (core.neon, core.arm_hwcap) = (1, 0xFF)  // Cortex-A57
+    #expect(ck_isa_from_leaves(&core) == CK_ISA_NEON)
+    core.arm_hwcap |= 1 << 20
+    #expect(ck_isa_from_leaves(&core) == CK_ISA_NEONDOT && ck_isa_allowed(&core, CK_ISA_NEON) != 0)
+    core.neon = 0
+    #expect(ck_isa_from_leaves(&core) == CK_ISA_SCALAR)
+  }
+
   @Test func namesRoundTrip() {
     for code in 0..<CK_ISA_COUNT.rawValue {
       let name = ck_isa_name(ck_isa(rawValue: code))

@@ -2,12 +2,13 @@ import CKernels
 
 /// Instruction sets the kernels are compiled for, weakest first on each architecture.
 public enum ISA: String, Sendable, CaseIterable {
-  case scalar, neon, avx2, avxvnni, avx512, avx512vnni, avx512bf16, amx
+  case scalar, neon, neondot, avx2, avxvnni, avx512, avx512vnni, avx512bf16, amx
 
   package var code: ck_isa {
     switch self {
     case .scalar: CK_ISA_SCALAR
     case .neon: CK_ISA_NEON
+    case .neondot: CK_ISA_NEONDOT
     case .avx2: CK_ISA_AVX2
     case .avxvnni: CK_ISA_AVXVNNI
     case .avx512: CK_ISA_AVX512
