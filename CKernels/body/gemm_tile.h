@@ -236,7 +236,7 @@ CK_INLINE void tile_pairs_(const int packed, const uint16_t *b, size_t strip, in
 }
 
 // One piece by one: 8 rows by 32 columns at a time. Rows beyond the block are zeros.
-CK_INLINE void tile_dots_(const int packed, const ck_tile_block *t) {
+CK_INLINE void tile_dots_(const int packed, const int ahead, const ck_tile_block *t) {
   enum { ROWS = 8, VECTORS = CK_TILE_EDGE / VL, SUMS = ROWS * VECTORS };
   const ck_gemm_block *g = t->block;
   const enum gemm_exit_ leave = gemm_exit_of_(g);
@@ -257,6 +257,10 @@ CK_INLINE void tile_dots_(const int packed, const ck_tile_block *t) {
         const size_t depth = CK_MIN(g->k - k, (size_t)CK_TILE_STEP);
         for (size_t q = 0; q < depth; q += 2, b += b_step) {
           vi left, right;
+          if (ahead && !i) {
+            __builtin_prefetch((const char *)b + GEMM_AHEAD_);
+            __builtin_prefetch((const char *)b + GEMM_AHEAD_ + 64);
+          }
           tile_pairs_(packed, b, strip, q + 1 < depth, &left, &right);
 #pragma clang loop unroll(full)
           for (size_t r = 0; r < ROWS; r++) {
@@ -284,10 +288,12 @@ CK_INLINE void tile_dots_(const int packed, const ck_tile_block *t) {
 void CK_NAME(f32_tile_block)(const ck_tile_block *t) {
 #if TILES_PAY == CK_TILES_DOT
   if (t->a_pieces == 1 && t->b_pieces == 1) {
-    if (t->b_panel)
-      tile_dots_(1, t);
+    if (t->b_panel && t->ahead)
+      tile_dots_(1, 1, t);
+    else if (t->b_panel)
+      tile_dots_(1, 0, t);
     else
-      tile_dots_(0, t);
+      tile_dots_(0, 0, t);
     return;
   }
 #endif

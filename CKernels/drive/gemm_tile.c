@@ -5,6 +5,7 @@
 // depend on K and the types, and those 32s are counted from the first row and column: an element's bits depend on nothing else.
 #include "gemm_tile.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "../include/ck_parallel.h"
@@ -13,6 +14,8 @@
 enum {
   EDGE = CK_TILE_EDGE,
   MOST_ROWS = 512,              // of a block
+  FEW_ROWS = 64,                // so few take panels of B from end to end
+  MOST_SLICES_OF_FEW = 16,      // of EDGE rows of A that are tiles at once then: 512 KiB
   MOST_COLUMNS = 1024,
   BLOCK_OF_B = 1 << 19,         // bf16 elements of a block's slice of B: 1 MiB of L2
   CHUNK_OF_B = 1 << 22,         // bf16 elements of B that are tiles at a time
@@ -35,7 +38,8 @@ typedef struct plan {
   size_t slice, slices;   // depth of a K slice, and how many there are
   size_t rows, columns;   // of a block
   size_t chunk;           // columns of B that are tiles at a time
-  int direct;             // packed panels are multiplied as they lie: no tiles, and ranges as a block comes to them
+  int direct;             // packed panels are multiplied as they lie: no tiles, and ranges where those of all do not do
+  int few;                // rows, and so panels from end to end: A is packed whole first
   int overwritten;        // C's first slice would overwrite its residual
   const ck_tile_rows *made;  // or NULL
   size_t at[PIECES + 1];  // floats before each piece, and of all of them
@@ -53,6 +57,12 @@ typedef struct region {
   uint16_t *tiles;  // [slices][n/32][k/32][pieces][2 * 512]; NULL where panels are multiplied as they lie
   ck_tile_range *ranges;  // [slices][n/32], with tiles
 } region;
+
+// The range of all of B, or of V, where the call knows it.
+static ck_tile_range range_of_all(const plan *p, size_t operand) {
+  return operand ? p->call->value_range : p->call->packed_range;
+}
+static int is_known(const plan *p, size_t operand) { return p->direct && range_of_all(p, operand).least > 0; }
 
 static int is_quantized(const ck_gemm *call) { return call->b_type >= CK_DTYPE_COUNT; }
 
@@ -167,12 +177,21 @@ static void run_fallback(const region *r, const ck_gemm_block *all, const void *
   p->table->f32_gemm_block(&block);
 }
 
-// EDGE rows of a block and one slice: runs of columns that tiles can do, and FMA for the others.
-static void run_rows(const region *r, const ck_gemm_block *block, const ck_tile_block *tiles_a, ck_tile_range range,
-                     const void *a, size_t a_rs, size_t slice, size_t j) {
+// EDGE rows of A, a slice of K, and where they come from.
+typedef struct rows_a {
+  const void *a;
+  size_t a_rs;
+  ck_tile_block tile;
+  ck_tile_range range;
+} rows_a;
+
+// EDGE rows of a block of columns from j on, of which [from, to), and one slice: runs of columns that tiles can do, and FMA for
+// the others.
+static void run_rows(const region *r, const ck_gemm_block *block, const rows_a *rows, size_t slice, size_t j, size_t from,
+                     size_t to) {
   const plan *p = r->plan;
-  const size_t first = (j - r->j) / EDGE, panels = pieces_of(block->n, EDGE);
-  ck_tile_block tile = *tiles_a;
+  const size_t first = (j - r->j) / EDGE, last = pieces_of(to, EDGE);
+  ck_tile_block tile = rows->tile;
   if (p->direct) {
     tile.b_panel = p->table->gemm_nr * p->call->k;
     tile.b = (const uint16_t *)r->packed + j * p->call->k + slice * p->slice * p->table->gemm_nr;
@@ -180,15 +199,21 @@ static void run_rows(const region *r, const ck_gemm_block *block, const ck_tile_
     tile.b = r->tiles + pieces_of(r->n, EDGE) * ck_tile_panel(slice * p->slice, p->b_pieces);
     tile.b += first * ck_tile_panel(block->k, p->b_pieces);
   }
-  const ck_tile_range *ranges = ranges_of(r, slice, first);
-  for (size_t q = 0, next; q < panels; q = next) {
+  const int known = is_known(p, r->operand);
+  if (known && ck_tile_safe(rows->range, range_of_all(p, r->operand), block->k)) {
+    run_columns(r, block, &tile, from, to);
+    return;
+  }
+  ck_tile_range *ranges = ranges_of(r, slice, first);
+  for (size_t q = from / EDGE; known && q < last; q++) pack_panel(r, slice, first + q, ranges + q);
+  for (size_t q = from / EDGE, next; q < last; q = next) {
     next = q + 1;
-    if (!ck_tile_safe(range, ranges[q], block->k)) {
-      run_fallback(r, block, a, a_rs, slice * p->slice, j, q * EDGE);
+    if (!ck_tile_safe(rows->range, ranges[q], block->k)) {
+      run_fallback(r, block, rows->a, rows->a_rs, slice * p->slice, j, q * EDGE);
       continue;
     }
-    while (next < panels && ck_tile_safe(range, ranges[next], block->k)) next++;
-    run_columns(r, block, &tile, q * EDGE, MIN(next * EDGE, block->n));
+    while (next < last && ck_tile_safe(rows->range, ranges[next], block->k)) next++;
+    run_columns(r, block, &tile, q * EDGE, MIN(next * EDGE, to));
   }
 }
 
@@ -219,69 +244,107 @@ static void fetch_after(const region *r, size_t i, size_t m, size_t row, size_t 
   tile->next_lines = MIN(p->slice, call->k - k) * size / 64;
 }
 
-// One block of C through every K slice. Neighbouring blocks share columns, so their B stays in the shared cache. V's region
-// follows B's.
-static void run_block(const region *r, size_t index) {
+// A block of C: columns [j, j + n) of rows [i, i + m), from c and residual on.
+typedef struct block_of_c {
+  const region *r;
+  size_t i, j, m, n;
+  char *c;
+  const void *residual;
+} block_of_c;
+
+static block_of_c block_at(const region *r, size_t index) {
+  const plan *p = r->plan;
+  const ck_gemm *call = p->call;
+  const size_t above = pieces_of(call->m, p->rows), i = index % above * p->rows, j = r->j + index / above * p->columns;
+  block_of_c b = {.r = r, .i = i, .j = j, .m = MIN(p->rows, call->m - i), .n = MIN(p->columns, r->j + r->n - j)};
+  b.c = (char *)call->c + (r->z * call->c_bs + i * call->c_rs + j) * ck_dtype_size(call->c_type);
+  if (call->residual)
+    b.residual = staging_element(call->residual_type, call->residual, r->z * call->residual_bs + i * call->residual_rs + j);
+  return b;
+}
+
+// EDGE rows of A from `row` of the block on, a slice of K, as tiles.
+static rows_a pack_rows(const block_of_c *b, size_t row, size_t slice, uint16_t *tiles) {
+  const plan *p = b->r->plan;
+  const ck_gemm *call = p->call;
+  const size_t m = MIN(EDGE, b->m - row), k = slice * p->slice, depth = MIN(p->slice, call->k - k);
+  rows_a rows = {.tile = {.a = tiles, .a_pieces = p->a_pieces, .b_pieces = p->b_pieces, .order = p->order}};
+  rows.a_rs = rows_of_a(b->r, b->i + row, m, k, depth, &rows.a);
+  ck_tile_pack pack = {.count = m, .k = depth, .type = call->a_type, .x = rows.a, .rs = rows.a_rs, .pieces = p->a_pieces};
+  pack.tiles = tiles, pack.ranges = &rows.range;
+  p->table->bf16_tile_pack_a(&pack);
+  return rows;
+}
+
+// Those rows by columns [from, to) of the block, which come in ascending order, for each slice or within it.
+static void multiply_rows(const block_of_c *b, const rows_a *rows, size_t row, size_t slice, size_t from, size_t to) {
+  const region *r = b->r;
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
   const ck_kernels *table = p->table;
-  const size_t above = pieces_of(call->m, p->rows), i = index % above * p->rows, j = r->j + index / above * p->columns;
-  const size_t m = MIN(p->rows, call->m - i), n = MIN(p->columns, r->j + r->n - j);
+  const int first = !slice && !from, last = slice + 1 == p->slices, keeps_c = has(p, KEPT_C),
+            keeps_residual = has(p, KEPT_RESIDUAL);
+  const size_t n = b->n, kept = p->slices > 1 || p->few ? row * n : 0;  // one slice is done with its rows at once
+  float *kept_value = scratch_of(p, KEPT_VALUE), *kept_residual = scratch_of(p, KEPT_RESIDUAL);
+  ck_gemm_block block = {
+      .m = MIN(EDGE, b->m - row), .n = n, .k = MIN(p->slice, call->k - slice * p->slice), .alpha = call->k ? call->alpha : 0};
+  char *c_row = b->c + row * call->c_rs * ck_dtype_size(call->c_type);
+  block.beta = slice ? 1 : call->beta;
+  block.c = keeps_c ? scratch_of(p, KEPT_C) + kept : (float *)c_row, block.c_rs = keeps_c ? n : call->c_rs;
+  if (keeps_c && block.beta != 0 && first) staging_in(table, call->c_type, c_row, call->c_rs, 0, 0, block.m, n, block.c, n);
+  rows_a own = *rows;
+  if (call->value) {
+    ck_gemm_block value = {.m = block.m, .n = n, .k = block.k, .c_rs = n, .alpha = block.alpha, .beta = block.beta};
+    value.c = kept_value + kept;
+    if (last) value.bias = call->value_bias ? call->value_bias + b->j : 0, block.factor = value.c, block.factor_rs = n;
+    run_rows(r + 1, &value, &own, slice, b->j, from, to);
+    own.tile.next = 0;
+  }
+  if (last) {
+    const size_t image = p->made && p->made->bias_rows ? (b->i + row) / p->made->bias_rows : 0;
+    block.bias = call->bias ? call->bias + image * call->n + b->j : 0, block.activation = call->activation;
+    if (b->residual) {
+      const void *residual = staging_at(call->residual_type, b->residual, call->residual_rs, row, 0);
+      float *kept_rows = kept_residual + (p->overwritten || p->few ? row * n : 0);
+      block.residual = keeps_residual ? kept_rows : residual;
+      block.residual_rs = keeps_residual ? n : call->residual_rs;
+      if (keeps_residual && !p->overwritten && !from)
+        staging_in(table, call->residual_type, residual, call->residual_rs, 0, 0, block.m, n, kept_rows, n);
+    }
+  }
+  run_rows(r, &block, &own, slice, b->j, from, to);
+  if (last && keeps_c && to == n) staging_out(table, call->c_type, block.c, n, block.m, n, c_row, call->c_rs, 0, 0);
+}
+
+// One block of C through every K slice: slice by slice, EDGE rows at a time, or, of few rows, EDGE columns at a time.
+// Neighbouring blocks share columns, so their B stays in the shared cache. V's region follows B's.
+static void run_block(const region *r, size_t index) {
+  const plan *p = r->plan;
+  const ck_gemm *call = p->call;
+  const block_of_c b = block_at(r, index);
   uint16_t *tiles_a = (uint16_t *)scratch_of(p, TILES_A);
-  float *kept_c = scratch_of(p, KEPT_C), *kept_value = scratch_of(p, KEPT_VALUE), *kept_residual = scratch_of(p, KEPT_RESIDUAL);
-  const int keeps_c = has(p, KEPT_C), keeps_residual = has(p, KEPT_RESIDUAL);
-  char *c = (char *)call->c + (r->z * call->c_bs + i * call->c_rs + j) * ck_dtype_size(call->c_type);
-  const void *residual = 0;
-  if (call->residual)
-    residual = staging_element(call->residual_type, call->residual, r->z * call->residual_bs + i * call->residual_rs + j);
-  if (p->overwritten) staging_in(table, CK_F32, residual, call->residual_rs, 0, 0, m, n, kept_residual, n);
+  if (p->overwritten)
+    staging_in(p->table, CK_F32, b.residual, call->residual_rs, 0, 0, b.m, b.n, scratch_of(p, KEPT_RESIDUAL), b.n);
+  if (p->few) {
+    rows_a rows[MOST_SLICES_OF_FEW];
+    const size_t groups = pieces_of(b.m, EDGE), sets = groups * p->slices;
+    for (size_t set = 0; set < sets; set++) {
+      rows[set] = pack_rows(&b, set % groups * EDGE, set / groups, tiles_a + set * ck_tile_panel(p->slice, 1));
+      rows[set].tile.ahead = set % groups == 0;
+    }
+    for (size_t from = 0; from < b.n; from += EDGE)
+      for (size_t set = 0; set < sets; set++)
+        multiply_rows(&b, &rows[set], set % groups * EDGE, set / groups, from, MIN(from + EDGE, b.n));
+    return;
+  }
   for (size_t slice = 0; slice < p->slices; slice++) {
-    const size_t k = slice * p->slice;
-    const int last = slice + 1 == p->slices;
     for (size_t operand = 0; p->direct && operand < p->operands; operand++)
-      for (size_t q = 0; q < pieces_of(n, EDGE); q++)
-        pack_panel(r + operand, slice, (j - r->j) / EDGE + q, ranges_of(r + operand, slice, 0) + q);
-    for (size_t row = 0; row < m; row += EDGE) {
-      const size_t kept = p->slices > 1 ? row * n : 0;  // one slice is done with its rows at once
-      ck_gemm_block block = {
-          .m = MIN(EDGE, m - row), .n = n, .k = MIN(p->slice, call->k - k), .alpha = call->k ? call->alpha : 0};
-      char *c_row = c + row * call->c_rs * ck_dtype_size(call->c_type);
-      block.beta = slice ? 1 : call->beta;
-      block.c = keeps_c ? kept_c + kept : (float *)c_row, block.c_rs = keeps_c ? n : call->c_rs;
-      if (keeps_c && block.beta != 0 && !slice) staging_in(table, call->c_type, c_row, call->c_rs, 0, 0, block.m, n, block.c, n);
-      const void *a;
-      const size_t a_rs = rows_of_a(r, i + row, block.m, k, block.k, &a);
-      ck_tile_range range;
-      table->bf16_tile_pack_a(&(ck_tile_pack){.count = block.m,
-                                              .k = block.k,
-                                              .type = call->a_type,
-                                              .x = a,
-                                              .rs = a_rs,
-                                              .pieces = p->a_pieces,
-                                              .tiles = tiles_a,
-                                              .ranges = &range});
-      ck_tile_block tile = {.a = tiles_a, .a_pieces = p->a_pieces, .b_pieces = p->b_pieces, .order = p->order};
-      fetch_after(r, i, m, row, slice, &tile);
-      if (call->value) {
-        ck_gemm_block value = {.m = block.m, .n = n, .k = block.k, .c_rs = n, .alpha = block.alpha, .beta = block.beta};
-        value.c = kept_value + kept;
-        if (last) value.bias = call->value_bias ? call->value_bias + j : 0, block.factor = value.c, block.factor_rs = n;
-        run_rows(r + 1, &value, &tile, range, a, a_rs, slice, j);
-        tile.next = 0;
-      }
-      if (last) {
-        const size_t image = p->made && p->made->bias_rows ? (i + row) / p->made->bias_rows : 0;
-        block.bias = call->bias ? call->bias + image * call->n + j : 0, block.activation = call->activation;
-        if (residual) {
-          const void *from = staging_at(call->residual_type, residual, call->residual_rs, row, 0);
-          block.residual = keeps_residual ? kept_residual + (p->overwritten ? row * n : 0) : from;
-          block.residual_rs = keeps_residual ? n : call->residual_rs;
-          if (keeps_residual && !p->overwritten)
-            staging_in(table, call->residual_type, from, call->residual_rs, 0, 0, block.m, n, kept_residual, n);
-        }
-      }
-      run_rows(r, &block, &tile, range, a, a_rs, slice, j);
-      if (last && keeps_c) staging_out(table, call->c_type, block.c, n, block.m, n, c_row, call->c_rs, 0, 0);
+      for (size_t q = 0; !is_known(p, operand) && q < pieces_of(b.n, EDGE); q++)
+        pack_panel(r + operand, slice, (b.j - r->j) / EDGE + q, ranges_of(r + operand, slice, 0) + q);
+    for (size_t row = 0; row < b.m; row += EDGE) {
+      rows_a rows = pack_rows(&b, row, slice, tiles_a);
+      fetch_after(r, b.i, b.m, row, slice, &rows.tile);
+      multiply_rows(&b, &rows, row, slice, 0, b.n);
     }
   }
 }
@@ -319,11 +382,13 @@ static int32_t lay_out(plan *p, const ck_kernels *table, const ck_gemm *call, co
   p->chunk = round_up(call->n, EDGE);
   if (!p->direct) p->chunk = MIN(p->chunk, MAX(CHUNK_OF_B / MAX(column, 1) / EDGE, 1) * EDGE);
   cut_blocks(p, threads);
+  const size_t sets = p->slices * (p->rows / EDGE);
+  p->few = call->m <= FEW_ROWS && sets <= MOST_SLICES_OF_FEW && is_known(p, 0) && is_known(p, p->operands - 1);
 
-  const size_t edge = EDGE * p->slice, kept = (p->slices > 1 ? p->rows : EDGE) * p->columns;
+  const size_t edge = EDGE * p->slice, kept = (p->slices > 1 || p->few ? p->rows : EDGE) * p->columns;
   p->overwritten = call->residual && call->residual == call->c && p->slices > 1 && call->c_type == CK_F32;
   const size_t floats[PIECES] = {
-      [TILES_A] = ck_tile_panel(p->slice, p->a_pieces) / 2,
+      [TILES_A] = ck_tile_panel(p->slice, p->a_pieces) / 2 * (p->few ? sets : 1),
       [PANELS_B] = edge,
       [ROWS_OF_B] = edge,
       [ROWS_OF_A] = edge,
@@ -332,7 +397,7 @@ static int32_t lay_out(plan *p, const ck_kernels *table, const ck_gemm *call, co
       [KEPT_C] = call->c_type != CK_F32 ? kept : 0,
       [KEPT_VALUE] = call->value ? kept : 0,
       [KEPT_RESIDUAL] = p->overwritten                                    ? p->rows * p->columns
-                        : call->residual && call->residual_type != CK_F32 ? EDGE * p->columns
+                        : call->residual && call->residual_type != CK_F32 ? (p->few ? p->rows : EDGE) * p->columns
                                                                           : 0,
   };
   for (size_t i = 0; i < PIECES; i++) p->at[i + 1] = p->at[i] + floats[i];
@@ -372,4 +437,29 @@ int32_t ck_tile_gemm(const ck_kernels *table, const ck_gemm *call, size_t thread
 int32_t ck_tile_gemm_ready(const ck_kernels *table, const ck_gemm *call, size_t threads) {
   plan p;
   return lay_out(&p, table, call, 0, threads);
+}
+
+// What the panels of a packed matrix are looked through for.
+typedef struct look {
+  const ck_kernels *table;
+  size_t n, k;
+  const void *packed;
+  ck_tile_range *ranges;  // [n/32]
+} look;
+
+static void look_through(const void *context, size_t first, size_t last) {
+  const look *l = context;
+  const size_t nr = l->table->gemm_nr, n = MIN(last * EDGE, l->n) - first * EDGE;
+  const void *x = staging_element(CK_BF16, l->packed, first * EDGE * l->k);
+  l->table->bf16_tile_pack_b(
+      &(ck_tile_pack){.count = n, .k = l->k, .type = CK_BF16, .x = x, .panel = nr * l->k, .ranges = l->ranges + first});
+}
+
+ck_tile_range ck_packed_range(const ck_kernels *table, size_t n, size_t k, const void *packed, size_t threads) {
+  const size_t panels = pieces_of(n, EDGE);
+  ck_tile_range all = {INFINITY, 0}, *ranges = table->tiles == CK_TILES_DOT ? (void *)ck_scratch(CK_SCRATCH_A, 2 * panels) : 0;
+  if (!ranges || !panels || !k) return (ck_tile_range){0, 0};
+  ck_parallel(panels, PANELS_A_PIECE / (EDGE * k) + 1, threads, look_through, &(look){table, n, k, packed, ranges});
+  for (size_t q = 0; q < panels; q++) all.least = MIN(all.least, ranges[q].least), all.most = MAX(all.most, ranges[q].most);
+  return all;
 }

@@ -6,6 +6,7 @@
 
 enum {
   TILE_FEWEST_ROWS = 17,    // fewer are streamed, or leave tiles half empty
+  TILE_FEWEST_ROWS_DIRECT = 5,  // but panels that are multiplied as they lie need only more than the vectors of a product
   TILE_FEWEST_ROWS_QUANTIZED = 64,  // fewer do not repay panels of floats; without a matrix unit no number does
   TILE_FEWEST_COLUMNS = 16,
   TILE_FEWEST_DEPTH = 32,   // below this the bound of three pieces is not that of FMA
@@ -43,7 +44,9 @@ static inline int gemm_tile_pays(const ck_kernels *table, const ck_gemm *call) {
   const int quantized = call->b_type >= CK_DTYPE_COUNT;
   const int wanted =
       quantized ? call->split == CK_SPLIT_ONE && table->tiles == CK_TILES_UNIT : narrow || call->split != CK_SPLIT_NARROW;
-  const size_t rows = quantized ? TILE_FEWEST_ROWS_QUANTIZED : TILE_FEWEST_ROWS;
+  const int direct = table->tiles == CK_TILES_DOT && call->a_type == CK_BF16 && call->packed_range.least > 0 &&
+                     (!call->value || call->value_range.least > 0);
+  const size_t rows = quantized ? TILE_FEWEST_ROWS_QUANTIZED : direct ? TILE_FEWEST_ROWS_DIRECT : TILE_FEWEST_ROWS;
   return gemm_tile_products(call) <= (size_t)table->tiles && wanted && call->a_cs == 1 && call->m >= rows &&
          call->n >= TILE_FEWEST_COLUMNS && call->k >= TILE_FEWEST_DEPTH && call->m * call->n * call->k >= TILE_WORK;
 }

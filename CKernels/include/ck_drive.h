@@ -25,6 +25,7 @@ typedef struct ck_gemm {
   ck_activation activation;
   ck_dtype a_type, b_type, c_type, residual_type;  // what the pointers are to; b_type is also that of `packed`
   ck_split split;  // what may go through tiles, where the table has them
+  ck_tile_range packed_range, value_range;  // of `packed` and `value`, of ck_packed_range; least 0: not known
 } ck_gemm;
 
 // Floats of a packed [k, n] matrix: ceil(n / NR) * NR * k.
@@ -32,6 +33,9 @@ size_t ck_f32_packed_size(const ck_kernels *table, size_t n, size_t k);
 // Packs B[p, j] = b[p * b_ks + j * b_ns] into panels [n/NR][k][NR], zero-padded.
 void ck_f32_pack_b(const ck_kernels *table, size_t n, size_t k, const float *b, size_t b_ks, size_t b_ns, float *packed,
                    size_t threads);
+// The magnitudes of such panels of bf16, which spare products in tiles a look at each; least 0 where the table has no use for
+// them.
+ck_tile_range ck_packed_range(const ck_kernels *table, size_t n, size_t k, const void *packed, size_t threads);
 // Bytes of elements of a quantised format in ggml's blocks.
 size_t ck_quantized_bytes(ck_dtype type, size_t elements);
 // Packs B of a quantised format: ggml's blocks of its transpose [n, k], k a multiple of ck_quant_unit, to

@@ -62,6 +62,7 @@ typedef struct ck_tile_block {
   const uint16_t *b;  // of bf16_tile_pack_b, where b_panel is 0
   size_t b_panel;     // else b is panels [k][32] of bf16, this many elements apart: for CK_TILES_DOT, and one piece by one
   size_t a_pieces, b_pieces, order;
+  int32_t ahead;     // whether b is fetched ahead, where it is panels
   const void *next;  // A that will be read next, or NULL: next_rows rows of next_lines times 64 bytes, next_rs bytes apart
   size_t next_rows, next_rs, next_lines;
 } ck_tile_block;

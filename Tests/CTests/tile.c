@@ -252,6 +252,8 @@ static void tile_gemm_case(test *t, const void *shape, size_t threads) {
   const size_t b_rows = tb ? n : k;
   ck_gemm call = gemm_call(t, &a, &b, c, batch, k, packs, &f);
   call.split = s.split;
+  if (packs && n && k && b.at->type == CK_BF16 && one_in(t, 2))
+    call.packed_range = ck_packed_range(t->table, n, k, call.packed, 2);
   f.held = values_of(c);
   seal(t);
   if (ck_tile_gemm(t->table, &call, threads)) fail(t, "no scratch");
@@ -311,18 +313,21 @@ static void tile_limit_case(test *t, int a_size, int b_size, int signs) {
 // ck_f32_gemm takes tiles where the table has them and they pay: the bits say which way it went.
 static void tile_choice_case(test *t, size_t m, ck_dtype b_type, ck_split split, int tiles) {
   const int coded = b_type >= CK_DTYPE_COUNT;
-  const size_t n = 96, k = coded ? 64 : 64 + 3, nr = t->table->gemm_nr;
+  const int few = m < 16;  // of bf16 by bf16 whose range is known
+  const size_t n = 96, k = coded ? 64 : few ? 512 + 3 : 64 + 3, nr = t->table->gemm_nr;
   situation(t, AT_END, "choice m=%zu type=%d split=%d", m, b_type, split);
+  if (few && t->table->tiles != CK_TILES_DOT) return;
   ck_kernels with = *t->table, without = *t->table;
-  with.tiles = CK_TILES_UNIT, without.tiles = 0;
-  operand *a = matrix(t, CK_F32, m, k, k, 1);
+  with.tiles = few ? CK_TILES_DOT : CK_TILES_UNIT, without.tiles = 0;
+  operand *a = matrix(t, few ? CK_BF16 : CK_F32, m, k, k, 1);
   const operand *packed =
       coded ? quantized_panels(t, b_type, n, k) : matrix(t, b_type, 1, ck_f32_packed_size(t->table, n, k), 0, 1);
   operand *c = matrix(t, CK_F32, m, n, n, 1), *by_tiles = matrix(t, CK_F32, m, n, n, 1), *by_fma = matrix(t, CK_F32, m, n, n, 1);
   if (padded_to(n, nr) != n) fail(t, "columns beyond n would be multiplied");
   ck_gemm call = {
       .batch = 1, .m = m, .n = n, .k = k, .a = floats(a), .a_rs = k, .a_cs = 1, .packed = packed->at, .c_rs = n, .alpha = 1};
-  call.b_type = b_type, call.split = split;
+  call.a_type = a->type, call.b_type = b_type, call.split = split;
+  if (few) call.packed_range = ck_packed_range(t->table, n, k, packed->at, 1);
   call.c = floats(c);
   int32_t failed = ck_f32_gemm(&with, &call, 1);
   call.c = floats(by_tiles);
@@ -357,6 +362,8 @@ void check_tile_gemm(test *t) {
   tile_choice_case(t, 64, CK_BF16, CK_SPLIT_NARROW, 1);
   tile_choice_case(t, 64, CK_F16, CK_SPLIT_NARROW, 1);
   tile_choice_case(t, 16, CK_BF16, CK_SPLIT_NARROW, 0);
+  tile_choice_case(t, 8, CK_BF16, CK_SPLIT_NARROW, 1);
+  tile_choice_case(t, 4, CK_BF16, CK_SPLIT_NARROW, 0);
   tile_choice_case(t, 64, CK_Q8_0, CK_SPLIT_ONE, 1);
   tile_choice_case(t, 63, CK_Q8_0, CK_SPLIT_ONE, 0);
   tile_choice_case(t, 64, CK_Q8_0, CK_SPLIT_THREE, 0);

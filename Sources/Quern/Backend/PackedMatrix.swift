@@ -37,15 +37,26 @@ public final class PackedMatrix: Sendable {
   /// `CKernels/include/ck_types.h` lays out. `nil` for plain elements.
   public let quantization: QuantizedFormat?
 
+  /// The least magnitude that is not 0, and the largest, where the backend that packed the elements looked for them.
+  let magnitudes: (least: Float, most: Float)?
+
   /// The format of the weights, as messages name it.
   var formatName: String { quantization?.rawValue ?? storage.dataType.rawValue }
 
   /// Wraps packed elements. A backend's `pack` calls this.
-  public init(
+  public convenience init(
     outputs: Int, inputs: Int, layout: Layout, storage: Tensor, quantization: QuantizedFormat? = nil
   ) {
+    self.init(
+      outputs: outputs, inputs: inputs, layout: layout, storage: storage, quantization: quantization, magnitudes: nil)
+  }
+
+  init(
+    outputs: Int, inputs: Int, layout: Layout, storage: Tensor, quantization: QuantizedFormat?,
+    magnitudes: (least: Float, most: Float)?
+  ) {
     (self.outputs, self.inputs, self.layout, self.storage) = (outputs, inputs, layout, storage)
-    self.quantization = quantization
+    (self.quantization, self.magnitudes) = (quantization, magnitudes)
   }
 
   /// Packs `weights` (`[outputs, inputs]`, any strides) in panels, in plain Swift; the elements keep their data type.

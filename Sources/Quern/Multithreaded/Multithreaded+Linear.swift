@@ -48,6 +48,7 @@ extension MultithreadedBackend {
     guard var call = ck_gemm(gate, table), call.packed != nil else { return false }
     (call.m, call.alpha, call.activation, call.split) = (x.shape[0], 1, activation.code, split)
     (call.value, call.value_bias) = (value.storage.view.address, weights.valueBias?.view.base)
+    call.value_range = value.range
     call.bias = weights.gateBias?.view.base
     (call.a, call.a_rs, call.a_cs, call.a_type) = (x.pointer, x.strides[0], 1, x.dataType.code)
     (call.c, call.c_rs, call.c_type) = (y.pointer, y.strides[0], y.dataType.code)
@@ -96,6 +97,9 @@ extension MultithreadedBackend {
 }
 
 extension PackedMatrix {
+  /// ``magnitudes`` as kernels take them.
+  fileprivate var range: ck_tile_range { ck_tile_range(least: magnitudes?.least ?? 0, most: magnitudes?.most ?? 0) }
+
   /// The codes of weights in int8, and the scale of each output behind them.
   fileprivate var int8Codes: (UnsafePointer<Int8>, UnsafePointer<Float>) {
     let codes = storage.view.address
@@ -119,6 +123,7 @@ extension ck_gemm {
     } else {
       packed = weights.storage.view.address
     }
+    packed_range = weights.range
   }
 
   /// One product's sizes, without weights.

@@ -28,7 +28,12 @@ public struct MultithreadedBackend: Backend {
   public func pack(_ weights: TensorView) throws -> PackedMatrix {
     let (outputs, inputs) = (weights.shape[0], weights.shape[1])
     guard weights.dataType == .f32 else {
-      return try PackedMatrix.panels(of: weights, width: table.kernels.gemm_nr)
+      let packed = try PackedMatrix.panels(of: weights, width: table.kernels.gemm_nr)
+      guard weights.dataType == .bf16 else { return packed }
+      let range = ck_packed_range(table.pointer, outputs, inputs, packed.storage.view.address, threads)
+      return PackedMatrix(
+        outputs: outputs, inputs: inputs, layout: packed.layout, storage: packed.storage, quantization: nil,
+        magnitudes: range.least > 0 ? (range.least, range.most) : nil)
     }
     let storage = try Tensor(shape: Shape(ck_f32_packed_size(table.pointer, outputs, inputs))) { packed in
       ck_f32_pack_b(
