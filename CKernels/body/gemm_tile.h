@@ -68,18 +68,19 @@ CK_INLINE void tile_copy_row_(const ck_tile_pack *p, size_t i) {
 }
 
 CK_INLINE void tile_pack_a_(const ck_dtype type, const ck_tile_pack *p) {
-  if (type == CK_BF16 && p->pieces == 1) {
-    const size_t edge = ck_tile_panel(p->k, 1);
-    for (size_t i = 0; i < p->count; i += CK_TILE_EDGE) {
-      for (size_t r = 0; r < CK_TILE_EDGE; r++) tile_copy_row_(p, i + r);
-      p->ranges[i / CK_TILE_EDGE] = tile_range_bf16_(edge, p->tiles + i / CK_TILE_EDGE * edge);
-    }
-    return;
-  }
+  const size_t strip = ck_tile_panel(p->k, 1) / 2;
   for (size_t i = 0; i < p->count; i += CK_TILE_EDGE) {
+    const size_t rows = p->count - i > CK_TILE_EDGE / 2 ? CK_TILE_EDGE : CK_TILE_EDGE / 2;
     tile_span_ span = tile_nothing_();
-    for (size_t r = 0; r < CK_TILE_EDGE; r++) tile_pack_row_(type, p, i + r, &span);
-    p->ranges[i / CK_TILE_EDGE] = tile_seen_(&span);
+    for (size_t r = 0; r < rows; r++)
+      if (type == CK_BF16 && p->pieces == 1)
+        tile_copy_row_(p, i + r);
+      else
+        tile_pack_row_(type, p, i + r, &span);
+    if (type == CK_BF16 && p->pieces == 1)
+      p->ranges[i / CK_TILE_EDGE] = tile_range_bf16_(rows / (CK_TILE_EDGE / 2) * strip, p->tiles + i / 16 * strip);
+    else
+      p->ranges[i / CK_TILE_EDGE] = tile_seen_(&span);
   }
 }
 void CK_NAME(bf16_tile_pack_a)(const ck_tile_pack *p) { CK_WITH_DTYPE(p->type, tile_pack_a_, p); }

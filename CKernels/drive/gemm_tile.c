@@ -360,7 +360,8 @@ static void cut_blocks(plan *p, size_t threads) {
   if (!p->direct) most = MIN(most, BLOCK_OF_B / (p->slice * p->b_pieces));
   p->rows = balanced(call->m, MOST_ROWS, EDGE), p->columns = balanced(p->chunk, most, EDGE);
   const size_t work = call->m * p->chunk * call->k;
-  const size_t wanted = threads > 1 ? MIN(threads * BLOCKS_A_THREAD, work / BLOCK_WORK) : 1;
+  const size_t each = call->m <= FEW_ROWS ? BLOCKS_A_THREAD / 2 : BLOCKS_A_THREAD;  // each packs A anew
+  const size_t wanted = threads > 1 ? MIN(threads * each, work / BLOCK_WORK) : 1;
   while (pieces_of(call->m, p->rows) * pieces_of(p->chunk, p->columns) < wanted) {
     if (p->rows == EDGE && p->columns == EDGE) break;
     size_t *longer = p->rows >= p->columns ? &p->rows : &p->columns;

@@ -38,7 +38,8 @@ static inline int32_t ck_tile_safe(ck_tile_range a, ck_tile_range b, size_t k) {
          b.most < 0x1p126f && a.most * b.most * (float)k < 0x1p126f;
 }
 
-// One K slice of an operand as tiles of bf16, zero-padded, and the range of each CK_TILE_EDGE rows or columns.
+// One K slice of an operand as tiles of bf16, zero-padded, and the range of each CK_TILE_EDGE rows or columns. The last 16 rows
+// of A are left out where all of them would be padding: products read no tile without rows.
 typedef struct ck_tile_pack {
   size_t count, k;         // rows of A or columns of B; depth
   ck_dtype type;           // f32, bf16 or f16

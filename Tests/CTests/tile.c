@@ -45,7 +45,7 @@ static void check_range(test *t, const side *x, int rows, size_t first, size_t c
 // The tiles of `count` rows or columns against pieces cut here: piece q is the nearest bf16 to what is left. No pieces, no tiles.
 static void check_tiles(test *t, const side *x, int rows, size_t count, size_t k, size_t pieces, const operand *tiles) {
   const size_t steps = ck_tile_steps(k);
-  for (size_t i = 0; i < padded_to(count, EDGE); i++)
+  for (size_t i = 0; i < padded_to(count, rows ? EDGE / 2 : EDGE); i++)
     for (size_t p = 0; p < steps * CK_TILE_STEP; p++) {
       double left = i < count && p < k ? at_of(x, rows, i, p) : 0;
       for (size_t q = 0; q < pieces && isfinite(left); q++) {
