@@ -53,6 +53,7 @@ static ck_gemm product_of(const ck_grouped *call, size_t g) {
       .c_type = call->y_type,
       .residual_type = call->residual_type,
       .split = call->split,
+      .packed_range = call->ranges ? call->ranges[g] : (ck_tile_range){0, 0},
   };
 }
 

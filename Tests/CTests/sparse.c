@@ -193,6 +193,12 @@ static void grouped_case(test *t, const void *shape, size_t threads) {
   call.bias = floats(f.bias), call.bias_gs = f.bias ? f.bias->rs : 0;
   if (f.residual) call.residual = f.residual->at, call.residual_rs = f.residual->rs, call.residual_type = f.residual->type;
   if (!s.rows) call.x_gs = s.k, call.y_gs = call.residual_gs = s.n;
+  ck_tile_range ranges[MOST_GROUPS];
+  for (size_t g = 0; g < s.groups; g++) {
+    const int known = b->type == CK_BF16 && s.n && s.k && !one_in(t, 4);
+    ranges[g] = known ? ck_packed_range(t->table, s.n, s.k, panels[g], 1) : (ck_tile_range){0, 0};
+  }
+  if (one_in(t, 2)) call.ranges = ranges;
   seal(t);
   if (ck_f32_grouped(t->table, &call, threads)) fail(t, "no scratch");
   check_untouched(t);

@@ -98,7 +98,7 @@ extension MultithreadedBackend {
 
 extension PackedMatrix {
   /// ``magnitudes`` as kernels take them.
-  fileprivate var range: ck_tile_range { ck_tile_range(least: magnitudes?.least ?? 0, most: magnitudes?.most ?? 0) }
+  var range: ck_tile_range { ck_tile_range(least: magnitudes?.least ?? 0, most: magnitudes?.most ?? 0) }
 
   /// The codes of weights in int8, and the scale of each output behind them.
   fileprivate var int8Codes: (UnsafePointer<Int8>, UnsafePointer<Float>) {

@@ -65,11 +65,16 @@ extension MultithreadedBackend {
     into y: MutableTensor
   ) -> Bool {
     for matrix in weights where matrix.layout != .panels(width: table.kernels.gemm_nr) { return false }
-    // Two floats a pointer, in scratch: an array would be an allocation a call.
-    guard let scratch = ck_scratch(Int(CK_SCRATCH_CALLER), 2 * weights.count) else { return false }
+    // Two floats a pointer, and two a range, in scratch: an array would be an allocation a call.
+    guard let scratch = ck_scratch(Int(CK_SCRATCH_CALLER), 4 * weights.count) else { return false }
     let packed = UnsafeMutableRawPointer(scratch).bindMemory(to: UnsafeRawPointer?.self, capacity: weights.count)
-    for (index, matrix) in weights.enumerated() { packed[index] = matrix.storage.view.address }
-    call.packed = UnsafePointer(packed)
+    let ranges = UnsafeMutableRawPointer(packed + weights.count).bindMemory(
+      to: ck_tile_range.self, capacity: weights.count)
+    for (index, matrix) in weights.enumerated() {
+      (packed + index).initialize(to: matrix.storage.view.address)
+      (ranges + index).initialize(to: matrix.range)
+    }
+    (call.packed, call.ranges) = (UnsafePointer(packed), UnsafePointer(ranges))
     (call.groups, call.m, call.n, call.k) = (weights.count, x.shape[0], weights[0].outputs, weights[0].inputs)
     (call.x, call.x_rs, call.x_type) = (x.address, x.strides[0], x.dataType.code)
     (call.y, call.y_rs, call.y_type) = (y.address, y.strides[0], y.dataType.code)
