@@ -137,7 +137,7 @@ CK_INLINE float attention_softmax_(float scale, float *s, const float *mask, siz
     sum[v] = vf_add(sum[v], e);
   }
   float factor = 1;
-  if (here > before) vf_store_n(&factor, vf_exp_nonpositive_(vf_set1(before - base)), 1);
+  if (before != base) vf_store_n(&factor, vf_exp_nonpositive_(vf_set1(before - base)), 1);
   *total = *total * factor + vf_reduce_add(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
   return factor;
 }
@@ -248,12 +248,25 @@ CK_INLINE void attention_scores_(const attention_ *t, size_t i, size_t m, size_t
                  ATTENTION_KEYS);
 }
 
-// P v over the whole tile, of rows that see keys [from[r], to[r]) of it.
+// P v of rows that see keys [from[r], to[r]) of the tile's.
 CK_INLINE void attention_mixed_(const attention_ *t, size_t m, const size_t *from, const size_t *to, size_t keys) {
-  const size_t first = from[0] / PAIR_STEP_ * PAIR_STEP_, last = pair_depth_(to[m - 1]);
-  for (size_t r = 0; r < m; r++) pair_weights_(t->score + r * ATTENTION_KEYS, from[r], to[r], first, last);
-  pair_multiply_(t->call->head_dim, last - first, (const uint16_t *)t->score + first, 2 * ATTENTION_KEYS,
-                 t->value_pairs + first * CK_TILE_EDGE, pair_depth_(keys) * CK_TILE_EDGE, t->product, t->width);
+  if (t->pairs) {
+    const size_t first = from[0] / PAIR_STEP_ * PAIR_STEP_, last = pair_depth_(to[m - 1]);
+    for (size_t r = 0; r < m; r++) pair_weights_(t->score + r * ATTENTION_KEYS, from[r], to[r], first, last);
+    pair_multiply_(t->call->head_dim, last - first, (const uint16_t *)t->score + first, 2 * ATTENTION_KEYS,
+                   t->value_pairs + first * CK_TILE_EDGE, pair_depth_(keys) * CK_TILE_EDGE, t->product, t->width);
+    return;
+  }
+  // Keys every row sees, as tiles; before and after them row by row, so that no value a row may not see is touched.
+  const size_t low = from[m - 1], high = to[0] < low ? low : to[0];
+  for (size_t r = 0; r < m && from[0] < low; r++) {
+    memset(t->product + r * t->width, 0, t->width * sizeof(float));
+    attention_row_(t, t->score + r * ATTENTION_KEYS, from[r], CK_MIN(to[r], low), t->product + r * t->width);
+  }
+  attention_multiply_(m, from[0] < low, t->width / GEMM_NR, high - low, t->score + low, ATTENTION_KEYS,
+                      t->value + low * t->value_rs, t->value_rs, t->value_panel, t->product, t->width);
+  for (size_t r = 0; r < m; r++)
+    if (from[r] < to[r]) attention_row_(t, t->score + r * ATTENTION_KEYS, high, to[r], t->product + r * t->width);
 }
 
 // Rows [i, i + m) against the keys of a tile.
@@ -276,21 +289,10 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, const a
     fresh[r] = attention_fresh_(t, i + r, w, seen[r].first);
     factor[r] = attention_weigh_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from[r], to[r]);
   }
-  // Keys every row sees, as tiles; before and after them row by row, so that no value a row may not see is touched.
-  const size_t low = from[m - 1], high = t->pairs ? keys : to[0] < low ? low : to[0];
-  for (size_t r = 0; r < m && from[0] < low && !t->pairs; r++) {
-    memset(t->product + r * t->width, 0, t->width * sizeof(float));
-    attention_row_(t, t->score + r * ATTENTION_KEYS, from[r], CK_MIN(to[r], low), t->product + r * t->width);
-  }
-  if (t->pairs)
-    attention_mixed_(t, m, from, to, keys);
-  else
-    attention_multiply_(m, from[0] < low, t->width / GEMM_NR, high - low, t->score + low, ATTENTION_KEYS,
-                        t->value + low * t->value_rs, t->value_rs, t->value_panel, t->product, t->width);
+  attention_mixed_(t, m, from, to, keys);
   for (size_t r = 0; r < m; r++) {
     if (from[r] == to[r]) continue;
     float *product = t->product + r * t->width, *sum = t->sum + (i + r) * t->sum_rs;
-    attention_row_(t, t->score + r * ATTENTION_KEYS, high, to[r], product);
     if (w->after < seen[r].last)
       attention_output_(CK_F32, sum, fresh[r] ? 0 : sum, product, factor[r], 1, g->head_dim);
     else

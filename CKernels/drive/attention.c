@@ -35,8 +35,7 @@ typedef struct attention_job {
 // a block, a row group and a row of the mask widened, and the sums of each row: the layout in body/attention.h.
 size_t ck_attention_scratch(const ck_kernels *table, size_t rows, size_t heads, size_t head_dim, int32_t typed) {
   const size_t width = round_up(head_dim, table->gemm_nr), keys = table->attention_keys;
-  const size_t group = table->tiles == CK_TILES_UNIT ? CK_TILE_EDGE / 2 : table->gemm_mr;
-  const size_t f32 = 2 * keys * width + group * (keys + width) + round_up(2 * rows * heads, 16);
+  const size_t f32 = 2 * keys * width + table->attention_rows * (keys + width) + round_up(2 * rows * heads, 16);
   return f32 + (typed ? (keys + table->gemm_mr + rows * heads) * width + keys : 0);
 }
 

@@ -384,7 +384,7 @@ static int32_t lay_out(plan *p, const ck_kernels *table, const ck_gemm *call, co
   if (!p->direct) p->chunk = MIN(p->chunk, MAX(CHUNK_OF_B / MAX(column, 1) / EDGE, 1) * EDGE);
   cut_blocks(p, threads);
   const size_t sets = p->slices * (p->rows / EDGE);
-  p->few = call->m <= FEW_ROWS && sets <= MOST_SLICES_OF_FEW && is_known(p, 0) && is_known(p, p->operands - 1);
+  p->few = p->direct && call->m <= FEW_ROWS && sets <= MOST_SLICES_OF_FEW && gemm_tile_known(call);
 
   const size_t edge = EDGE * p->slice, kept = (p->slices > 1 || p->few ? p->rows : EDGE) * p->columns;
   p->overwritten = call->residual && call->residual == call->c && p->slices > 1 && call->c_type == CK_F32;

@@ -39,13 +39,17 @@ static inline size_t gemm_tile_products(const ck_gemm *call) {
   return tile_products(ck_tile_pieces(call->a_type, order), ck_tile_pieces(call->b_type, order), order);
 }
 
+// Whether the ranges of B, and of V, are known.
+static inline int gemm_tile_known(const ck_gemm *call) {
+  return call->packed_range.least > 0 && (!call->value || call->value_range.least > 0);
+}
+
 static inline int gemm_tile_pays(const ck_kernels *table, const ck_gemm *call) {
   const int narrow = call->b_type == CK_BF16 || call->b_type == CK_F16;
   const int quantized = call->b_type >= CK_DTYPE_COUNT;
   const int wanted =
       quantized ? call->split == CK_SPLIT_ONE && table->tiles == CK_TILES_UNIT : narrow || call->split != CK_SPLIT_NARROW;
-  const int direct = table->tiles == CK_TILES_DOT && call->a_type == CK_BF16 && call->packed_range.least > 0 &&
-                     (!call->value || call->value_range.least > 0);
+  const int direct = table->tiles == CK_TILES_DOT && call->a_type == CK_BF16 && gemm_tile_known(call);
   const size_t rows = quantized ? TILE_FEWEST_ROWS_QUANTIZED : direct ? TILE_FEWEST_ROWS_DIRECT : TILE_FEWEST_ROWS;
   return gemm_tile_products(call) <= (size_t)table->tiles && wanted && call->a_cs == 1 && call->m >= rows &&
          call->n >= TILE_FEWEST_COLUMNS && call->k >= TILE_FEWEST_DEPTH && call->m * call->n * call->k >= TILE_WORK;

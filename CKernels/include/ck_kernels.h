@@ -22,6 +22,7 @@ struct ck_kernels {
   size_t gemm_mr, gemm_nr;  // tile of f32_gemm_block; weights are packed in panels of gemm_nr columns
   size_t gemm_mc, gemm_kc;  // rows and depth of the A block the drivers keep in L2
   size_t attention_keys;    // keys in one online-softmax step
+  size_t attention_rows;    // and the most query rows
   int32_t tiles;            // products of bf16 pieces (ck_tile.h) that pay; 0 where tiles are imitated, for checks alone
 #define CK_KERNEL(name, params) void(*name) params;
 #include "../kernels.inc"

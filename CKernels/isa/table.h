@@ -7,6 +7,7 @@ static const ck_kernels table = {
     .gemm_mc = GEMM_MC,
     .gemm_kc = GEMM_KC,
     .attention_keys = ATTENTION_KEYS,
+    .attention_rows = ATTENTION_ROWS_,
     .tiles = TILES_PAY,
 #ifdef CK_ISA_BASE
 #define CK_KERNEL(name, params) .name = CK_PASTE_(name, CK_ISA_BASE),

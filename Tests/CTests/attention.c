@@ -85,7 +85,7 @@ static void compare_row(test *t, const head *h, size_t i, double *p) {
     total += p[j];
   }
   const int weighs = total > 0;
-  total += h->sinks ? exp(sink - top) : 0;
+  total += sink > -INFINITY ? exp(sink - top) : 0;
   // Weights rounded to bf16, and what is below the normal range flushed, where tables have products of bf16.
   const int narrow =
       t->table->tiles && h->q->type == CK_BF16 && h->k->type == CK_BF16 && h->v->type == CK_BF16 && h->o->type == CK_BF16;
@@ -120,6 +120,14 @@ static operand *mask_of(test *t, ck_dtype type, size_t rows, size_t keys) {
     for (size_t j = 0; j < keys; j++)
       if ((i + j) % 5 == 1 || i % 7 == 3) set_element(mask, i, j, -INFINITY);
   return mask;
+}
+
+// Sinks, of which some weigh nothing.
+static operand *sinks_of(test *t, size_t count) {
+  operand *sinks = vector(t, count, 2);
+  for (size_t i = 0; i < count; i++)
+    if (one_in(t, 4)) set_element(sinks, 0, i, -INFINITY);
+  return sinks;
 }
 
 // What a case uses, bit by bit.
@@ -182,7 +190,7 @@ static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_
   operand *v = cached_of(t, style, kv_rows, d, kv_rows, &v_scales), *o = rows_of(t, type_of(t, style), all, d);
   const size_t mask_rows = one_in(t, 3) ? 1 : one_in(t, 2) ? rows : all;  // one for all, for every head, for each head
   operand *mask = style & MASK ? mask_of(t, type_of(t, style), mask_rows, kv_rows) : 0;
-  operand *slopes = style & SLOPES ? vector(t, all, 0.25) : 0, *sinks = style & SINKS ? vector(t, all, 2) : 0;
+  operand *slopes = style & SLOPES ? vector(t, all, 0.25) : 0, *sinks = style & SINKS ? sinks_of(t, all) : 0;
   operand *lse = style & LSE ? rows_of(t, CK_F32, all, 1) : 0;
   o->written = 1;
   if (lse) lse->written = 1;
@@ -317,7 +325,7 @@ static void ragged_case(test *t, const void *shape, size_t threads) {
   operand *v = cached_of(t, style, keys, r.kv_heads * d, r.kv_heads * keys, &v_scales);
   const size_t mask_heads = one_in(t, 2) ? 1 : r.q_heads, mask_rows = mask_heads * most_q;  // of a sequence
   operand *mask = style & MASK ? mask_of(t, type_of(t, style), SEQUENCES * mask_rows, most_keys) : 0;
-  operand *slopes = style & SLOPES ? vector(t, r.q_heads, 0.25) : 0, *sinks = style & SINKS ? vector(t, r.q_heads, 2) : 0;
+  operand *slopes = style & SLOPES ? vector(t, r.q_heads, 0.25) : 0, *sinks = style & SINKS ? sinks_of(t, r.q_heads) : 0;
   operand *lse = style & LSE ? rows_of(t, CK_F32, queries, r.q_heads) : 0;
   o->written = 1;
   if (lse) lse->written = 1;

@@ -42,8 +42,8 @@ extension Context {
   /// skips blocks of keys that no query sees, those that ``AttentionMask/blocks`` does not list among them; a single query of a
   /// sequence reads each key and value once where it lies, fastest where those of a head are contiguous, and its last bits may
   /// differ from those it has among others. Where all four tensors are bf16, processors that multiply bf16 take pairs of elements
-  /// and round the weights to bf16 for their product with the values: the error is in `docs/accuracy.md`. `blas` holds the scores of 128 queries at a time, and hands on windows, blocks, ALiBi,
-  /// `softCap` and `logSumExp`.
+  /// and round the weights to bf16 for their product with the values: the error is in `docs/accuracy.md`. `blas` holds the scores
+  /// of 128 queries at a time, and hands on windows, blocks, ALiBi, `softCap` and `logSumExp`.
   ///
   /// - Parameters:
   ///   - queries: `[tokens, heads, size]`, sequences end to end; unit stride along the last axis.
