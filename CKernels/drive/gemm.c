@@ -8,6 +8,7 @@
 
 #include "../include/ck_drive.h"
 #include "../include/ck_parallel.h"
+#include "gemm.h"
 #include "gemm_tile.h"
 #include "staging.h"
 
@@ -20,8 +21,7 @@ enum {
   BLOCK_WORK = 1 << 18,      // and the least worth cutting a block for
   BATCH_WORK = 1 << 24,      // entries below this are shared out whole when there are enough of them
   BLOCKS_A_THREAD = 4,
-  FEWEST_ROWS_TO_PACK = 24,  // rows, and columns of a block, that repay packing A
-  FEWEST_COLUMNS_TO_PACK = 768,
+  FEWEST_COLUMNS_TO_PACK = 768,  // of a block that repay packing A
   ALIASED_COLUMNS_TO_PACK = 96,  // where rows of A lie a multiple of 2 KiB apart and so compete for the same cache sets
   ALIASING_STRIDE = 512,
   MOST_ROWS_IN_PLACE = 12,  // rows that do not repay packing B; more where its rows lie near each other, and where they lie so
@@ -29,7 +29,6 @@ enum {
   MOST_ROWS_IN_PLACE_NEAR = 48,
   NEARER_STRIDE = 256,
   MOST_ROWS_IN_PLACE_NEARER = 256,
-  MOST_ROWS_WHOLE = 16,  // rows that go through every slice of a panel before the next panel
   MOST_DEPTH_QUANTIZED = 2048,  // of a slice of quantised B, and rows of its blocks: their codes stay in L2
   MOST_ROWS_QUANTIZED = 64,
 };
@@ -280,8 +279,7 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   p.slice = p.quantized ? balanced(k, MOST_DEPTH_QUANTIZED, ck_quant_unit(call->b_type)) : balanced(k, table->gemm_kc, 4);
   const size_t nr = table->gemm_nr;
   const int strided = call->a_cs != 1 && call->a_type == CK_F32;
-  const int streams = call->b_type != CK_F32 || call->m > 1;  // one row of f32 has no use for fetching
-  p.whole = k && call->packed && !p.quantized && !strided && streams && call->m <= MOST_ROWS_WHOLE;
+  p.whole = k && call->packed && !p.quantized && !strided && gemm_streams_whole(call->m, call->b_type);
   const int unpacked = k && !call->packed;  // as floats in panels
   const size_t most_rows = call->b_rs <= NEARER_STRIDE ? MOST_ROWS_IN_PLACE_NEARER
                            : call->b_rs <= NEAR_STRIDE ? MOST_ROWS_IN_PLACE_NEAR
@@ -292,7 +290,7 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   cut_blocks(&p, by_entry ? 1 : threads, work);
   const size_t columns_to_pack = call->a_rs % ALIASING_STRIDE ? FEWEST_COLUMNS_TO_PACK : ALIASED_COLUMNS_TO_PACK;
   const size_t columns_of_both = call->value ? 2 * p.columns : p.columns;
-  const int repays = call->m >= FEWEST_ROWS_TO_PACK && columns_of_both >= columns_to_pack;
+  const int repays = call->m >= GEMM_FEWEST_ROWS_TO_PACK && columns_of_both >= columns_to_pack;
   const size_t a_floats = round_up(p.rows, 16) * p.slice;
   if (k && !p.in_place && !p.quantized && (strided || repays)) p.packed_a = a_floats;
   if (call->a_type != CK_F32 && !p.quantized) p.widened_a = p.whole ? round_up(p.rows, 16) * k : a_floats;

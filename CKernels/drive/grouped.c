@@ -2,17 +2,17 @@
 // no thread waiting; after them groups that pay in tiles, one by one. The arithmetic of an element is that of ck_f32_gemm.
 #include "../include/ck_drive.h"
 #include "../include/ck_parallel.h"
+#include "gemm.h"
 #include "gemm_tile.h"
 #include "staging.h"
 
 enum {
   MOST_COLUMNS = 2048,    // of a block
-  MOST_COLUMNS_KEPT = 512,  // and where B or C is kept as floats
+  MOST_COLUMNS_KEPT = 512,  // and where B is widened or C kept as floats
   CALLER_WORK = 1 << 19,  // multiply-adds worth handing to another thread
   BLOCK_WORK = 1 << 18,   // and the least worth cutting a block for
   BLOCKS_A_THREAD = 4,
-  FEWEST_ROWS_TO_PACK = 24,  // rows, and columns of a block, that repay packing A
-  FEWEST_COLUMNS_TO_PACK = 96,
+  FEWEST_COLUMNS_TO_PACK = 96,  // of a block that repay packing A
 };
 
 typedef struct plan {
@@ -21,8 +21,8 @@ typedef struct plan {
   size_t slice;          // depth of a K slice
   size_t rows, columns;  // of a block
   size_t across;         // blocks of a row
-  // Floats of scratch: a slice of x as floats, the same packed, a slice of B, y and the residual of a block; 0 if not needed.
-  size_t staged_a, packed_a, staged_b, staged_c, staged_residual;
+  // Floats of scratch: a slice of x as floats, the same packed, y and the residual of a block; 0 if not needed.
+  size_t staged_a, packed_a, staged_c, staged_residual;
   size_t piece;
   float *scratch;
 } plan;
@@ -79,13 +79,6 @@ static int32_t run_tiles(const plan *p, size_t threads, int ready) {
   return 0;
 }
 
-// Steps [k, k + depth) of `panels` panels of B as floats, panels depth * nr apart.
-static void widen_panels(const plan *p, const void *packed, size_t panels, size_t panel, size_t k, size_t depth, float *to) {
-  const size_t nr = p->table->gemm_nr;
-  for (size_t q = 0; q < panels; q++)
-    staging_in(p->table, p->call->b_type, packed, panel, q, k * nr, 1, depth * nr, to + q * depth * nr, 0);
-}
-
 static void run_block(const plan *p, size_t index) {
   const ck_grouped *call = p->call;
   const size_t nr = p->table->gemm_nr, j = index % p->across * p->columns;
@@ -96,10 +89,12 @@ static void run_block(const plan *p, size_t index) {
   ck_gemm_block block = {
       .m = MIN(p->rows, count - i),
       .n = MIN(p->columns, call->n - j),
+      .b_type = call->b_type,
+      .b_panel = nr * call->k,
       .alpha = call->k ? call->alpha : 0,
   };
   float *staged_a = p->scratch + ck_participant() * p->piece, *packed_a = staged_a + p->staged_a;
-  float *staged_b = packed_a + p->packed_a, *staged_c = staged_b + p->staged_b, *staged_residual = staged_c + p->staged_c;
+  float *staged_c = packed_a + p->packed_a, *staged_residual = staged_c + p->staged_c;
   block.c = p->staged_c ? staged_c : product.c + i * call->y_rs + j;
   block.c_rs = p->staged_c ? block.n : call->y_rs;
   const float *residual = staged_residual;
@@ -109,19 +104,15 @@ static void run_block(const plan *p, size_t index) {
                block.n);
   else if (call->residual)
     residual = product.residual + i * call->residual_rs + j, residual_rs = call->residual_rs;
-  block.a_packed = p->packed_a && block.m >= FEWEST_ROWS_TO_PACK;
-  for (size_t k = 0; k == 0 || k < call->k; k += p->slice) {
-    block.k = MIN(p->slice, call->k - k);
-    const void *panels = staging_at(call->b_type, product.packed, call->k, j, 0);  // panels are nr * k apart, j in whole ones
-    if (p->staged_b) {
-      widen_panels(p, panels, pieces_of(block.n, nr), nr * call->k, k, block.k, staged_b);
-      block.b = staged_b, block.b_panel = nr * block.k;
-    } else {
-      block.b = (const float *)panels + k * nr, block.b_panel = nr * call->k;
-    }
+  block.a_packed = p->packed_a && block.m >= GEMM_FEWEST_ROWS_TO_PACK;
+  const int whole = call->k && gemm_streams_whole(block.m, call->b_type);
+  const size_t depth = whole ? call->k : p->slice;
+  for (size_t k = 0; k == 0 || k < call->k; k += depth) {
+    block.k = MIN(depth, call->k - k), block.slice = MIN(p->slice, block.k);
+    block.b = staging_at(call->b_type, product.packed, call->k, j, k * nr);  // panels are nr * k apart, j in whole ones
     if (p->staged_a) {
-      staging_in(p->table, call->x_type, product.a, call->x_rs, i, k, block.m, block.k, staged_a, p->slice);
-      block.a = staged_a, block.a_rs = p->slice;
+      staging_in(p->table, call->x_type, product.a, call->x_rs, i, k, block.m, block.k, staged_a, block.k);
+      block.a = staged_a, block.a_rs = block.k;
     } else {
       block.a = product.a + i * call->x_rs + k, block.a_rs = call->x_rs;
     }
@@ -133,7 +124,7 @@ static void run_block(const plan *p, size_t index) {
       block.bias = product.bias ? product.bias + j : 0, block.activation = call->activation;
       block.residual = call->residual ? residual : 0, block.residual_rs = residual_rs;
     }
-    p->table->f32_gemm_block(&block);
+    (whole || call->b_type != CK_F32 ? p->table->f32_gemm_stream : p->table->f32_gemm_block)(&block);
     block.beta = 1;
   }
   if (p->staged_c) staging_out(p->table, call->y_type, staged_c, block.n, block.m, block.n, product.c, call->y_rs, i, j);
@@ -164,12 +155,12 @@ int32_t ck_f32_grouped(const ck_kernels *table, const ck_grouped *call, size_t t
   p.across = pieces_of(call->n, p.columns);
 
   const int typed_residual = call->residual && call->residual_type != CK_F32;
-  if (call->x_type != CK_F32) p.staged_a = round_up(p.rows * p.slice, 16);
-  if (longest >= FEWEST_ROWS_TO_PACK && p.columns >= FEWEST_COLUMNS_TO_PACK) p.packed_a = round_up(p.rows, 16) * p.slice;
-  if (call->b_type != CK_F32) p.staged_b = p.columns * p.slice;
+  if (call->x_type != CK_F32)
+    p.staged_a = round_up(MAX(p.rows * p.slice, MIN(p.rows, (size_t)GEMM_MOST_ROWS_WHOLE) * call->k), 16);
+  if (longest >= GEMM_FEWEST_ROWS_TO_PACK && p.columns >= FEWEST_COLUMNS_TO_PACK) p.packed_a = round_up(p.rows, 16) * p.slice;
   if (call->y_type != CK_F32) p.staged_c = round_up(p.rows * p.columns, 16);
   if (typed_residual || (call->residual == call->y && call->k > p.slice)) p.staged_residual = round_up(p.rows * p.columns, 16);
-  p.piece = p.staged_a + p.packed_a + p.staged_b + p.staged_c + p.staged_residual;
+  p.piece = p.staged_a + p.packed_a + p.staged_c + p.staged_residual;
   const size_t blocks = row_blocks(&p, p.rows) * p.across;
   if (p.piece && !(p.scratch = ck_scratch(CK_SCRATCH_OPERATION, p.piece * MAX(MIN(threads, blocks), 1)))) return -1;
   if (run_tiles(&p, all_threads, 1)) return -1;
