@@ -63,6 +63,9 @@ struct BenchmarksCommand: ParsableCommand {
   @Flag(help: "Time guided steps of Stable Diffusion 1.5's U-Net with random weights; --filter names f32 or bf16.")
   var unet = false
 
+  @Flag(help: "Time pictures of Stable Diffusion 1.5's autoencoder with random weights; --filter names f32 or bf16.")
+  var autoencoder = false
+
   @Flag(help: ArgumentHelp("Run cases as standard input asks for them, for `make peers`.", visibility: .hidden))
   var serve = false
 
@@ -71,7 +74,7 @@ struct BenchmarksCommand: ParsableCommand {
   }
 
   func run() throws {
-    if generation || unet { return try runModels() }
+    if generation || unet || autoencoder { return try runModels() }
     let cases = try chosenCases()
     if list {
       for entry in cases { print("\(entry.operation.rawValue)\t\(entry.name)") }
@@ -112,7 +115,10 @@ struct BenchmarksCommand: ParsableCommand {
     let machine = try Machine(threads: chosen.threads, isa: isa ?? MultithreadedBackend().isa ?? .scalar)
     StandardError.writeLine("benchmarks: \(machine)")
     let (context, asJSON) = (Context(backend: chosen), format == .json)
-    if unet { return try UNetStep.run(context: context, machine: machine, filter: filter, asJSON: asJSON) }
+    for (isWanted, part) in [(unet, DiffusionPart.unet), (autoencoder, .autoencoder)] where isWanted {
+      try part.run(context: context, machine: machine, filter: filter, asJSON: asJSON)
+    }
+    guard generation else { return }
     try Generation.run(context: context, machine: machine, filter: filter, asJSON: asJSON)
   }
 

@@ -42,17 +42,20 @@ CK_INLINE void winograd_output_(const vf *m, size_t m_step, vf *to, size_t to_st
   to[3 * to_step] = vf_add(vf_fma(two, odd_b, vf_mul(half, odd_a)), m[5 * m_step]);
 }
 
-void CK_NAME(f32_winograd_input)(size_t n, const float *const *x, float *v, size_t v_fs) {
+CK_INLINE void winograd_square_(const ck_dtype type, size_t n, const void *const *x, float *v, size_t v_fs) {
 #define STEP(j, lanes)                                                                            \
   {                                                                                               \
     vf d[36], t[36];                                                                              \
-    WINOGRAD_EACH_ for (size_t i = 0; i < 36; i++) d[i] = row_load_(x[i] + (j), (lanes));         \
+    WINOGRAD_EACH_ for (size_t i = 0; i < 36; i++) d[i] = row_load_as_(type, x[i], (j), (lanes)); \
     WINOGRAD_EACH_ for (size_t i = 0; i < 6; i++) winograd_input_(d + i, 6, t + i, 6);            \
     WINOGRAD_EACH_ for (size_t i = 0; i < 6; i++) winograd_input_(t + 6 * i, 1, d + 6 * i, 1);    \
     WINOGRAD_EACH_ for (size_t i = 0; i < 36; i++) row_store_(v + i * v_fs + (j), d[i], (lanes)); \
   }
   ROW_COLUMNS_(n, STEP);
 #undef STEP
+}
+void CK_NAME(f32_winograd_input)(ck_dtype type, size_t n, const void *const *x, float *v, size_t v_fs) {
+  CK_WITH_DTYPE(type, winograd_square_, n, x, v, v_fs);
 }
 
 void CK_NAME(f32_winograd_weights)(size_t k, const float *w, size_t w_ts, float *u, size_t u_fs) {
@@ -78,8 +81,8 @@ CK_INLINE void winograd_tile_(const ck_activation kind, const ck_winograd_tile *
       vf s = vf_mul(scale, y[i]);                                                                       \
       if (g->bias) s = vf_add(s, row_load_(g->bias + (j), (lanes)));                                    \
       s = ck_activate_(s, kind);                                                                        \
-      if (g->residual[i]) s = vf_add(s, row_load_(g->residual[i] + (j), (lanes)));                      \
-      row_store_(g->y[i] + (j), s, (lanes));                                                            \
+      if (g->residual[i]) s = vf_add(s, row_load_as_(g->residual_type, g->residual[i], (j), (lanes)));  \
+      row_store_as_(g->y_type, g->y[i], (j), s, (lanes));                                               \
     }                                                                                                   \
   }
   ROW_COLUMNS_(g->n, STEP);

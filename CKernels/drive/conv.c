@@ -23,6 +23,8 @@ enum {
   SLACK = 32,  // floats that kernels may read beyond a line
   MOST_COLUMNS_IN_PLACE = 767,  // beyond, and where pixels lie a multiple of 2 KiB apart, a copy of x pays
   ALIASING_STRIDE = 512,
+  FEWEST_SQUARES = 16,  // of 4 x 4 pixels of an image, for Winograd's sums to repay transformed weights; and beside vdpbf16ps
+  FEWEST_SQUARES_OVER_DOT = 48,
 };
 
 // One axis for one class of output positions: q-th at first + q * step, tap t of it reads start + q * move + t * tap.
@@ -315,9 +317,9 @@ void ck_conv_biases(const ck_kernels *table, const ck_conv *call, float *to) {
 
 // Transforming the weights costs what some squares save; squares that reach far beyond the image save little. One image decides,
 // so that its bits are the same in any batch.
-static int winograd_pays(const ck_conv *call) {
+static int winograd_pays(const ck_conv *call, size_t fewest_squares) {
   const size_t squares = pieces_of(call->h.output, 4) * pieces_of(call->w.output, 4);
-  return call->winograd && squares >= 16 && call->h.output * call->w.output >= 8 * squares && call->channels >= 16 &&
+  return call->winograd && squares >= fewest_squares && call->h.output * call->w.output >= 8 * squares && call->channels >= 16 &&
          call->outputs >= 16 && ck_winograd_can(call);
 }
 
@@ -383,17 +385,20 @@ int32_t ck_tile_conv(const ck_kernels *table, const ck_conv *call, size_t thread
   return 0;
 }
 
-// One image decides, as for Winograd's sums, which take fewer products than operands cut into several pieces.
+// One image decides. Winograd's sums take a quarter of the products, by FMA: fewer than operands cut into several pieces do, and
+// faster than vdpbf16ps, of twice the rate, where weights are transformed for enough squares. A matrix unit is faster than both.
 static int tiles_pay(const ck_kernels *table, const ck_conv *call) {
   if (!ck_tile_conv_can(call)) return 0;
   const ck_gemm product = product_of(call);
-  return gemm_tile_pays(table, &product) && (gemm_tile_products(&product) == 1 || !winograd_pays(call));
+  if (!gemm_tile_pays(table, &product)) return 0;
+  if (gemm_tile_products(&product) > 1) return !winograd_pays(call, FEWEST_SQUARES);
+  return table->tiles != CK_TILES_DOT || !winograd_pays(call, FEWEST_SQUARES_OVER_DOT);
 }
 
 int32_t ck_f32_conv(const ck_kernels *table, const ck_conv *call, size_t threads) {
   if (!call->batch || !call->outputs || !call->h.output || !call->w.output) return 0;
   if (tiles_pay(table, call)) return ck_tile_conv(table, call, threads);
-  if (winograd_pays(call)) return ck_f32_winograd(table, call, threads);
+  if (winograd_pays(call, FEWEST_SQUARES)) return ck_f32_winograd(table, call, threads);
   const size_t nr = table->gemm_nr, taps = call->h.kernel * call->w.kernel, panel = nr * taps * call->channels;
   const size_t classes_h = call->transposed ? MIN(call->h.stride, call->h.output) : 1;
   const size_t classes_w = call->transposed ? MIN(call->w.stride, call->w.output) : 1;

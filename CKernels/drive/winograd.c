@@ -11,12 +11,14 @@ enum {
   PLACES = 36,
   SQUARE = 4,              // pixels of y a side; 6 of x
   PATCH = 6,
-  WEIGHTS_FLOATS = 1 << 23,  // transformed at a time (32 MiB)
+  WEIGHTS_FLOATS = 3 << 20,  // transformed at a time (12 MiB, part of L3): x is transformed for each
+  FEWEST_COLUMNS = 64,
   MOST_COLUMNS = 512,
   MOST_SQUARES = 48,  // of a block
   BLOCKS_A_THREAD = 2,
   WIDENED_ROWS = 32,  // channels of weights that are not f32, widened at a time
   ALIASING_STRIDE = 512,
+  LINE = 16,  // floats
 };
 
 typedef struct plan {
@@ -24,15 +26,14 @@ typedef struct plan {
   const ck_conv *call;
   size_t across, squares;  // in a row of an image; in all
   size_t rows, slice;      // squares of a block; channels of a K slice
-  size_t a_rs;
+  size_t a_rs, a_fs;       // floats from square to square of V, and from place to place
   size_t first, n;         // outputs of this chunk
+  size_t w_fs, c_fs;       // floats from place to place of its weights, and of a block's products
   float *weights;          // [36][n / NR][channels][NR]
-  const float *zeros;      // [slice], for pixels beyond the image
+  const float *zeros;      // [slice], for pixels beyond the image, of any type
   const float *bias;       // [outputs] for each image, bias_bs apart, or NULL
   size_t bias_bs;
-  int widens, narrows;       // x is not f32; y or the residual is not
-  size_t a_floats, c_floats;  // floats of a participant's V and of its products
-  size_t x_floats, piece;     // of widened pixels of x, or of those of y and the residual; of all its scratch
+  size_t piece;  // floats of a participant's V and of its products
   float *pieces;
 } plan;
 
@@ -42,7 +43,10 @@ int ck_winograd_can(const ck_conv *call) {
          !call->transposed && call->channels_last;
 }
 
-static size_t weights_place(const plan *g) { return round_up(g->n, g->table->gemm_nr) * g->call->channels; }
+// Floats from place to place of at least `floats`: an odd number of cache lines, so that places do not share sets.
+static size_t place_apart(size_t floats) { return round_up(floats, 2 * LINE) + LINE; }
+
+static size_t weights_apart(const plan *g, size_t n) { return place_apart(round_up(n, g->table->gemm_nr) * g->call->channels); }
 
 // Strips of WIDENED_ROWS channels of the chunk's panels.
 static void transform_weights(const void *context, size_t first, size_t last) {
@@ -63,7 +67,7 @@ static void transform_weights(const void *context, size_t first, size_t last) {
                             widened + tap * apart);
       taps = widened;
     }
-    g->table->f32_winograd_weights(count, taps, apart, to, weights_place(g));
+    g->table->f32_winograd_weights(count, taps, apart, to, g->w_fs);
   }
 }
 
@@ -77,64 +81,56 @@ static place place_of(const plan *g, size_t index) {
   return (place){index / image, at / g->across * SQUARE, at % g->across * SQUARE};
 }
 
-// Channels [c, c + n) of a square of x to v; `widened` holds [36][n].
-static void transform_square(const plan *g, size_t index, size_t c, size_t n, float *widened, float *v) {
+// Channels [c, c + n) of a square of x to v.
+static void transform_square(const plan *g, size_t index, size_t c, size_t n, float *v) {
   const ck_conv *call = g->call;
   const ck_conv_strides *s = &call->x_s;
   const place p = place_of(g, index);
-  const float *x[PLACES];
+  const void *x[PLACES];
   for (size_t i = 0; i < PLACES; i++) {
     const size_t y_at = p.y + i / PATCH - call->h.padding, x_at = p.x + i % PATCH - call->w.padding;  // wraps above the image
     const int inside = y_at < call->h.input && x_at < call->w.input;
     const size_t at = p.image * s->image + y_at * s->row + x_at * s->pixel + c;
-    if (inside && g->widens) g->table->f32_widen(call->x_type, n, staging_element(call->x_type, call->x, at), widened + i * n);
-    x[i] = !inside ? g->zeros : g->widens ? widened + i * n : (const float *)call->x + at;
+    x[i] = inside ? staging_element(call->x_type, call->x, at) : g->zeros;
   }
-  g->table->f32_winograd_input(n, x, v, g->rows * g->a_rs);
+  g->table->f32_winograd_input(call->x_type, n, x, v, g->a_fs);
 }
 
-// `kept` holds [32][n]: pixels of y, then of the residual.
-static void finish_square(const plan *g, size_t index, const float *m, float *kept) {
+static void finish_square(const plan *g, size_t index, const float *m) {
   const ck_conv *call = g->call;
   const place p = place_of(g, index);
-  ck_winograd_tile tile = {.n = g->n, .m = m, .m_fs = g->rows * g->n, .scale = call->channels ? call->scale : 0};
-  tile.activation = call->activation;
+  ck_winograd_tile tile = {.n = g->n, .m = m, .m_fs = g->c_fs, .scale = call->channels ? call->scale : 0};
+  tile.activation = call->activation, tile.y_type = call->y_type, tile.residual_type = call->residual_type;
   if (g->bias) tile.bias = g->bias + p.image * g->bias_bs + g->first;
-  void *to[SQUARE * SQUARE] = {0};
   for (size_t i = 0; i < SQUARE * SQUARE; i++) {
     const size_t y = p.y + i / SQUARE, x = p.x + i % SQUARE;
     if (y >= call->h.output || x >= call->w.output) continue;
     const ck_conv_strides *s = &call->y_s, *r = &call->residual_s;
-    to[i] = (char *)call->y + (p.image * s->image + y * s->row + x * s->pixel + g->first) * ck_dtype_size(call->y_type);
-    tile.y[i] = g->narrows ? kept + i * g->n : to[i];
+    tile.y[i] = (char *)call->y + (p.image * s->image + y * s->row + x * s->pixel + g->first) * ck_dtype_size(call->y_type);
     if (!call->residual) continue;
     const size_t residual = p.image * r->image + y * r->row + x * r->pixel + g->first;
-    const void *added = staging_element(call->residual_type, call->residual, residual);
-    tile.residual[i] = g->narrows ? kept + (SQUARE * SQUARE + i) * g->n : added;
-    if (g->narrows) g->table->f32_widen(call->residual_type, g->n, added, (float *)tile.residual[i]);
+    tile.residual[i] = staging_element(call->residual_type, call->residual, residual);
   }
   g->table->f32_winograd_output(&tile);
-  for (size_t i = 0; g->narrows && i < SQUARE * SQUARE; i++)
-    if (to[i]) g->table->f32_narrow(call->y_type, g->n, tile.y[i], to[i]);
 }
 
 static void run_block(const plan *g, size_t index) {
   const size_t first = index * g->rows, m = MIN(g->rows, g->squares - first), channels = g->call->channels;
-  float *v = g->pieces + ck_participant() * g->piece, *c = v + g->a_floats, *kept = c + g->c_floats;
+  float *v = g->pieces + ck_participant() * g->piece, *c = v + PLACES * g->a_fs;
   const size_t nr = g->table->gemm_nr;
   for (size_t k = 0; k < channels; k += g->slice) {
     const size_t depth = MIN(g->slice, channels - k);
-    for (size_t i = 0; i < m; i++) transform_square(g, first + i, k, depth, kept, v + i * g->a_rs);
+    for (size_t i = 0; i < m; i++) transform_square(g, first + i, k, depth, v + i * g->a_rs);
     for (size_t f = 0; f < PLACES; f++) {
       const ck_gemm_block block = {
           .m = m,
           .n = g->n,
           .k = depth,
-          .a = v + f * g->rows * g->a_rs,
+          .a = v + f * g->a_fs,
           .a_rs = g->a_rs,
-          .b = g->weights + f * weights_place(g) + k * nr,
+          .b = g->weights + f * g->w_fs + k * nr,
           .b_panel = channels * nr,
-          .c = c + f * g->rows * g->n,
+          .c = c + f * g->c_fs,
           .c_rs = g->n,
           .alpha = 1,
           .beta = k ? 1 : 0,
@@ -142,7 +138,7 @@ static void run_block(const plan *g, size_t index) {
       g->table->f32_gemm_block(&block);
     }
   }
-  for (size_t i = 0; i < m; i++) finish_square(g, first + i, c + i * g->n, kept);
+  for (size_t i = 0; i < m; i++) finish_square(g, first + i, c + i * g->n);
 }
 
 static void run_blocks(const void *context, size_t first, size_t last) {
@@ -160,23 +156,20 @@ int32_t ck_f32_winograd(const ck_kernels *table, const ck_conv *call, size_t thr
   // Blocks of equal size, so many that every thread has its share.
   const size_t fewest = threads > 1 ? threads * BLOCKS_A_THREAD : 1;
   g.rows = balanced(g.squares, MIN(MAX(g.squares / fewest, table->gemm_mr), MOST_SQUARES), table->gemm_mr);
-  const size_t most = MAX(MIN(WEIGHTS_FLOATS / PLACES / MAX(k, 1) / nr * nr, MOST_COLUMNS), nr);
+  const size_t most = MAX(MIN(WEIGHTS_FLOATS / PLACES / MAX(k, 1) / nr * nr, MOST_COLUMNS), FEWEST_COLUMNS);
   const size_t columns = balanced(n, most, nr), blocks = pieces_of(g.squares, g.rows);
-  g.widens = call->x_type != CK_F32;
-  g.narrows = call->y_type != CK_F32 || (call->residual && call->residual_type != CK_F32);
-  g.a_floats = PLACES * g.rows * g.a_rs, g.c_floats = PLACES * g.rows * columns;
-  g.x_floats = MAX(g.widens ? PLACES * g.slice : 0, g.narrows ? 2 * SQUARE * SQUARE * columns : 0);
-  g.piece = MAX(g.a_floats + g.c_floats + g.x_floats, 9 * WIDENED_ROWS * nr);
+  g.a_fs = place_apart(g.rows * g.a_rs);
+  g.piece = MAX(PLACES * (g.a_fs + place_apart(g.rows * columns)), 9 * WIDENED_ROWS * nr);
   const size_t biases = call->add ? round_up(call->batch * n, 16) : 0;
   const size_t zeros = round_up(g.slice, 16);
-  float *shared = ck_scratch(CK_SCRATCH_B, zeros + biases + PLACES * columns * k);
+  float *shared = ck_scratch(CK_SCRATCH_B, zeros + biases + PLACES * weights_apart(&g, columns));
   if (!shared || !(g.pieces = ck_scratch(CK_SCRATCH_A, g.piece * MAX(threads, 1)))) return -1;
   memset(shared, 0, zeros * sizeof *shared);
   g.zeros = shared;
   if (call->add) ck_conv_biases(table, call, shared + zeros), g.bias = shared + zeros, g.bias_bs = n;
   g.weights = shared + zeros + biases;
   for (g.first = 0; g.first < n; g.first += columns) {
-    g.n = MIN(columns, n - g.first);
+    g.n = MIN(columns, n - g.first), g.w_fs = weights_apart(&g, g.n), g.c_fs = place_apart(g.rows * g.n);
     ck_parallel(pieces_of(g.n, nr) * pieces_of(k, WIDENED_ROWS), 1, threads, transform_weights, &g);
     ck_parallel(blocks, 1, threads, run_blocks, &g);
   }

@@ -74,8 +74,9 @@ typedef struct ck_winograd_tile {
   size_t n;
   const float *m;  // [36][n], m_fs apart
   size_t m_fs;
-  float *y[16];                // [n] each; NULL beyond the image
-  const float *residual[16];  // [n] or NULL; may equal y exactly
+  void *y[16];               // [n] of y_type each; NULL beyond the image
+  const void *residual[16];  // [n] of residual_type or NULL; may equal y exactly
+  ck_dtype y_type, residual_type;
   float scale;
   const float *bias;  // [n] or NULL
   ck_activation activation;

@@ -46,13 +46,13 @@ void check_winograd_input(test *t) {
   for (size_t n = 0; n <= 67; n++) {
     const int place = any_place(t);
     situation(t, place, "n=%zu place=%d", n, place);
-    const operand *x = matrix(t, CK_F32, 36, n, stride_for(t, n), 2);
+    const operand *x = matrix(t, any_type(t), 36, n, stride_for(t, n), 2);
     operand *v = matrix(t, CK_F32, 36, n, stride_for(t, n), 1);
     v->written = 1;
-    const float *rows[36];
-    for (size_t i = 0; i < 36; i++) rows[i] = floats(x) + i * x->rs;
+    const void *rows[36];
+    for (size_t i = 0; i < 36; i++) rows[i] = (const char *)x->at + i * x->rs * ck_dtype_size(x->type);
     seal(t);
-    t->table->f32_winograd_input(n, rows, floats(v), v->rs);
+    t->table->f32_winograd_input(x->type, n, rows, floats(v), v->rs);
     check_untouched(t);
     check_transformed(t, x, 6, &input_matrix[0][0], 8, v);
   }
@@ -78,14 +78,14 @@ void check_winograd_output(test *t) {
     const int place = any_place(t);
     situation(t, place, "n=%zu place=%d", n, place);
     const operand *m = matrix(t, CK_F32, 36, n, stride_for(t, n), 2);
-    operand *y = matrix(t, CK_F32, 16, n, stride_for(t, n), 1);
-    const finish f = any_finish(t, 0, y, 1, n, 0);
+    operand *y = matrix(t, any_type(t), 16, n, stride_for(t, n), 1);
+    const finish f = any_finish(t, 1, y, 1, n, 0);
     y->written = 1;
     ck_winograd_tile tile = {.n = n, .m = floats(m), .m_fs = m->rs, .scale = (float)f.alpha, .bias = floats(f.bias)};
-    tile.activation = f.activation;
+    tile.activation = f.activation, tile.y_type = y->type, tile.residual_type = f.residual ? f.residual->type : CK_F32;
     for (size_t i = 0; i < 16; i++) {
-      if (i % 4 != 3 || n % 2) tile.y[i] = floats(y) + i * y->rs;
-      if (f.residual) tile.residual[i] = floats(f.residual) + i * f.residual->rs;
+      if (i % 4 != 3 || n % 2) tile.y[i] = (char *)y->at + i * y->rs * ck_dtype_size(y->type);
+      if (f.residual) tile.residual[i] = (const char *)f.residual->at + i * f.residual->rs * ck_dtype_size(f.residual->type);
     }
     seal(t);
     t->table->f32_winograd_output(&tile);

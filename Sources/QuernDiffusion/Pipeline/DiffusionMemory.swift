@@ -28,11 +28,15 @@ extension DiffusionPipeline {
       try need.addWeights(of: SafetensorsDirectory(path: "\(directory)/text_encoder\(suffix)"), precision: precision)
     }
     try need.addWeights(of: ComponentFiles.source("\(directory)/vae"), precision: precision)
-    // Two images between which the layers go back and forth, a layer's own two, and the picture in f32.
-    let pixel = (4 * width).saturatingMultiply(precision.size).saturatingAdd(24)
     need.workspace = need.workspace.saturatingAdd(
-      size.height.saturatingMultiply(size.width).saturatingMultiply(pixel))
+      autoencoderWorkspace(size: size, width: width, precision: precision))
     return need
+  }
+
+  /// Bytes for a picture: two images between which the layers go back and forth, a layer's own two, and the picture in f32.
+  package static func autoencoderWorkspace(size: ImageSize, width: Int, precision: DataType) -> Int {
+    let pixel = (4 * width).saturatingMultiply(precision.size).saturatingAdd(24)
+    return size.height.saturatingMultiply(size.width).saturatingMultiply(pixel)
   }
 
   /// Pixels of a latent, and the most channels of a layer of the autoencoder at the picture's size.
