@@ -8,7 +8,7 @@ struct DiffuseCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "diffuse", abstract: "Makes a picture of a text.",
     discussion: "Writes a PNG with its settings in a text chunk, and the time of a step on standard error. "
-      + "A seed gives the same picture for any number of threads.")
+      + "A seed gives the same picture for any number of threads. A model trained to inpaint needs --init and --mask.")
 
   @Option(help: "A diffusers directory.") var model: String
   @Option(help: "What the picture shows.") var prompt: String

@@ -1,8 +1,8 @@
 // Counts what calls take from the system in their steady state, and prints it as one JSON object. It is a program of its
 // own since a count of a process's allocations or threads means nothing beside other tests.
 //
-//     AllocationProbe BACKEND [--trace] [--decoders=DIR] [--unets=DIR]   heap allocations; --trace writes the stack of each to
-//                                         standard error, the directories have a model in each folder
+//     AllocationProbe BACKEND [--trace] [--decoders=DIR] [--unets=DIR] [--inpainting=DIR]   heap allocations; --trace writes the
+//                                         stack of each to standard error, the first two have a model in each folder
 //     AllocationProbe BACKEND --threads   operating-system threads while 64 tasks call at once
 import CAllocationCounter
 import Foundation
@@ -89,6 +89,26 @@ struct Probe {
     }
   }
 
+  /// Steps of an inpainting pipeline, with what it hands its caller after each.
+  func inpainting(_ directory: String) throws -> Int64 {
+    let pipeline = try DiffusionPipeline(directory: directory, context: context)
+    let workspace = try DiffusionPipeline.Workspace()
+    var request = DiffusionRequest(prompt: "a red circle")
+    let picture = try RGBImage(width: 16, height: 16, bytes: (0..<768).map { UInt8($0 / 3) })
+    (request.initialImage, request.mask) = (picture, picture)
+    request.steps = Self.warmups + Self.calls
+    var found: Int64 = 0
+    for _ in 0..<Self.rounds {
+      _ = try pipeline.generate(request, workspace: workspace) { step in
+        if step.index + 1 == Self.warmups { allocation_counter_start(traces ? 1 : 0) }
+        if step.index + 1 == step.count { found = allocation_counter_stop() }
+        return .proceed
+      }
+      if found == 0 { break }
+    }
+    return found
+  }
+
   /// Sparse, grouped and routed products, top-k, scatter-add and random numbers, added up.
   func structured() throws -> Int64 {
     let sparse = BlockSparseShape(m: 64, n: 200, k: 96, block: (16, 16), finishes: true)
@@ -146,7 +166,7 @@ enum TinyBert {
   }
 }
 
-func countAllocations(on name: String, traces: Bool, decoders: String?, unets: String?) throws {
+func countAllocations(on name: String, traces: Bool, decoders: String?, unets: String?, inpainting: String?) throws {
   guard allocation_counter_works() != 0 else {
     print("{\"works\": false}")
     return
@@ -157,7 +177,7 @@ func countAllocations(on name: String, traces: Bool, decoders: String?, unets: S
   let attention = AttentionShape([70, 20], heads: 4, size: 24, mask: .causalAdditive)
   let counts: [(String, Int64)] = [
     ("forward", try probe.forward()), ("tokens", try decoders.map(probe.tokens) ?? 0),
-    ("steps", try unets.map(probe.steps) ?? 0),
+    ("steps", try unets.map(probe.steps) ?? 0), ("inpainting", try inpainting.map(probe.inpainting) ?? 0),
     (
       "linear",
       try probe.operation(
@@ -188,7 +208,8 @@ do {
       arguments.first { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) }
     }
     try countAllocations(
-      on: name, traces: arguments.contains("--trace"), decoders: folder("--decoders="), unets: folder("--unets="))
+      on: name, traces: arguments.contains("--trace"), decoders: folder("--decoders="), unets: folder("--unets="),
+      inpainting: folder("--inpainting="))
   }
 } catch {
   FileHandle.standardError.write(Data("AllocationProbe: \(error)\n".utf8))

@@ -58,6 +58,27 @@ import Testing
     #expect(try PictureFile(path: second).image != PictureFile(path: first).image)
   }
 
+  @Test func inpaintingModelsAskForPictureAndMask() throws {
+    let folder = try TemporaryFolder()
+    let (first, second) = ("\(folder.path)/1.png", "\(folder.path)/2.png")
+    #expect(try diffuse(first).status == 0)
+    func inpaint(_ arguments: [String]) throws -> BuiltProgram.Output {
+      try BuiltProgram("quern").run(
+        [
+          "diffuse", "--model", Fixture.path("pipelines/inpainting"), "--prompt", "a red circle", "--output", second,
+          "--steps", "2",
+        ] + arguments)
+    }
+    for (arguments, missing) in [([], "--init"), (["--init", first], "--mask")] {
+      let run = try inpaint(arguments)
+      #expect(run.status == 2 && run.standardError.contains(missing), "\(run)")
+      #expect(!FileManager.default.fileExists(atPath: second))
+    }
+    let run = try inpaint(["--init", first, "--mask", first])
+    #expect(run.status == 0, "\(run.standardError)")
+    #expect(try PictureFile(path: second).image.width == 16)
+  }
+
   @Test(arguments: [
     (["--width", "17", "--height", "16"], "--width"), (["--width", "16"], "--height"),
     (["--preview", "0"], "--preview"),

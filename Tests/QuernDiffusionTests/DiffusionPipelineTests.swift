@@ -33,8 +33,9 @@ import Testing
     var testDescription: String { name }
   }
 
-  static let names = ["sd", "sdxl", "lcm"]
+  static let names = ["sd", "sdxl", "lcm", "inpainting"]
   static let sd = Fixture.path("pipelines/sd")
+  static let inpainting = Fixture.path("pipelines/inpainting")
 
   static func family(_ name: String) throws -> Family {
     try Fixture.decode(Family.self, "pipelines/\(name)/cases.json")
@@ -61,7 +62,7 @@ import Testing
     return request
   }
 
-  @Test func theFixturesAreThere() { #expect(Self.cases.count == 11) }
+  @Test func theFixturesAreThere() { #expect(Self.cases.count == 14) }
 
   @Test(arguments: cases, Parity.backends)
   func picturesAreThoseOfDiffusers(_ item: (family: String, test: Case), backend: String) throws {
@@ -78,6 +79,41 @@ import Testing
     let sum = zip(result.image.bytes, picture).reduce(0) { $0 + abs(Float($1.0) - $1.1.rounded(.toNearestOrEven)) }
     let mean = sum / Float(picture.count)
     #expect(mean < 0.1, "of 255, the picture differs by \(mean) on average")
+    print("\(backend), \(item.family) \(item.test.name): latents \(difference), picture \(mean) of 255")
+  }
+
+  private static func square(_ value: UInt8) throws -> RGBImage {
+    try RGBImage(width: 16, height: 16, bytes: [UInt8](repeating: value, count: 768))
+  }
+
+  /// What a mask covers is nowhere in what the U-Net sees; what it leaves is.
+  @Test func inpaintingUNetsSeeTheImageBesideItsMask() throws {
+    let pipeline = try DiffusionPipeline(directory: Self.inpainting, context: Context())
+    #expect(pipeline.hasInpaintingUNet)
+    func latents(_ image: UInt8, _ mask: UInt8, strength: Double = 1) throws -> [Float] {
+      var request = small()
+      (request.initialImage, request.mask) = (try Self.square(image), try Self.square(mask))
+      request.strength = strength
+      return try pipeline.generate(request).latents.elements
+    }
+    #expect(try latents(10, 255) == latents(200, 255))
+    #expect(try latents(10, 128) == latents(10, 255) && latents(10, 127) == latents(10, 0))
+    #expect(try latents(10, 0) != latents(200, 0) && latents(10, 0) != latents(10, 255))
+    #expect(try latents(10, 255, strength: 0.7) != latents(200, 255, strength: 0.7))
+  }
+
+  @Test func inpaintingUNetsNameWhatIsMissing() throws {
+    let pipeline = try DiffusionPipeline(directory: Self.inpainting, context: Context())
+    var request = small()
+    for missing in ["initialImage", "mask"] {
+      let error = thrown(QuernError.self) { [request] in _ = try pipeline.generate(request) }
+      guard case .invalidSetting(missing, "none", let expected) = error else {
+        Issue.record("\(missing): \(String(describing: error))")
+        continue
+      }
+      #expect(expected.contains("in_channels") && expected.contains("9"), "\(expected)")
+      request.initialImage = try Self.square(128)
+    }
   }
 
   @Test(arguments: names)

@@ -168,7 +168,7 @@ import Testing
 @Suite struct UNetAllocationTests {
   private struct Counts: Decodable {
     let works: Bool
-    let steps: Int?
+    let steps, inpainting: Int?
   }
 
   private static let isSanitized = ProcessInfo.processInfo.environment["QUERN_SANITIZE"] != nil
@@ -179,11 +179,14 @@ import Testing
       return print("not run: allocations of \(backend): \(reason)")
     }
     let output = try BuiltProgram("AllocationProbe").run(
-      [backend, "--unets=" + Fixture.path("unets")], environment: ["QUERN_NUM_THREADS": ""])
+      [backend, "--unets=" + Fixture.path("unets"), "--inpainting=" + DiffusionPipelineTests.inpainting],
+      environment: ["QUERN_NUM_THREADS": ""])
     try #require(output.status == 0, "\(output.standardError)")
     let counts = try JSONDecoder().decode(Counts.self, from: Data(output.standardOutput.utf8))
     guard counts.works else { return print("not run: allocations of \(backend): this C library cannot be counted") }
-    #expect(counts.steps == 0, "\(output.standardOutput): `AllocationProbe \(backend) --trace --unets=DIR` shows where")
+    #expect(
+      counts.steps == 0 && counts.inpainting == 0,
+      "\(output.standardOutput): `AllocationProbe \(backend) --trace --unets=DIR --inpainting=DIR` shows where")
   }
 }
 

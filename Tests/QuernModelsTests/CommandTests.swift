@@ -59,6 +59,26 @@ import Testing
     #expect(try Safetensors(path: outputs).info("last_hidden_state").shape == [3, 17, 32])
   }
 
+  #if ImageFiles
+    /// Against Pillow's filters and transformers.
+    @Test func forwardClassifiesAnImage() throws {
+      let (directory, folder) = (Fixture.path("resnets/bottleneck"), try TemporaryFolder())
+      let (image, outputs) = ("\(directory)/image.png", "\(folder.path)/out.safetensors")
+      let output = try quern([
+        "forward", "--model", directory, "--image", image, "--image", image, "--outputs", outputs,
+      ])
+      #expect(output.status == 0, "\(output.standardError)")
+      let expected = try Safetensors(path: "\(directory)/values.safetensors").readFloat32("image_logits")
+      let logits = try Safetensors(path: outputs)
+      #expect(try logits.info("logits").shape == [2, 5])
+      let difference = try Parity.difference(logits.readFloat32("logits"), expected + expected)
+      print("an image's logits: largest difference \(difference) of the largest value")
+      #expect(difference < 1e-5)
+      expectFailure(
+        try quern(["forward", "--model", Self.tiny, "--image", image, "--outputs", outputs]), "model_type", "images")
+    }
+  #endif
+
   @Test func unknownBackendsListTheValidOnes() throws {
     let output = try quern(["embed", "--model", Self.tiny, "x"], environment: ["QUERN_BACKEND": "cuda"])
     expectFailure(output, "cuda", "reference", "blas", "multithreaded")
@@ -93,6 +113,8 @@ import Testing
     #expect(try quern(["embed"]).status == 2)
     #expect(try quern(["unknown"]).status == 2)
     #expect(try quern(["forward", "--model", "x", "--inputs", "y", "--outputs", "z", "--repeat", "0"]).status == 2)
+    #expect(try quern(["forward", "--model", "x", "--outputs", "z"]).status == 2)
+    #expect(try quern(["forward", "--model", "x", "--outputs", "z", "--inputs", "y", "--image", "i"]).status == 2)
     #expect(try quern(["--help"]).status == 0)
   }
 

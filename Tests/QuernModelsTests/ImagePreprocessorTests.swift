@@ -8,7 +8,7 @@ import Testing
 @Suite struct ImagePreprocessorTests {
   private static func directory(_ name: String) -> String { Fixture.path("preprocessing/\(name)") }
 
-  @Test(arguments: ["clip", "vit"]) func pixelsAreWithinAStepOfABytes(_ name: String) throws {
+  @Test(arguments: ["clip", "vit", "convnext"]) func pixelsAreWithinAStepOfABytes(_ name: String) throws {
     let preprocessor = try ImagePreprocessor(directory: Self.directory(name))
     let images = try Safetensors(path: "\(Self.directory(name))/images.safetensors")
     var (off, all) = (0, 0)
@@ -38,6 +38,16 @@ import Testing
     #expect(vit.mean == [0.5, 0.5, 0.5])
   }
 
+  /// Small images lose their borders, large ones their proportions.
+  @Test func croppedSharesEndAt384Pixels() throws {
+    let small = try ImagePreprocessor(directory: Self.directory("convnext"))
+    #expect(small.size == .shortestEdge(16) && small.crop == 14 && small.filter == .bicubic)
+    let folder = try TemporaryFolder(copying: ["preprocessor_config.json"], of: Self.directory("convnext"))
+    try folder.replace("\"shortest_edge\": 14", with: "\"shortest_edge\": 384", in: "preprocessor_config.json")
+    let large = try ImagePreprocessor(directory: folder.path)
+    #expect(large.size == .exactly(height: 384, width: 384) && large.crop == nil)
+  }
+
   /// Each change to preprocessor_config.json, and the field that the error must name.
   @Test(arguments: [
     ("vit", "ViTImageProcessorFast", "SiglipImageProcessor", "image_processor_type"),
@@ -47,6 +57,10 @@ import Testing
     ("vit", "\"image_std\": [\n    0.5,", "\"image_std\": [\n    -0.5,", "image_std"),
     ("vit", "\"image_mean\": [\n    0.5,", "\"image_mean\": [", "image_mean"),
     ("clip", "\"crop_size\": 16", "\"crop_size\": -1", "crop_size"),
+    ("convnext", "\"crop_pct\": 0.875", "\"crop_pct\": 1.5", "crop_pct"),
+    ("convnext", "\"crop_pct\": 0.875", "\"crop_pct\": 1e-300", "crop_pct"),
+    ("convnext", "\"crop_pct\": 0.875", "\"crop_pct\": 0.875, \"do_center_crop\": true", "do_center_crop"),
+    ("convnext", "\"shortest_edge\": 14", "\"height\": 14, \"width\": 14", "size"),
   ])
   func whatIsNotImplementedIsNamed(_ name: String, _ old: String, _ new: String, _ field: String) throws {
     let folder = try TemporaryFolder(copying: ["preprocessor_config.json"], of: Self.directory(name))

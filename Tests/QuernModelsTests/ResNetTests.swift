@@ -39,6 +39,63 @@ import Testing
     #expect(try Parity.difference(model.pooled(one).elements, Array(expected[(expected.count / 2)...])) < 1e-5)
   }
 
+  private static func logits(ofImagesIn directory: String, _ inputs: String) throws -> [Float] {
+    let forward = try NamedForward(directory: directory, context: Context())
+    return try forward.output(forward.inputs(from: Safetensors(path: inputs), file: inputs)).elements
+  }
+
+  @Test(arguments: names, Parity.backends) func namedOutputsAgreeWithTransformers(
+    _ name: String, _ backend: String
+  ) throws {
+    let forward = try NamedForward(directory: Self.directory(name), context: Context(backend))
+    let (file, path) = (try Self.values(name), "\(Self.directory(name))/values.safetensors")
+    let output = try forward.output(forward.inputs(from: file, file: path))
+    let isClassifier = name == "bottleneck"
+    #expect(forward.outputName == (isClassifier ? "logits" : "last_hidden_state"))
+    let expected = isClassifier ? "pooled" : "last_hidden_state"
+    #expect(try output.shape.array == file.info(expected).shape)
+    let difference = try Parity.difference(output.elements, file.readFloat32(expected))
+    print("\(backend), resnet \(name), \(forward.outputName): largest difference \(difference) of the largest value")
+    #expect(difference < 1e-5)
+  }
+
+  @Test func imagesOfABatchHaveOneSize() throws {
+    let folder = try TemporaryFolder(
+      copying: ["config.json", "model.safetensors", "preprocessor_config.json"], of: Self.directory("bottleneck"))
+    let images = try [(20, 30), (30, 20)].map { width, height in
+      try RGBImage(width: width, height: height, bytes: (0..<3 * width * height).map { UInt8($0 % 251) })
+    }
+    let forward = try NamedForward(directory: folder.path, context: Context())
+    let both = try forward.output(forward.inputs(images: images))
+    #expect(both.shape == Shape(2, 5))
+    for (row, image) in images.enumerated() {
+      let alone = try forward.output(forward.inputs(images: [image])).elements
+      #expect(try Parity.difference(Array(both.elements[5 * row..<5 * row + 5]), alone) < 1e-5)
+    }
+    #expect(throws: QuernError.self) { try forward.inputs(images: []) }
+    try folder.replace("\"do_resize\": true", with: "\"do_resize\": false", in: "preprocessor_config.json")
+    #expect(throws: QuernError.self) { try forward.inputs(images: images) }
+    let text = try NamedForward(directory: Fixture.path("tiny-bert"), context: Context())
+    let error = modelError { _ = try text.inputs(images: images) }
+    #expect(error?.field == "model_type")
+  }
+
+  /// Its classifier alone is a linear layer, with 24 inputs that no block of 32 divides.
+  @Test func classifiersAreRoundedAndCompressed() throws {
+    let (directory, folder) = (Self.directory("bottleneck"), try TemporaryFolder())
+    let inputs = "\(directory)/values.safetensors"
+    let kept = try ModelQuantizer(model: directory, as: .blocks(.q8)).write(to: "\(folder.path)/q8").kept
+    #expect(kept.map(\.name) == ["classifier.1.weight"])
+    let expected = try Self.values("bottleneck").readFloat32("pooled")
+    #expect(try Parity.difference(Self.logits(ofImagesIn: "\(folder.path)/q8", inputs), expected) < 1e-5)
+    #if OpenBLAS
+      _ = try ModelCompressor(model: directory, to: .rank(3)).write(to: "\(folder.path)/rank-3")
+      let compressed = try Self.logits(ofImagesIn: "\(folder.path)/rank-3", inputs)
+      let difference = try Parity.difference(compressed, expected)
+      #expect(difference > 1e-4 && difference < 1, "\(difference)")
+    #endif
+  }
+
   @Test(arguments: names) func narrowStorageStaysClose(_ name: String) throws {
     let model = try ResNetModel(directory: Self.directory(name), context: Context(), precision: .bf16)
     let pooled = try model.pooled(model.forward(Self.pixels(name).view, workspace: ResNetModel.Workspace()))
@@ -52,6 +109,7 @@ import Testing
     ("\"hidden_act\": \"relu\"", "\"hidden_act\": \"prelu\"", "hidden_act"),
     ("    16,\n    24\n", "    16,\n    26\n", "hidden_sizes"), ("    16,\n    24\n", "    16\n", "depths"),
     ("\"embedding_size\": 8", "\"embedding_size\": 0", "embedding_size"),
+    ("\"4\": \"LABEL_4\"", "\"4\": \"LABEL_4\", \"5\": \"LABEL_5\"", "tensors.classifier.1.weight.shape"),
     ("\"embedding_size\": 8", "\"embedding_size\": 9", "tensors.resnet.embedder.embedder.normalization.weight.shape"),
     ("    2,\n    1\n", "    3,\n    1\n", "tensors.resnet.encoder.stages.0.layers.2.layer.0.normalization.weight"),
   ])

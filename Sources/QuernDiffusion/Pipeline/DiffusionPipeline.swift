@@ -2,7 +2,8 @@ import Quern
 import QuernModels
 
 /// Text to picture by latent diffusion (Rombach et al., arXiv 2112.10752), from a directory as diffusers publishes it; also from picture
-/// to picture (Meng et al., arXiv 2108.01073) and into a part of one (Lugmayr et al., arXiv 2201.09865, without resampling).
+/// to picture (Meng et al., arXiv 2108.01073) and into a part of one (Lugmayr et al., arXiv 2201.09865, without resampling; or, by a U-Net
+/// trained for it, Rombach et al., section 4.5).
 ///
 /// ```swift
 /// let pipeline = try DiffusionPipeline(directory: "sd-turbo", context: Context(), precision: .bf16)
@@ -19,6 +20,10 @@ public final class DiffusionPipeline: Sendable {
   public let unet: UNet2DConditionModel
   public let autoencoder: any LatentAutoencoder
   public let context: Context
+  /// Whether the U-Net was trained to inpaint. Its input is `[z, m, E(x (1 - m))]`: noisy latents z, the mask m, and the latents of the
+  /// image x without what is masked, 2 `latentChannels` + 1 channels; a run needs ``DiffusionRequest/initialImage`` and
+  /// ``DiffusionRequest/mask``.
+  public let hasInpaintingUNet: Bool
   private let prompts: PromptEncoder
 
   /// - Parameters:
@@ -48,12 +53,13 @@ public final class DiffusionPipeline: Sendable {
     func refuse(_ part: String, _ field: String, _ reason: String) -> ModelError {
       ModelError(file: "\(directory)/\(part)/config.json", field: field, reason: reason)
     }
-    let channels = autoencoder.latentChannels
-    guard unet.configuration.inChannels == channels, unet.configuration.outChannels == channels else {
+    let (channels, inputs) = (autoencoder.latentChannels, unet.configuration.inChannels)
+    hasInpaintingUNet = inputs == 2 * channels + 1
+    guard hasInpaintingUNet || inputs == channels, unet.configuration.outChannels == channels else {
       throw refuse(
         "unet", "in_channels",
-        "\(unet.configuration.inChannels) to \(unet.configuration.outChannels), where the "
-          + "autoencoder's latents have \(channels) channels")
+        "\(inputs) to \(unet.configuration.outChannels), where the autoencoder's latents have \(channels) channels; "
+          + "\(channels), or \(2 * channels + 1) for inpainting, to \(channels) are supported")
     }
     guard autoencoder.pictureChannels == 3 else {
       throw refuse("vae", "out_channels", "is \(autoencoder.pictureChannels); pictures have 3")
@@ -84,7 +90,8 @@ public final class DiffusionPipeline: Sendable {
   /// - Parameters:
   ///   - workspace: memory to use again; a new one where there is none.
   ///   - proceed: called after each step; it may stop the run, and what it throws ends it.
-  /// - Throws: ``QuernError/invalidSetting(name:value:expected:)`` for a request that does not fit the model.
+  /// - Throws: ``QuernError/invalidSetting(name:value:expected:)`` for a request that does not fit the model, such as one without a mask
+  ///   where ``hasInpaintingUNet``.
   public func generate(
     _ request: DiffusionRequest, workspace: Workspace? = nil,
     proceed: (DiffusionStep) throws -> DiffusionDecision = { _ in .proceed }

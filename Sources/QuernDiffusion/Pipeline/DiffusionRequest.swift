@@ -23,7 +23,7 @@ public struct DiffusionRequest: Sendable {
   public var eta = 0.0
   /// The picture that a run starts from, in place of noise alone.
   public var initialImage: RGBImage?
-  /// Where the picture is made anew, white; black keeps ``initialImage``.
+  /// Where the picture is made anew, white; black keeps ``initialImage``. Half of white or more is white.
   public var mask: RGBImage?
   /// How much of ``initialImage`` becomes noise first: the share of the steps that is run.
   public var strength: Double?

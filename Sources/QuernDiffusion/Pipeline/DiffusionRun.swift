@@ -10,10 +10,13 @@ final class DiffusionRun {
   private let pipeline: DiffusionPipeline
   private let request: DiffusionRequest
   private let size: ImageSize
+  private let strength: Double
   private let sampler: DiffusionSampler
   private let guidance: Guidance
   /// `[1, height, width, channels]`.
-  private let input, prediction, predicted, fresh, noise: MutableTensor
+  private let scaled, prediction, predicted, fresh, noise: MutableTensor
+  /// What the U-Net is given: `scaled`, or where it sees a mask `[scaled | mask | latents of the masked image]`.
+  private let input: MutableTensor
   /// `[1 or 2, height, width, channels]`.
   private let output: MutableTensor
 
@@ -26,13 +29,19 @@ final class DiffusionRun {
     isGuided = guidance.isNeeded && embeddedGuidance == nil && !isConsistency
     (self.request, self.pipeline) = (request, pipeline)
     size = try Self.size(request, pipeline)
-    let strength = request.initialImage == nil ? 1 : request.strength ?? (request.mask == nil ? 0.8 : 1)
+    strength = request.initialImage == nil ? 1 : request.strength ?? (request.mask == nil ? 0.8 : 1)
     guard request.strength == nil || request.initialImage != nil else {
       throw QuernError.invalidSetting(
         name: "strength", value: "\(strength)", expected: "an initial image that it is the strength of the change of")
     }
     guard request.mask == nil || request.initialImage != nil else {
       throw QuernError.invalidSetting(name: "mask", value: "a picture", expected: "an initial image that it is of")
+    }
+    for (name, picture) in [("initialImage", request.initialImage), ("mask", request.mask)]
+    where pipeline.hasInpaintingUNet && picture == nil {
+      throw QuernError.invalidSetting(
+        name: name, value: "none",
+        expected: "a picture: a U-Net with \(unet.inChannels) in_channels inpaints, which takes an image and its mask")
     }
     let latent = try pipeline.autoencoder.latentSize(of: size)
     sampler = try DiffusionSampler(
@@ -41,7 +50,10 @@ final class DiffusionRun {
     let channels = pipeline.autoencoder.latentChannels
     let shape = try Shape(checking: [1, latent.height, latent.width, channels])
     func tensor() throws(QuernError) -> MutableTensor { try MutableTensor(zeros: shape) }
-    (sample, input, predicted) = (try tensor(), try tensor(), try tensor())
+    (sample, scaled, predicted) = (try tensor(), try tensor(), try tensor())
+    input =
+      pipeline.hasInpaintingUNet
+      ? try MutableTensor(zeros: Shape(checking: [1, latent.height, latent.width, unet.inChannels])) : scaled
     (fresh, noise) = (try tensor(), try tensor())
     output = try MutableTensor(zeros: Shape(isGuided ? 2 : 1, shape[1], shape[2], channels))
     prediction = isGuided ? try tensor() : output
@@ -95,9 +107,14 @@ final class DiffusionRun {
   ) throws -> Int {
     let (unet, context) = (pipeline.unet, pipeline.context)
     let kept = try start(workspace)
+    // One closure for all steps: each would take memory of its own.
+    let decode = { (latents: TensorView) throws in
+      try self.pipeline.decode(latents, isTiled: self.request.isTiled, workspace)
+    }
     for step in 0..<sampler.count {
       let begin = ContinuousClock.now
-      try sampler.scaleModelInput(sample.view, step: step, into: input)
+      try sampler.scaleModelInput(sample.view, step: step, into: scaled)
+      if pipeline.hasInpaintingUNet { try context.copy(scaled.view, into: input.columns(0..<scaled.shape[3])) }
       try unet.forward(
         input.view, timestep: sampler.timesteps[step], conditioning: conditioning, layout: .channelsLast,
         workspace: workspace.unet, into: output)
@@ -107,68 +124,64 @@ final class DiffusionRun {
       try sampler.step(step, output: prediction.view, sample: sample, noise: fresh.view)
       if let kept {
         // Of the initial image, with the noise that the next step expects.
-        try sampler.addNoise(noise.view, to: kept.original.view, step: step + 1, into: input)
-        kept.restore(input, in: sample)
+        try sampler.addNoise(noise.view, to: kept.original.view, step: step + 1, into: scaled)
+        kept.restore(scaled, in: sample)
       }
       let report = DiffusionStep(
         index: step, count: sampler.count, timestep: sampler.timesteps[step], duration: ContinuousClock.now - begin,
         latents: sample.view, predicted: predicted.view,
-        decode: { try self.pipeline.decode($0, isTiled: self.request.isTiled, workspace) })
+        decode: decode)
       if try proceed(report) == .stop { return step + 1 }
     }
     return sampler.count
   }
 
-  /// Fills the first sample; gives what an inpainting keeps of the initial image.
-  private func start(_ workspace: DiffusionPipeline.Workspace) throws -> Kept? {
-    let (context, autoencoder) = (pipeline.context, pipeline.autoencoder)
-    guard let image = request.initialImage else {
+  /// Fills the first sample, and what the U-Net sees of mask and image; gives what inpainting without them puts back.
+  private func start(_ workspace: DiffusionPipeline.Workspace) throws -> KeptLatents? {
+    let context = pipeline.context
+    func startFromNoise() throws {
       try context.scale(noise.view, by: Float(sampler.initialNoiseScale), into: sample)
+    }
+    guard let image = request.initialImage else {
+      try startFromNoise()
       return nil
     }
-    let original = try MutableTensor(zeros: sample.shape)
+    // One draw serves the image with and without its mask.
     try request.noise.fill(fresh, .posterior, context: context)
     let pixels = try MutableTensor(zeros: Shape(checking: [1, size.height, size.width, 3]))
     try image.resized(height: size.height, width: size.width, .lanczos).write(to: pixels)
-    try autoencoder.encode(
-      pixels.view, noise: fresh.view, tiling: request.isTiled ? autoencoder.defaultTiling : nil, into: original,
-      workspace: workspace.autoencoder
-    ) {}
-    try autoencoder.latentScale.scale(original.view, into: original)
-    guard let mask = request.mask else {
-      try sampler.addNoise(noise.view, to: original.view, into: sample)
-      return nil
+    let mask = try request.mask.map {
+      InpaintingMask(try $0.resized(height: size.height, width: size.width, .lanczos))
     }
-    if request.strength ?? 1 == 1 {
-      try context.scale(noise.view, by: Float(sampler.initialNoiseScale), into: sample)
-    } else {
-      try sampler.addNoise(noise.view, to: original.view, into: sample)
+    let isNoiseAlone = mask != nil && strength == 1
+    if isNoiseAlone { try startFromNoise() }
+    var kept: KeptLatents?
+    if !isNoiseAlone || !pipeline.hasInpaintingUNet {
+      let original = try encode(pixels, workspace)
+      if !isNoiseAlone { try sampler.addNoise(noise.view, to: original.view, into: sample) }
+      if let mask, !pipeline.hasInpaintingUNet { kept = KeptLatents(original, mask) }
     }
-    return Kept(original: original, mask: try mask.resized(height: size.height, width: size.width, .lanczos))
+    if let mask, pipeline.hasInpaintingUNet {
+      mask.hide(in: pixels)
+      let (channels, all) = (scaled.shape[3], input.shape[3])
+      try context.copy(encode(pixels, workspace).view, into: input.columns(channels + 1..<all))
+      for (latent, isWhite) in mask.atLatents(of: input.shape).enumerated() {
+        input.pointer[latent * all + channels] = isWhite ? 1 : 0
+      }
+    }
+    return kept
   }
 
-  /// What inpainting keeps: latents of the initial image, where the mask is black.
-  private struct Kept {
-    let original: MutableTensor
-    private let isKept: [Bool]
-
-    init(original: MutableTensor, mask: RGBImage) {
-      self.original = original
-      let (height, width) = (original.shape[1], original.shape[2])
-      let (rows, columns) = (mask.height / height, mask.width / width)
-      isKept = (0..<height * width).map { latent in
-        let pixel = 3 * (latent / width * rows * mask.width + latent % width * columns)
-        let (red, green, blue) = (Int(mask.bytes[pixel]), Int(mask.bytes[pixel + 1]), Int(mask.bytes[pixel + 2]))
-        // Luma of ITU-R BT.601, half of white or more being white.
-        return 299 * red + 587 * green + 114 * blue < 127_500
-      }
-    }
-
-    func restore(_ noised: MutableTensor, in sample: MutableTensor) {
-      let channels = sample.shape[3]
-      for (latent, isKept) in isKept.enumerated() where isKept {
-        for index in latent * channels..<(latent + 1) * channels { sample.pointer[index] = noised.pointer[index] }
-      }
-    }
+  /// Latents of a picture, of the scale of the U-Net's.
+  private func encode(
+    _ pixels: MutableTensor, _ workspace: DiffusionPipeline.Workspace
+  ) throws -> MutableTensor {
+    let (autoencoder, latents) = (pipeline.autoencoder, try MutableTensor(zeros: sample.shape))
+    try autoencoder.encode(
+      pixels.view, noise: fresh.view, tiling: request.isTiled ? autoencoder.defaultTiling : nil, into: latents,
+      workspace: workspace.autoencoder
+    ) {}
+    try autoencoder.latentScale.scale(latents.view, into: latents)
+    return latents
   }
 }

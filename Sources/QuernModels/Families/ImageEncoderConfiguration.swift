@@ -70,6 +70,14 @@ extension ImageEncoderConfiguration {
   }
 }
 
+extension HubConfig {
+  /// Outputs of a classifier, where the files have one.
+  func numLabels() throws(ModelError) -> Int {
+    if let labels = try root.optional("id2label") { return labels.count }
+    return try int("num_labels", in: 1...(1 << 24), default: 2)
+  }
+}
+
 extension ImageEncoderConfiguration: ModelFamily {
   var tensorPrefixes: [String] { names.prefixes }
   var probe: String { "\(names.patches).weight" }

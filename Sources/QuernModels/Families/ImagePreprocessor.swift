@@ -32,16 +32,21 @@ public struct ImagePreprocessor: Sendable, Equatable {
     try self.init(HubConfig(directory: directory, name: "preprocessor_config.json"))
   }
 
-  /// Reads the fields of the processors of CLIP and ViT, those of older versions of `transformers` included.
+  /// Reads the fields of the processors of CLIP, ConvNeXT, which ResNet has too, and ViT, those of older versions of `transformers`
+  /// included.
   public init(_ config: HubConfig) throws(ModelError) {
-    let kinds = ["CLIP", "ViT"].flatMap { kind in
+    let kinds = ["CLIP", "ConvNext", "ViT"].flatMap { kind in
       ["ImageProcessor", "ImageProcessorFast", "FeatureExtractor"].map { kind + $0 }
     }
     let key =
       try config.root.optional("image_processor_type") == nil ? "feature_extractor_type" : "image_processor_type"
-    let isCLIP = try config.string(key, oneOf: kinds).hasPrefix("CLIP")
-    if try config.bool("do_resize", default: true) { size = try config.size(isShortestEdge: isCLIP) }
-    filter = isCLIP ? .bicubic : .bilinear
+    let kind = try config.string(key, oneOf: kinds)
+    let (isViT, isConvNext) = (kind.hasPrefix("ViT"), kind.hasPrefix("ConvNext"))
+    let doesCrop = try config.bool("do_center_crop", default: kind.hasPrefix("CLIP"))
+    if try config.bool("do_resize", default: true) {
+      size = try config.size(isShortestEdge: !isViT, default: isConvNext ? 384 : 224)
+    }
+    filter = isViT ? .bilinear : .bicubic
     if let resample = try config.root.optional("resample") {
       guard let found = ResamplingFilter(rawValue: try resample.int()) else {
         throw resample.error(
@@ -49,7 +54,17 @@ public struct ImagePreprocessor: Sendable, Equatable {
       }
       filter = found
     }
-    if try config.bool("do_center_crop", default: isCLIP) { crop = try config.crop() }
+    if isConvNext {
+      if doesCrop { throw try config.root.required("do_center_crop").error("true is not supported; crop_pct crops") }
+      switch size {
+      case .shortestEdge(let edge): (size, crop) = try config.croppedShare(edge)
+      case .exactly:
+        throw try config.root.required("size").error("is a height and a width; \(kind) takes shortest_edge")
+      case nil: break
+      }
+    } else if doesCrop {
+      crop = try config.crop()
+    }
     let doesRescale = try config.bool("do_rescale", default: true)
     rescaleFactor = doesRescale ? Float(try config.positive("rescale_factor", default: 1 / 255)) : 1
     let isNormalized = try config.bool("do_normalize", default: true)
@@ -187,10 +202,10 @@ extension RGBImage {
 }
 
 extension HubConfig {
-  fileprivate func size(isShortestEdge: Bool) throws(ModelError) -> ImagePreprocessor.Size {
+  fileprivate func size(isShortestEdge: Bool, default edge: Int) throws(ModelError) -> ImagePreprocessor.Size {
     let range = 1...(1 << 14)
     guard let size = try root.optional("size") else {
-      return isShortestEdge ? .shortestEdge(224) : .exactly(height: 224, width: 224)
+      return isShortestEdge ? .shortestEdge(edge) : .exactly(height: edge, width: edge)
     }
     guard size.kind == .object else {
       let edge = try size.int(in: range)
@@ -203,6 +218,17 @@ extension HubConfig {
     try size.expectOnly(["height", "width"])
     return .exactly(
       height: try size.required("height").int(in: range), width: try size.required("width").int(in: range))
+  }
+
+  /// ConvNeXT's: up to 383 pixels the centre of what is larger by `crop_pct`, from 384 on the whole image as a square.
+  fileprivate func croppedShare(_ edge: Int) throws(ModelError) -> (ImagePreprocessor.Size, ImageSize?) {
+    guard edge < 384 else { return (.exactly(height: edge, width: edge), nil) }
+    let share = try positive("crop_pct", default: 224.0 / 256)
+    let resized = Double(edge) / share
+    guard share <= 1, resized <= 16384 else {
+      throw try root.required("crop_pct").error("\(share) is out of range: at most 1, of at most 16384 pixels")
+    }
+    return (.shortestEdge(Int(resized)), ImageSize(edge, edge))
   }
 
   fileprivate func crop() throws(ModelError) -> ImageSize {

@@ -31,6 +31,7 @@ enum ModelFamilies {
     (["clip"], { (config) throws(ModelError) in try CLIPConfiguration(config) }),
     (["t5"], { (config) throws(ModelError) in try T5Configuration(config) }),
     (["clip_text_model"], { (config) throws(ModelError) in try CLIPTextConfiguration(config) }),
+    (["resnet"], { (config) throws(ModelError) in try ResNetConfiguration(config) }),
     (ImageEncoderConfiguration.modelTypes, { (config) throws(ModelError) in try ImageEncoderConfiguration(config) }),
     (EncoderConfiguration.modelTypes, { (config) throws(ModelError) in try EncoderConfiguration(config) }),
     (DecoderConfiguration.modelTypes, { (config) throws(ModelError) in try DecoderConfiguration(config) }),

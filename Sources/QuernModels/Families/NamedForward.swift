@@ -4,12 +4,14 @@ import Quern
 public final class NamedForward {
   private let model: Model
   private let context: Context
+  private let directory: String
 
   private enum Model {
     case encoder(EncoderModel, EncoderModel.Workspace)
     case decoder(DecoderModel, DecoderModel.Workspace)
     case image(ImageEncoderModel, ImageEncoderModel.Workspace)
     case clip(CLIPModel, EncoderModel.Workspace, ImageEncoderModel.Workspace)
+    case resnet(ResNetModel, ResNetModel.Workspace)
     case t5(T5Model, T5Model.Workspace)
   }
 
@@ -20,6 +22,7 @@ public final class NamedForward {
     case .encoder: "last_hidden_state"
     case .decoder, .t5: "logits"
     case .image(let model, _): model.isClassifier ? "logits" : "last_hidden_state"
+    case .resnet(let model, _): model.isClassifier ? "logits" : "last_hidden_state"
     case .clip: "logits_per_text"
     }
   }
@@ -27,7 +30,7 @@ public final class NamedForward {
   /// - Parameter directory: a Hugging Face model directory, or a GGUF file.
   /// - Throws: ``ModelError``, also for a `model_type` that is not supported.
   public init(directory: String, context: Context, precision: DataType = .f32) throws {
-    self.context = context
+    (self.context, self.directory) = (context, directory)
     if directory.hasSuffix(".gguf") {
       let decoder = try DecoderModel(path: directory, context: context, precision: precision)
       model = .decoder(decoder, try DecoderModel.Workspace())
@@ -49,6 +52,9 @@ public final class NamedForward {
       let encoder = try ImageEncoderModel(
         configuration, source: source, file: directory, context: context, precision: precision)
       model = .image(encoder, try ImageEncoderModel.Workspace())
+    case is ResNetConfiguration:
+      let network = try ResNetModel(directory: directory, context: context, precision: precision)
+      model = .resnet(network, ResNetModel.Workspace())
     case let configuration as T5Configuration:
       guard configuration.hasDecoder(source) else {
         model = try encoder(configuration.encoder)
@@ -91,7 +97,7 @@ public final class NamedForward {
   public func inputs(from source: any TensorSource, file: String) throws -> Inputs {
     switch model {
     case .encoder, .decoder: return Inputs(tokens: try tokens("", source, file))
-    case .image: return Inputs(pixels: try pixels(source, file))
+    case .image, .resnet: return Inputs(pixels: try pixels(source, file))
     case .clip: return Inputs(tokens: try tokens("", source, file), pixels: try pixels(source, file))
     case .t5:
       let (tokens, outputs) = (try tokens("", source, file), try tokens("decoder_", source, file))
@@ -102,6 +108,26 @@ public final class NamedForward {
       }
       return Inputs(tokens: tokens, outputs: outputs)
     }
+  }
+
+  /// `pixel_values` of images, `[images, 3, height, width]`, by the directory's `preprocessor_config.json`: see ``ImagePreprocessor``.
+  ///
+  /// - Throws: ``ModelError`` for a model that takes more than images, and naming file and field for a preprocessor that is not supported;
+  ///   ``QuernError/invalidShape(_:)`` for no images, and for images whose pixels differ in size.
+  public func inputs(images: [RGBImage]) throws -> Inputs {
+    switch model {
+    case .image, .resnet: break
+    case .encoder, .decoder, .clip, .t5:
+      throw ModelError(file: directory, field: "model_type", reason: "a model of this type takes more than images")
+    }
+    let preprocessor = try ImagePreprocessor(directory: directory)
+    let pixels = try images.map(preprocessor.pixels)
+    guard let shape = pixels.first?.shape, pixels.allSatisfy({ $0.shape == shape }) else {
+      throw QuernError.invalidShape("images \(pixels.map(\.shape)) of a batch: at least one, and all of one size")
+    }
+    let batch = try MutableTensor(zeros: Shape(checking: [pixels.count] + shape.array.dropFirst()))
+    for (row, image) in pixels.enumerated() { try context.copy(image.view, into: batch.rows(row..<row + 1)) }
+    return Inputs(pixels: try batch.copied())
   }
 
   private func tokens(_ prefix: String, _ source: any TensorSource, _ file: String) throws -> Inputs.Tokens {
@@ -139,7 +165,8 @@ public final class NamedForward {
   }
 
   /// The output. Of a model of texts it is `[batch, length, hidden_size]` or `[batch, length, vocab_size]`, and rows that the mask
-  /// hides are zeros: they are not computed.
+  /// hides are zeros: they are not computed. Of a classifier of images it is `[batch, labels]`; without a classifier
+  /// `[batch, tokens, hidden_size]`, of ResNet `[batch, channels, height, width]`.
   public func output(_ inputs: Inputs) throws -> MutableTensor {
     switch (model, inputs.tokens, inputs.pixels) {
     case (.encoder(let model, let workspace), let tokens?, _):
@@ -155,6 +182,13 @@ public final class NamedForward {
       let hidden = try model.forward(pixels.view, workspace: workspace)
       if model.isClassifier { return try model.pooled(hidden) }
       return hidden.reshaped(Shape(pixels.shape[0], model.configuration.tokens, hidden.shape[1]))
+    case (.resnet(let model, let workspace), _, let pixels?):
+      let hidden = try model.forward(pixels.view, workspace: workspace)
+      if model.isClassifier { return try model.pooled(hidden) }
+      let shape = hidden.shape
+      let image = try MutableTensor(zeros: Shape(shape[0], shape[3], shape[1], shape[2]))
+      try context.copy(hidden.view.permuted([0, 3, 1, 2]), into: image)
+      return image
     case (.clip(let model, let texts, let images), let tokens?, let pixels?):
       let batch = try Self.batch(tokens, model.configuration.text.encoder)
       return try model.logits(

@@ -15,6 +15,8 @@ public struct ResNetConfiguration: Sendable, Equatable {
   public var downsampleInFirstStage: Bool
   /// The first of the three convolutions has the stride.
   public var downsampleInBottleneck: Bool
+  /// Outputs of the classifier, where the files have one.
+  public var numLabels: Int
 
   /// Reads the fields of a `config.json`, and refuses values that are not implemented, by name.
   public init(_ config: HubConfig) throws(ModelError) {
@@ -33,10 +35,25 @@ public struct ResNetConfiguration: Sendable, Equatable {
     hiddenAct = try config.root.optional("hidden_act") == nil ? .relu : config.activation("hidden_act")
     downsampleInFirstStage = try config.bool("downsample_in_first_stage", default: false)
     downsampleInBottleneck = try config.bool("downsample_in_bottleneck", default: false)
+    numLabels = try config.numLabels()
     for width in hiddenSizes where isBottleneck && width % 4 != 0 {
       throw (try config.root.optional("hidden_sizes") ?? config.root).error(
         "\(width) is not a multiple of 4, by which a bottleneck narrows")
     }
+  }
+}
+
+extension ResNetConfiguration: ModelFamily {
+  var tensorPrefixes: [String] { ["", "resnet."] }
+  var probe: String { "embedder.embedder.convolution.weight" }
+  var unprefixed: [String] { ["classifier.1.weight", "classifier.1.bias"] }
+  var linearLayers: [LinearLayer] { [classifier] }
+
+  /// Of the means of the last images.
+  var classifier: LinearLayer {
+    LinearLayer(
+      parts: [.init(name: "classifier.1", outputs: numLabels)], inputs: hiddenSizes[hiddenSizes.count - 1],
+      isOptional: true)
   }
 }
 

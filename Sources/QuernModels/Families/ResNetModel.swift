@@ -46,10 +46,7 @@ public final class ResNetModel: Sendable {
   /// - Throws: ``ModelError`` naming file, field and offset; ``QuernError`` for memory that cannot be had.
   public init(directory: String, context: Context, precision: DataType = .f32) throws {
     let configuration = try ResNetConfiguration(HubConfig(directory: directory))
-    let source = try SafetensorsDirectory(path: directory)
-    let weights = try Weights(
-      source, file: directory, prefixes: ["", "resnet."], probe: "embedder.embedder.convolution.weight",
-      unprefixed: ["classifier.1.weight", "classifier.1.bias"], adapters: nil)
+    let weights = try Weights(SafetensorsDirectory(path: directory), file: directory, of: configuration)
     (self.configuration, self.context, self.precision) = (configuration, context, precision)
     func folded(
       _ name: String, _ inputs: Int, _ outputs: Int, kernel: Int = 3, stride: Int = 1
@@ -97,16 +94,14 @@ public final class ResNetModel: Sendable {
       }
     }
     self.layers = layers
-    if source.contains("classifier.1.weight") {
-      let labels = try source.info("classifier.1.weight").shape.first ?? 0
-      classifier = try weights.linear(
-        LinearLayer(parts: [.init(name: "classifier.1", outputs: labels)], inputs: inputs), as: precision,
-        hasBias: true,
-        context: context)
-    } else {
-      classifier = nil
-    }
+    let head = configuration.classifier
+    classifier =
+      weights.contains(head.parts[0])
+      ? try weights.linear(head, as: precision, hasBias: true, context: context) : nil
   }
+
+  /// Whether ``pooled(_:)`` gives the logits of a classifier.
+  public var isClassifier: Bool { classifier != nil }
 
   /// The image of the last stage: `[batch, height, width, hidden_sizes.last]`, in the workspace: valid until its next use.
   ///

@@ -17,11 +17,7 @@ extension ImageEncoderConfiguration {
       guard text == only else { throw value.error("\(text) is not supported; supported: \(only)") }
     }
     var encoder = try ImageEncoderConfiguration(config, modelType: "vit", stack: stack, patchSize: 16)
-    if let labels = try config.root.optional("id2label") {
-      encoder.numLabels = labels.count
-    } else {
-      encoder.numLabels = try config.int("num_labels", in: 1...(1 << 24), default: 2)
-    }
+    encoder.numLabels = try config.numLabels()
     encoder.names = ImageEncoderNames(
       prefixes: ["", "vit."], classToken: "embeddings.cls_token", patches: "embeddings.patch_embeddings.projection",
       positions: "embeddings.position_embeddings", classTokenAxes: 2, positionAxes: 1)
