@@ -72,7 +72,7 @@ typedef struct packing {
   ck_dtype type;
   const void *b;  // [k, n] by strides
   size_t b_ks, b_ns;
-  float *packed;
+  void *packed;
 } packing;
 
 // One column of a panel: k elements of any type and stride, to packed[p * nr].
@@ -90,7 +90,7 @@ static void widen_column(const packing *p, const void *column, float *packed) {
 // Columns [j, end) of B that is not f32 as one panel, zeros beyond.
 static void widen_panel(const packing *p, size_t j, size_t end) {
   const size_t nr = p->table->gemm_nr;
-  float *panel = p->packed + j * p->k;
+  float *panel = (float *)p->packed + j * p->k;
   if (end - j < nr) memset(panel, 0, nr * p->k * sizeof *panel);
   if (p->b_ns == 1)
     for (size_t k = 0; k < p->k; k++)
@@ -103,20 +103,39 @@ static void pack_panels(const void *context, size_t first, size_t last) {
   const packing *p = context;
   const size_t nr = p->table->gemm_nr, j = first * nr, end = MIN(last * nr, p->n);
   if (p->type == CK_F32)
-    p->table->f32_gemm_pack_b(end - j, p->k, staging_element(CK_F32, p->b, j * p->b_ns), p->b_ks, p->b_ns, p->packed + j * p->k);
+    p->table->f32_gemm_pack_b(end - j, p->k, staging_element(CK_F32, p->b, j * p->b_ns), p->b_ks, p->b_ns,
+                              (float *)p->packed + j * p->k);
   else
     for (size_t panel = j; panel < end; panel += nr) widen_panel(p, panel, MIN(panel + nr, end));
 }
 
-static void run_packing(const packing *p, size_t threads) {
+static void run_packing(const packing *p, ck_task body, size_t threads) {
   const size_t panels = pieces_of(p->n, p->table->gemm_nr), panel = p->table->gemm_nr * p->k;
-  if (p->n && p->k)
-    ck_parallel(panels, MAX(panels / (threads * BLOCKS_A_THREAD + 1), (1 << 15) / panel + 1), threads, pack_panels, p);
+  if (p->n && p->k) ck_parallel(panels, MAX(panels / (threads * BLOCKS_A_THREAD + 1), (1 << 15) / panel + 1), threads, body, p);
 }
 
-void ck_f32_pack_b(const ck_kernels *table, size_t n, size_t k, const float *b, size_t b_ks, size_t b_ns, float *packed,
-                   size_t threads) {
-  run_packing(&(packing){table, n, k, CK_F32, b, b_ks, b_ns, packed}, threads);
+// Panels of 16-bit elements as they are, some steps of all columns of a panel at a time, which stay in L1.
+static void keep_panels(const void *context, size_t first, size_t last) {
+  enum { RUN = 64 };
+  const packing *p = context;
+  const size_t nr = p->table->gemm_nr;
+  for (size_t j = first * nr; j < MIN(last * nr, p->n); j += nr)
+    for (size_t k = 0; k < p->k; k += RUN) {
+      const size_t steps = MIN(RUN, p->k - k);
+      uint16_t *to = (uint16_t *)p->packed + j * p->k + k * nr;
+      for (size_t c = 0; c < nr; c++) {
+        const uint16_t *from = (const uint16_t *)p->b + (j + c) * p->b_ns + k * p->b_ks;
+        if (j + c < p->n)
+          for (size_t q = 0; q < steps; q++) to[q * nr + c] = from[q * p->b_ks];
+        else
+          for (size_t q = 0; q < steps; q++) to[q * nr + c] = 0;
+      }
+    }
+}
+
+void ck_pack_b(const ck_kernels *table, ck_dtype type, size_t n, size_t k, const void *b, size_t b_ks, size_t b_ns, void *packed,
+               size_t threads) {
+  run_packing(&(packing){table, n, k, type, b, b_ks, b_ns, packed}, type == CK_F32 ? pack_panels : keep_panels, threads);
 }
 
 // [m, n] of any type as floats, rows one after the other.
@@ -239,7 +258,7 @@ static void run_entry(const plan *p, size_t z, size_t threads, float *b_scratch,
   for (size_t j = p->in_place; j < call->n; j += p->chunk) {
     const void *from = staging_element(call->b_type, b, j * call->b_cs);
     packing chunk = {p->table, MIN(p->chunk, call->n - j), call->k, call->b_type, from, call->b_rs, call->b_cs, b_scratch};
-    run_packing(&chunk, threads);
+    run_packing(&chunk, pack_panels, threads);
     run_region(&(region){p, z, j, chunk.n, b_scratch, 0, CK_F32, nr * call->k, 0, pieces}, threads);
   }
 }

@@ -13,7 +13,7 @@ typedef struct ck_gemm {
   size_t a_bs, a_rs, a_cs;
   const float *b;  // [batch, k, n]: element (z, p, j) at b[z * b_bs + p * b_rs + j * b_cs]; unused with `packed`
   size_t b_bs, b_rs, b_cs;
-  const void *packed;  // panels of b_type, as ck_f32_pack_b makes them, shared by every batch; or NULL
+  const void *packed;  // panels of b_type, as ck_pack_b makes them, shared by every batch; or NULL
   const void *value;   // V as `packed` is, or NULL; with it there are panels, batch is 1 and beta 0
   const float *value_bias;  // [n] or NULL
   float *c;             // [batch, m, n], unit column stride
@@ -28,11 +28,11 @@ typedef struct ck_gemm {
   ck_tile_range packed_range, value_range;  // of `packed` and `value`, of ck_packed_range; least 0: not known
 } ck_gemm;
 
-// Floats of a packed [k, n] matrix: ceil(n / NR) * NR * k.
+// Elements of a packed [k, n] matrix: ceil(n / NR) * NR * k.
 size_t ck_f32_packed_size(const ck_kernels *table, size_t n, size_t k);
-// Packs B[p, j] = b[p * b_ks + j * b_ns] into panels [n/NR][k][NR], zero-padded.
-void ck_f32_pack_b(const ck_kernels *table, size_t n, size_t k, const float *b, size_t b_ks, size_t b_ns, float *packed,
-                   size_t threads);
+// Packs B[p, j] = b[p * b_ks + j * b_ns], of f32 or of 16 bits, into panels [n/NR][k][NR] of the same type, zero-padded.
+void ck_pack_b(const ck_kernels *table, ck_dtype type, size_t n, size_t k, const void *b, size_t b_ks, size_t b_ns, void *packed,
+               size_t threads);
 // The magnitudes of such panels of bf16, which spare products in tiles a look at each; least 0 where the table has no use for
 // them.
 ck_tile_range ck_packed_range(const ck_kernels *table, size_t n, size_t k, const void *packed, size_t threads);

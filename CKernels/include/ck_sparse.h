@@ -63,7 +63,7 @@ int32_t ck_f32_sparse_linear(const ck_kernels *table, const ck_sparse_linear *ca
 typedef struct ck_grouped {
   size_t groups, m, n, k;      // m: rows of x and y
   const int32_t *offsets;      // [groups + 1] first row of each group, or NULL: every group has all m rows
-  const void *const *packed;   // [groups] panels as ck_f32_pack_b makes them, of b_type
+  const void *const *packed;   // [groups] panels as ck_pack_b makes them, of b_type
   const ck_tile_range *ranges;  // [groups] of ck_packed_range, least 0: not known; or NULL
   const void *x;               // group g, row i at x + g * x_gs + i * x_rs, k elements of x_type
   size_t x_rs, x_gs;

@@ -81,21 +81,25 @@ void check_pack_a(test *t) { pack_cases(t, 1); }
 void check_pack_b(test *t) { pack_cases(t, 0); }
 
 static void pack_driver_case(test *t, const void *shape, size_t threads) {
-  const size_t n = *(const size_t *)shape, k = 301, nr = t->table->gemm_nr;
-  situation(t, AT_END, "n=%zu k=%zu threads=%zu", n, k, threads);
-  side b = {.at = matrix(t, CK_F32, k, n, stride_for(t, n), 2)};
-  operand *packed = vector(t, ck_f32_packed_size(t->table, n, k), 1), *expected = vector(t, padded_to(n, nr) * k, 1);
+  const size_t n = *(const size_t *)shape, k = 301, nr = t->table->gemm_nr, transposed = one_in(t, 2);
+  const ck_dtype type = any_type(t);
+  situation(t, AT_END, "n=%zu k=%zu type=%d transposed=%zu threads=%zu", n, k, type, transposed, threads);
+  const size_t across = transposed ? k : n;
+  side b = {.at = matrix(t, type, transposed ? n : k, across, stride_for(t, across), 2), .transposed = transposed};
+  operand *packed = matrix(t, type, 1, ck_f32_packed_size(t->table, n, k), 0, 1);
+  operand *expected = matrix(t, type, 1, padded_to(n, nr) * k, 0, 1);
   pack(&b, 0, n, k, nr, expected, 0);
   packed->written = 1;
   seal(t);
-  ck_f32_pack_b(t->table, n, k, floats(b.at), b.at->rs, 1, floats(packed), threads);
+  ck_pack_b(t->table, type, n, k, b.at->at, transposed ? 1 : b.at->rs, transposed ? b.at->rs : 1, packed->at, threads);
   check_untouched(t);
-  if (packed->n != expected->n) fail(t, "%zu floats instead of %zu", packed->n, expected->n);
+  if (packed->n != expected->n) fail(t, "%zu elements instead of %zu", packed->n, expected->n);
   check_bits(t, packed, expected->at, "packed");
 }
 
 void check_pack_b_driver(test *t) {
-  for (size_t n = 1; n < 300; n += 97) check_threads(t, pack_driver_case, &n);
+  for (size_t repeat = 0; repeat < 4; repeat++)
+    for (size_t n = 1; n < 300; n += 97) check_threads(t, pack_driver_case, &n);
 }
 
 // Entries of a batch lie below one another. Bits of the style: A, B transposed, B packed, integers; then the epilogue: none, with

@@ -86,23 +86,26 @@ public final class PackedConvolution: Sendable {
     (self.convolution, self.kernel, dataType) = (convolution, kernel, weights.dataType)
     let (each, through, taps) = (outputs / groups, channels / groups, kernel.height * kernel.width)
     let positions = Self.positions(kernel, convolution)
-    let size = dataType.size
     func matrix(_ group: Int, outputs: Int) throws -> Tensor {
-      try Tensor(shape: Shape(outputs, taps * through), dataType: weights.dataType) { target in
+      try Tensor(uninitialized: Shape(outputs, taps * through), dataType: weights.dataType) { target in
         guard let first = target.baseAddress else { return }
-        for output in 0..<outputs {
-          for channel in 0..<through {
-            let row =
-              convolution.isTransposed
-              ? (group * through + channel) * weights.strides[0] + output * weights.strides[1]
-              : (group * each + output) * weights.strides[0] + channel * weights.strides[1]
+        let strides = weights.strides
+        let (outputStep, step) = convolution.isTransposed ? (strides[1], strides[0]) : (strides[0], strides[1])
+        let corner = group * (convolution.isTransposed ? through * step : each * outputStep)
+        func copy<Word: BitwiseCopyable>(_: Word.Type) {
+          let (to, from) = (
+            first.assumingMemoryBound(to: Word.self), weights.address.assumingMemoryBound(to: Word.self)
+          )
+          for output in 0..<outputs {
             for tap in 0..<taps {
-              let at = row + tap / kernel.width * weights.strides[2] + tap % kernel.width * weights.strides[3]
-              (first + (output * taps * through + positions[tap] * through + channel) * size)
-                .copyMemory(from: weights.address + at * size, byteCount: size)
+              let source =
+                from + corner + output * outputStep + tap / kernel.width * strides[2] + tap % kernel.width * strides[3]
+              let run = to + (output * taps + positions[tap]) * through
+              for channel in 0..<through { run[channel] = source[channel &* step] }
             }
           }
         }
+        weights.dataType.size == 4 ? copy(UInt32.self) : copy(UInt16.self)
       }
     }
     if Self.isDepthwise(convolution, channels: channels) {

@@ -27,21 +27,19 @@ public struct MultithreadedBackend: Backend {
 
   public func pack(_ weights: TensorView) throws -> PackedMatrix {
     let (outputs, inputs) = (weights.shape[0], weights.shape[1])
-    guard weights.dataType == .f32 else {
-      let packed = try PackedMatrix.panels(of: weights, width: table.kernels.gemm_nr)
-      guard weights.dataType == .bf16 else { return packed }
-      let range = ck_packed_range(table.pointer, outputs, inputs, packed.storage.view.address, threads)
-      return PackedMatrix(
-        outputs: outputs, inputs: inputs, layout: packed.layout, storage: packed.storage, quantization: nil,
-        magnitudes: range.least > 0 ? (range.least, range.most) : nil)
+    let shape = Shape(ck_f32_packed_size(table.pointer, outputs, inputs))
+    let storage = try Tensor(uninitialized: shape, dataType: weights.dataType) { packed in
+      ck_pack_b(
+        table.pointer, weights.dataType.code, outputs, inputs, weights.address, weights.strides[1], weights.strides[0],
+        packed.baseAddress, threads)
     }
-    let storage = try Tensor(shape: Shape(ck_f32_packed_size(table.pointer, outputs, inputs))) { packed in
-      ck_f32_pack_b(
-        table.pointer, outputs, inputs, weights.base, weights.strides[1], weights.strides[0], packed.baseAddress,
-        threads)
+    var range = ck_tile_range()
+    if weights.dataType == .bf16 {
+      range = ck_packed_range(table.pointer, outputs, inputs, storage.view.address, threads)
     }
     return PackedMatrix(
-      outputs: outputs, inputs: inputs, layout: .panels(width: table.kernels.gemm_nr), storage: storage)
+      outputs: outputs, inputs: inputs, layout: .panels(width: table.kernels.gemm_nr), storage: storage,
+      quantization: nil, magnitudes: range.least > 0 ? (range.least, range.most) : nil)
   }
 
   public func pack(_ weights: QuantizedMatrix) throws -> PackedMatrix {

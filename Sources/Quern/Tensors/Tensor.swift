@@ -21,7 +21,21 @@ public struct Tensor: Sendable, Strided {
   ///
   /// - Throws: ``QuernError/outOfMemory(bytes:)``, or what `fill` throws.
   public init(shape: Shape, dataType: DataType, fill: (UnsafeMutableRawBufferPointer) throws -> Void) throws {
-    let storage = try TensorStorage(zeros: shape.count, of: dataType)
+    try self.init(shape, dataType, TensorStorage(zeros: shape.count, of: dataType), fill)
+  }
+
+  /// A tensor all of whose bytes `write` writes: they start as anything.
+  package init(
+    uninitialized shape: Shape, dataType: DataType = .f32, write: (UnsafeMutableRawBufferPointer) throws -> Void
+  ) throws {
+    let storage = try TensorStorage(uninitialized: shape.count, of: dataType)
+    try self.init(shape, dataType, storage, write)
+  }
+
+  private init(
+    _ shape: Shape, _ dataType: DataType, _ storage: TensorStorage,
+    _ fill: (UnsafeMutableRawBufferPointer) throws -> Void
+  ) throws {
     try fill(UnsafeMutableRawBufferPointer(start: storage.base, count: shape.count * dataType.size))
     self.init(shape: shape, strides: shape.rowMajorStrides, dataType: dataType, storage: storage, offset: 0)
   }
@@ -62,10 +76,12 @@ public struct Tensor: Sendable, Strided {
 
   /// A contiguous copy of this data type, each element rounded once.
   public func converted(to type: DataType) throws(QuernError) -> Tensor {
-    let copy = try MutableTensor(zeros: shape, dataType: type)
+    let copy = try MutableTensor(uninitialized: shape, dataType: type)
     let source = view
-    if isContiguous {
-      for position in 0..<shape.count { copy.store(source.load(position), at: position) }
+    if isContiguous, dataType == .f32 {
+      try KernelTable().kernels.f32_narrow(type.code, shape.count, source.pointer, copy.address)
+    } else if isContiguous, type == .f32 {
+      try KernelTable().kernels.f32_widen(dataType.code, shape.count, source.address, copy.pointer)
     } else {
       for position in 0..<shape.count { copy.store(source.load(source.offset(of: position)), at: position) }
     }
@@ -170,7 +186,15 @@ public struct MutableTensor: Strided {
   ///
   /// - Throws: ``QuernError/outOfMemory(bytes:)``.
   public init(zeros shape: Shape, dataType: DataType = .f32) throws(QuernError) {
-    let storage = try TensorStorage(zeros: shape.count, of: dataType)
+    self.init(shape, dataType, try TensorStorage(zeros: shape.count, of: dataType))
+  }
+
+  /// The same with elements that start as anything, for an owner that writes before it reads.
+  package init(uninitialized shape: Shape, dataType: DataType = .f32) throws(QuernError) {
+    self.init(shape, dataType, try TensorStorage(uninitialized: shape.count, of: dataType))
+  }
+
+  private init(_ shape: Shape, _ dataType: DataType, _ storage: TensorStorage) {
     self.init(
       address: storage.base, dataType: dataType, shape: shape, strides: shape.rowMajorStrides, owner: storage)
   }

@@ -19,7 +19,13 @@ public final class TensorStorage: @unchecked Sendable {
   /// A block of zeros.
   ///
   /// - Throws: ``QuernError/outOfMemory(bytes:)`` where the system refuses the memory.
-  init(zeros count: Int, of type: DataType) throws(QuernError) {
+  convenience init(zeros count: Int, of type: DataType) throws(QuernError) {
+    try self.init(uninitialized: count, of: type)
+    memset(base, 0, max(count * type.size, Self.alignment))
+  }
+
+  /// A block whose bytes are whatever the system leaves in them, for an owner that writes them all.
+  init(uninitialized count: Int, of type: DataType) throws(QuernError) {
     guard count >= 0, count <= (Int.max >> 1) / type.size else { throw .outOfMemory(bytes: Int.max) }
     let bytes = max(count * type.size, Self.alignment)
     let large = bytes >= Self.hugePage
@@ -31,7 +37,6 @@ public final class TensorStorage: @unchecked Sendable {
       // A matrix in 4 KiB pages costs a TLB miss for every few rows that a tile reads.
       if large { _ = madvise(pointer, bytes, MADV_HUGEPAGE) }
     #endif
-    memset(pointer, 0, bytes)
     base = pointer
   }
 

@@ -24,7 +24,7 @@ package final class Arena {
     guard storage.shape[0] < capacity || storage.dataType != dataType else { return }
     // The old memory goes first.
     storage = try MutableTensor(zeros: Shape(0), dataType: dataType)
-    storage = try MutableTensor(zeros: Shape(checking: [capacity]), dataType: dataType)
+    storage = try MutableTensor(uninitialized: Shape(checking: [capacity]), dataType: dataType)
     peak = 0
   }
 

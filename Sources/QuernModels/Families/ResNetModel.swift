@@ -58,7 +58,8 @@ public final class ResNetModel: Sendable {
         weight: try vector("weight"), bias: try vector("bias"), mean: try vector("running_mean"),
         variance: try vector("running_var"))
       let convolution = Convolution(
-        stride: Convolution.Pair(stride, stride), padding: Convolution.Padding(integerLiteral: kernel / 2))
+        stride: Convolution.Pair(stride, stride), padding: Convolution.Padding(integerLiteral: kernel / 2),
+        allowsWinograd: true)
       let folded = try norm.folded(
         into: weights.tensor("\(name).convolution.weight", Shape(checking: [outputs, inputs, kernel, kernel])),
         convolution)

@@ -50,7 +50,7 @@ package struct Weights {
   package func tensor(_ name: String, _ shape: Shape, as type: DataType? = .f32) throws -> Tensor {
     try require(name, shape)
     let type = try type ?? stored(name)
-    return try Tensor(shape: shape, dataType: type) { try read(name, as: type, into: $0) }
+    return try Tensor(uninitialized: shape, dataType: type) { try read(name, as: type, into: $0) }
   }
 
   /// The tensor `name` in f32, quantised or not; of blocks, all dimensions but the last count as rows.
@@ -194,7 +194,7 @@ package struct Weights {
   private func stacked(_ layer: LinearLayer, as type: DataType?) throws -> Tensor {
     for part in layer.parts { try require(part.weight, layer.shape(part)) }
     let type = try type ?? stored(layer.parts[0].weight)
-    return try Tensor(shape: Shape(layer.outputs, layer.inputs), dataType: type) { bytes in
+    return try Tensor(uninitialized: Shape(layer.outputs, layer.inputs), dataType: type) { bytes in
       var done = 0
       for part in layer.parts {
         let size = part.outputs * layer.inputs * type.size
