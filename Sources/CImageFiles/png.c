@@ -75,6 +75,16 @@ static void keep_texts(png_structp png, png_infop info, source *from, image_pict
   }
 }
 
+static void keep_exif(png_structp png, png_infop info, source *from, image_picture *picture) {
+  png_uint_32 size = 0;
+  png_bytep exif = NULL;
+  if (!png_get_eXIf_1(png, info, &size, &exif) || size == 0) return;
+  picture->exif = malloc(size);
+  if (picture->exif == NULL) refuse(png, from, IMAGE_NO_MEMORY, "no memory for its Exif");
+  memcpy(picture->exif, exif, size);
+  picture->exif_size = size;
+}
+
 static void read_all(png_structp png, png_infop info, source *from, uint64_t most, image_picture *picture, png_bytep **rows) {
   png_set_read_fn(png, from, take);
   png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
@@ -101,6 +111,7 @@ static void read_all(png_structp png, png_infop info, source *from, uint64_t mos
   png_read_image(png, *rows);
   png_read_end(png, info);
   keep_texts(png, info, from, picture);
+  keep_exif(png, info, from, picture);
   picture->width = width;
   picture->height = height;
 }

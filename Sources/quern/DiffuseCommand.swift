@@ -101,8 +101,11 @@ struct DiffuseCommand: ParsableCommand {
 
   private func memoryNeed(_ request: DiffusionRequest) throws -> MemoryNeed {
     let size = request.size ?? request.initialImage.map { ImageSize($0.height, $0.width) }
-    let need = try DiffusionPipeline.memoryNeed(directory: model, precision: precision, size: size)
-    if !ignoresMemory { try need.requireAvailable(for: model, remedy: "--precision bf16, a smaller picture") }
+    let need = try DiffusionPipeline.memoryNeed(directory: model, precision: precision, size: size, isTiled: tiled)
+    if !ignoresMemory {
+      let pieces = tiled ? "" : "--tiled, "
+      try need.requireAvailable(for: model, remedy: "--precision bf16, \(pieces)a smaller picture")
+    }
     return need
   }
 

@@ -232,6 +232,13 @@ import Testing
     #expect(large.workspace > 8 * need.workspace && large.weights == need.weights)
     let single = try DiffusionPipeline.memoryNeed(directory: directory, isGuided: false)
     #expect(single.workspace < need.workspace)
+    // The smallest is one piece, the largest many.
+    let (small, huge) = (ImageSize(8, 8), ImageSize(2048, 2048))
+    func workspace(_ size: ImageSize, isTiled: Bool) throws -> Int {
+      try DiffusionPipeline.memoryNeed(directory: directory, size: size, isTiled: isTiled).workspace
+    }
+    #expect(try workspace(small, isTiled: true) == workspace(small, isTiled: false))
+    #expect(try workspace(huge, isTiled: true) < workspace(huge, isTiled: false))
   }
 
   // MARK: Refusals

@@ -14,7 +14,7 @@ typedef struct {
   // Entries of a PNG, each: 'u' for UTF-8 or 'l' for Latin-1, its key, 0, its text, 0. Freed with image_free.
   uint8_t *texts;
   size_t texts_size;
-  // The first APP1 segment of a JPEG that holds Exif, from its byte order on. Freed with image_free.
+  // The first APP1 segment of a JPEG that holds Exif, from its byte order on, or the eXIf chunk of a PNG. Freed with image_free.
   uint8_t *exif;
   size_t exif_size;
   // Of a failure: how far the bytes had been read, and what is wrong.

@@ -15,7 +15,8 @@ public final class AutoencoderTiny: LatentAutoencoder {
   public var pictureChannels: Int { configuration.outChannels }
   public var factor: Int { configuration.factor }
   public var latentScale: LatentScale { configuration.latentScale }
-  public var defaultTiling: Tiling { Tiling(sampleSize: 512, overlap: 0.125) }
+  static let tiling = Tiling(sampleSize: 512, overlap: 0.125)
+  public var defaultTiling: Tiling { Self.tiling }
 
   /// As ``AutoencoderKL/init(directory:context:precision:)``.
   public convenience init(directory: String, context: Context, precision: DataType = .f32) throws {

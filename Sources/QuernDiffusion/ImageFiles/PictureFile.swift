@@ -8,8 +8,8 @@ import QuernModels
 /// A picture read from a PNG or JPEG file, and the texts that came with it.
 ///
 /// PNG: grey, palette and RGB of 1 to 16 bits, interlaced or not; 16 bits are rounded to 8, and alpha is dropped, as Pillow's
-/// `convert("RGB")` drops it. JPEG: baseline and progressive, grey or of three colours; it is turned the way its Exif says it is to be
-/// looked at. Gamma and colour profiles are passed over.
+/// `convert("RGB")` drops it. JPEG: baseline and progressive, grey or of three colours. Both are turned the way their Exif says they are to
+/// be looked at. Gamma and colour profiles are passed over.
 public struct PictureFile: Sendable, Equatable {
   /// A key and a text of a PNG, in the order of the file.
   public struct Text: Sendable, Equatable {
