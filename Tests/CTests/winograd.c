@@ -191,3 +191,34 @@ void check_winograd_can(test *t) {
   for (size_t i = 0; i < COUNT(not); i++)
     if (ck_winograd_can(&not[i])) fail(t, "can %zu", i);
 }
+
+// ck_f32_conv gives the bits of tiles, or of Winograd's sums.
+static void choice_case(test *t, ck_dtype type, size_t side_of_y, int tiles) {
+  enum { CHANNELS = 32, OUTPUTS = 48 };
+  situation(t, AT_END, "type=%d %zux%zu tiles=%d", type, side_of_y, side_of_y, tiles);
+  const ck_conv_axis axis = {.input = side_of_y, .output = side_of_y, .kernel = 3, .stride = 1, .dilation = 1, .padding = 1};
+  ck_conv g = {.batch = 1, .channels = CHANNELS, .outputs = OUTPUTS, .h = axis, .w = axis, .channels_last = 1, .scale = 1};
+  const size_t pixels = side_of_y * side_of_y;
+  operand *x = matrix(t, type, pixels, CHANNELS, CHANNELS, 1), *weights = matrix(t, type, 9 * CHANNELS, OUTPUTS, OUTPUTS, 1);
+  operand *panels = matrix(t, type, 1, ck_f32_packed_size(t->table, OUTPUTS, 9 * CHANNELS), 0, 1);
+  operand *chosen = matrix(t, type, pixels, OUTPUTS, OUTPUTS, 1), *expected = matrix(t, type, pixels, OUTPUTS, OUTPUTS, 1);
+  pack(&(side){.at = weights}, 0, OUTPUTS, 9 * CHANNELS, t->table->gemm_nr, panels, 0);
+  chosen->written = expected->written = 1;
+  g.x = x->at, g.x_s = (ck_conv_strides){0, side_of_y * CHANNELS, CHANNELS, 1};
+  g.y = chosen->at, g.y_s = (ck_conv_strides){0, side_of_y * OUTPUTS, OUTPUTS, 1};
+  g.weights = panels->at, g.x_type = g.weights_type = g.y_type = type, g.winograd = 1;
+  seal(t);
+  if (ck_f32_conv(t->table, &g, 1)) fail(t, "no scratch");
+  g.y = expected->at;
+  if ((tiles ? ck_tile_conv : ck_f32_winograd)(t->table, &g, 1)) fail(t, "no scratch");
+  check_untouched(t);
+  check_bits(t, chosen, expected->at, "chosen");
+}
+
+void check_winograd_choice(test *t) {
+  const int matrix_unit = t->table->tiles == CK_TILES_UNIT, has_tiles = t->table->tiles != 0;
+  for (size_t squares = 4; squares <= 8; squares += 2) {
+    choice_case(t, CK_F32, 4 * squares, 0);
+    choice_case(t, CK_BF16, 4 * squares, has_tiles && (matrix_unit || squares * squares < 48));
+  }
+}
