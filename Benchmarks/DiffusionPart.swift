@@ -74,7 +74,7 @@ enum DiffusionPart {
 
   private static func unet(_ type: DataType, _ context: Context) throws -> Part {
     let source = RandomDiffusionModel.unet
-    let config = try UNetConfiguration(config(of: source))
+    let config = try UNetConfiguration(HubConfig(text: source.config))
     let unet = try UNet2DConditionModel(config, source: source, file: source.path, context: context, precision: type)
     var need = try unet.workspaceNeed(images: 2, height: size, width: size, tokens: tokens)
     try need.addWeights(of: source, precision: type)
@@ -91,7 +91,7 @@ enum DiffusionPart {
 
   private static func autoencoder(_ type: DataType, _ context: Context) throws -> Part {
     let source = RandomDiffusionModel.autoencoder
-    let config = try AutoencoderKLConfiguration(config(of: source))
+    let config = try AutoencoderKLConfiguration(HubConfig(text: source.config))
     let model = try AutoencoderKL(config, source: source, file: source.path, context: context, precision: type)
     var need = MemoryNeed()
     try need.addWeights(of: source, precision: type)
@@ -101,14 +101,6 @@ enum DiffusionPart {
     let workspaceNeed = DiffusionPipeline.autoencoderWorkspace(
       size: ImageSize(8 * size, 8 * size), width: 256, precision: type)
     return (run, picture, source.decodingOperations(latents: size), need.weights + workspaceNeed)
-  }
-
-  private static func config(of source: RandomDiffusionModel) throws -> HubConfig {
-    let folder = NSTemporaryDirectory() + "/quern-benchmark-" + UUID().uuidString
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(atPath: folder) }
-    try Data(source.config.utf8).write(to: URL(fileURLWithPath: folder + "/config.json"))
-    return try HubConfig(directory: folder)
   }
 
   private static func random(_ shape: Shape, _ context: Context, seed: UInt64) throws -> MutableTensor {

@@ -24,18 +24,14 @@ struct RandomDecoder {
 
   /// - Parameter format: of the linear layers; `nil` for bf16. The embeddings, which are the head too, are bf16 always.
   func model(_ format: QuantizedFormat?, context: Context) throws -> DecoderModel {
-    let folder = NSTemporaryDirectory() + "/quern-benchmark-" + UUID().uuidString
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(atPath: folder) }
     let config = """
       {"model_type": "\(hasHeadNorms ? "qwen3" : "llama")", "vocab_size": \(vocabulary), "hidden_size": \(hidden),
        "intermediate_size": \(inner), "num_hidden_layers": \(layers), "num_attention_heads": \(heads),
        "num_key_value_heads": \(keyHeads), "head_dim": \(headDim), "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
        "rope_theta": 500000, "hidden_act": "silu", "tie_word_embeddings": true}
       """
-    try Data(config.utf8).write(to: URL(fileURLWithPath: folder + "/config.json"))
     return try DecoderModel(
-      DecoderConfiguration(HubConfig(directory: folder)), source: RandomWeights(self, format), file: name,
+      DecoderConfiguration(HubConfig(text: config)), source: RandomWeights(self, format), file: name,
       context: context)
   }
 
@@ -49,6 +45,17 @@ struct RandomDecoder {
       "input_layernorm": [hidden], "post_attention_layernorm": [hidden],
     ]
     return name.split(separator: ".").dropLast().last.flatMap { shapes[String($0)] }
+  }
+}
+
+extension HubConfig {
+  /// A `config.json` of this text.
+  init(text: String) throws {
+    let folder = NSTemporaryDirectory() + "/quern-benchmark-" + UUID().uuidString
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    try Data(text.utf8).write(to: URL(fileURLWithPath: folder + "/config.json"))
+    try self.init(directory: folder)
   }
 }
 

@@ -6,7 +6,7 @@ struct RandomDiffusionModel: TensorSource {
   let path = "random weights"
   /// Its `config.json`; the rest are the defaults of diffusers.
   let config: String
-  private(set) var tensorNames: [String] = []
+  var tensorNames: [String] { shapes.keys.sorted() }
   private var shapes: [String: [Int]] = [:]
 
   private mutating func add(_ name: String, _ shape: [Int], hasBias: Bool = true) {
@@ -44,7 +44,6 @@ struct RandomDiffusionModel: TensorSource {
          "attention_head_dim": 8, "layers_per_block": 2, "norm_num_groups": 32, "sample_size": 64}
         """)
     model.addUNet()
-    model.tensorNames = model.shapes.keys.sorted()
     return model
   }()
 
@@ -57,7 +56,6 @@ struct RandomDiffusionModel: TensorSource {
          "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]}
         """)
     model.addAutoencoder()
-    model.tensorNames = model.shapes.keys.sorted()
     return model
   }()
 

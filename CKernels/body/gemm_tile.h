@@ -68,9 +68,10 @@ CK_INLINE void tile_copy_row_(const ck_tile_pack *p, size_t i) {
 }
 
 CK_INLINE void tile_pack_a_(const ck_dtype type, const ck_tile_pack *p) {
+  enum { HALF = CK_TILE_EDGE / 2 };
   const size_t strip = ck_tile_panel(p->k, 1) / 2;
   for (size_t i = 0; i < p->count; i += CK_TILE_EDGE) {
-    const size_t rows = p->count - i > CK_TILE_EDGE / 2 ? CK_TILE_EDGE : CK_TILE_EDGE / 2;
+    const size_t rows = p->count - i > HALF ? CK_TILE_EDGE : HALF;
     tile_span_ span = tile_nothing_();
     for (size_t r = 0; r < rows; r++)
       if (type == CK_BF16 && p->pieces == 1)
@@ -78,7 +79,7 @@ CK_INLINE void tile_pack_a_(const ck_dtype type, const ck_tile_pack *p) {
       else
         tile_pack_row_(type, p, i + r, &span);
     if (type == CK_BF16 && p->pieces == 1)
-      p->ranges[i / CK_TILE_EDGE] = tile_range_bf16_(rows / (CK_TILE_EDGE / 2) * strip, p->tiles + i / 16 * strip);
+      p->ranges[i / CK_TILE_EDGE] = tile_range_bf16_(rows / HALF * strip, p->tiles + i / HALF * strip);
     else
       p->ranges[i / CK_TILE_EDGE] = tile_seen_(&span);
   }

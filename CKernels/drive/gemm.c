@@ -124,11 +124,10 @@ static void keep_panels(const void *context, size_t first, size_t last) {
       const size_t steps = MIN(RUN, p->k - k);
       uint16_t *to = (uint16_t *)p->packed + j * p->k + k * nr;
       for (size_t c = 0; c < nr; c++) {
-        const uint16_t *from = (const uint16_t *)p->b + (j + c) * p->b_ns + k * p->b_ks;
-        if (j + c < p->n)
-          for (size_t q = 0; q < steps; q++) to[q * nr + c] = from[q * p->b_ks];
-        else
-          for (size_t q = 0; q < steps; q++) to[q * nr + c] = 0;
+        const int inside = j + c < p->n;
+        const uint16_t zero = 0, *from = inside ? (const uint16_t *)p->b + (j + c) * p->b_ns + k * p->b_ks : &zero;
+        const size_t step = inside ? p->b_ks : 0;
+        for (size_t q = 0; q < steps; q++) to[q * nr + c] = from[q * step];
       }
     }
 }

@@ -142,7 +142,8 @@ image_status image_read_png(const uint8_t *bytes, size_t size, uint64_t most, im
   if (is_read) return IMAGE_OK;
   free(picture->pixels);
   free(picture->texts);
-  picture->pixels = picture->texts = NULL;
+  free(picture->exif);
+  picture->pixels = picture->texts = picture->exif = NULL;
   return from.status;
 }
 

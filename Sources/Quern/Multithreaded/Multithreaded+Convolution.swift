@@ -2,7 +2,7 @@ import CKernels
 
 extension MultithreadedBackend {
   public func packConvolution(_ weights: TensorView, _ convolution: Convolution) throws -> PackedConvolution {
-    try PackedConvolution(weights, convolution, pack: pack)
+    try PackedConvolution(weights, convolution, pack: panels)
   }
 
   public func conv2d(

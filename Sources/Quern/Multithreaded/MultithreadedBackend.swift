@@ -26,6 +26,16 @@ public struct MultithreadedBackend: Backend {
   }
 
   public func pack(_ weights: TensorView) throws -> PackedMatrix {
+    let panels = try panels(of: weights)
+    guard weights.dataType == .bf16 else { return panels }
+    let range = ck_packed_range(table.pointer, panels.outputs, panels.inputs, panels.storage.view.address, threads)
+    return PackedMatrix(
+      outputs: panels.outputs, inputs: panels.inputs, layout: panels.layout, storage: panels.storage,
+      quantization: nil, magnitudes: range.least > 0 ? (range.least, range.most) : nil)
+  }
+
+  /// The weights in panels, without a look at their magnitudes, of which convolutions have no use.
+  func panels(of weights: TensorView) throws -> PackedMatrix {
     let (outputs, inputs) = (weights.shape[0], weights.shape[1])
     let shape = Shape(ck_f32_packed_size(table.pointer, outputs, inputs))
     let storage = try Tensor(uninitialized: shape, dataType: weights.dataType) { packed in
@@ -33,13 +43,8 @@ public struct MultithreadedBackend: Backend {
         table.pointer, weights.dataType.code, outputs, inputs, weights.address, weights.strides[1], weights.strides[0],
         packed.baseAddress, threads)
     }
-    var range = ck_tile_range()
-    if weights.dataType == .bf16 {
-      range = ck_packed_range(table.pointer, outputs, inputs, storage.view.address, threads)
-    }
     return PackedMatrix(
-      outputs: outputs, inputs: inputs, layout: .panels(width: table.kernels.gemm_nr), storage: storage,
-      quantization: nil, magnitudes: range.least > 0 ? (range.least, range.most) : nil)
+      outputs: outputs, inputs: inputs, layout: .panels(width: table.kernels.gemm_nr), storage: storage)
   }
 
   public func pack(_ weights: QuantizedMatrix) throws -> PackedMatrix {
