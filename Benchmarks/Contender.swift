@@ -23,13 +23,13 @@ final class Contender {
   private var expected: Double
 
   /// - Parameters:
+  ///   - rounding: what the sums are held to.
   ///   - fallbackISA: the instruction set of what runs operations that a backend hands on.
   ///   - enter: runs before each turn, `leave` after it; neither is timed.
   init(
     name: String, isa: String, fallbackISA: String? = nil, threads: Int, note: String? = nil, workload: Workload,
-    expectation: Expectation, operation: Quern.Operation, call: @escaping () throws -> Void,
-    enter: @escaping () -> Void = {},
-    leave: @escaping () -> Void = {}
+    expectation: Expectation, rounding: Rounding = .anyOrder, operation: Quern.Operation,
+    call: @escaping () throws -> Void, enter: @escaping () -> Void = {}, leave: @escaping () -> Void = {}
   ) throws {
     (self.name, self.threads, self.note) = (name, threads, note)
     (self.call, self.enter, self.leave) = (call, enter, leave)
@@ -38,7 +38,7 @@ final class Contender {
     enter()
     defer { leave() }
     // The call that is checked is the one that is timed, with the same packed weights and the same destination.
-    verification = try workload.verify({ first = try Stopwatch.time(call) }, against: expectation)
+    verification = try workload.verify({ first = try Stopwatch.time(call) }, against: expectation, rounding: rounding)
     fallback = Trace.fallbacks.keys.first { $0.backend == name && $0.operation == operation }?.fallback
     self.isa = fallback == nil ? isa : fallbackISA ?? isa
     expected = first

@@ -66,7 +66,7 @@ struct Runner {
         try Contender(
           name: name, isa: backend.isa?.rawValue ?? (backend is ReferenceBackend ? "portable" : Peers.coreName),
           fallbackISA: machine.isa.rawValue, threads: backend.threads, workload: workload, expectation: expectation,
-          operation: entry.operation,
+          rounding: Rounding.anyOrder.of(backend), operation: entry.operation,
           call: try workload.ready(on: Context(backend: backend))))
     }
     let peer = try Peers.openBLAS(workload, threads: machine.threads, work: Self.checkingWork)

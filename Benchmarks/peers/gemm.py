@@ -6,6 +6,7 @@ in f64 first; a side that is off by more than the tolerance of its type gets no 
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -271,6 +272,7 @@ def judged(group, rows):
 def run(options, threads):
     """The report of this part."""
     busy, start = busy_share(), time.perf_counter()
+    bits = os.environ.setdefault("QUERN_ACTIVATION_BITS", "8")  # llama.cpp's, so that coded rows are alike
     server = Server(options.benchmarks, "--serve", "--products", "--backend", options.backend)
     listing = server.ask(list=True)
     cases = {product.key: product for product in (Product(entry["op"], entry["case"]) for entry in listing["cases"])}
@@ -313,6 +315,7 @@ def run(options, threads):
         "threads": threads,
         "torch": torch.__version__,
         "backend": listing["backend"],
+        "activation_bits": int(bits),
         "rounds": options.rounds or ROUNDS,
         "turn_seconds": options.seconds,
         "busy_before": busy,

@@ -14,7 +14,8 @@ def head(report):
     return (
         f"{report['processor']}, {report['isa']}, {report['threads']} threads, torch {report['torch']}, backend "
         f"{report['backend']}; medians of {report['rounds']} alternating rounds; FMA rate {report['fma_gflops']:.0f} "
-        f"GFLOP/s, read bandwidth {report['read_gbps']:.1f} GB/s, the best of this run"
+        f"GFLOP/s, read bandwidth {report['read_gbps']:.1f} GB/s, the best of this run; before quantised "
+        f"weights x has {report.get('activation_bits', 16)} bits here and 8 in llama.cpp"
     )
 
 

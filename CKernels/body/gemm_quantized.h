@@ -7,37 +7,43 @@
 // Blocks of x whose largest lies below this have the scale of one whose largest is this: its inverse stays finite.
 #define QUANT_SMALLEST_ 0x1p-100f
 
-// y[32 blocks] of one row of x: codes, a scale a block, and the sum of each `group` codes. Values that are not finite leave NaN
-// as the scale.
-CK_INLINE void quantize_block_(const ck_dtype type, const void *x, size_t at, size_t group, int16_t *codes, float *scale,
-                               int32_t *sums) {
+// 32 elements of x from `at` on as codes of at most `most`, and their scale: NaN where an element is not finite.
+CK_INLINE void quant_codes_(const ck_dtype type, const void *x, size_t at, const float most, float *scale, vf *codes) {
   vf largest = vf_zero(), bad = vf_zero();
 #pragma clang loop unroll(full)
   for (size_t i = 0; i < CK_QUANT_ROWS; i += VL) {
     const vf value = row_load_as_(type, x, at + i, VL);
     largest = vf_max(largest, vf_abs(value)), bad = vf_fma(value, vf_zero(), bad);
   }
-  const float most = vf_reduce_max(largest), nan = vf_reduce_add(bad);
-  const float step = most < QUANT_SMALLEST_ ? QUANT_SMALLEST_ / 32767 : most / 32767;
+  const float size = vf_reduce_max(largest), nan = vf_reduce_add(bad);
+  const float step = size < QUANT_SMALLEST_ ? QUANT_SMALLEST_ / most : size / most;
   *scale = step + nan;
   const vf inverse = vf_set1(nan == 0 ? 1 / step : 0);
-  for (size_t first = 0; first < CK_QUANT_ROWS; first += group) {
-    vf sum = vf_zero();
-    for (size_t i = first; i < first + group; i += VL) {
-      // A product that is not finite has no code: zero times it is no number, and the maximum takes its second operand.
-      const vf code = vf_round(vf_max(vf_mul(row_load_as_(type, x, at + i, VL), inverse), vf_set1(-32767)));
-      const vf kept = vf_min(code, vf_set1(32767));
-      vf_store_s16(codes + i, kept);
-      sum = vf_add(sum, kept);
-    }
-    *sums++ = (int32_t)vf_reduce_add(sum);
+#pragma clang loop unroll(full)
+  for (size_t i = 0; i < CK_QUANT_ROWS; i += VL) {
+    // A product that is not finite has no code: zero times it is no number, and the maximum takes its second operand.
+    const vf code = vf_round(vf_max(vf_mul(row_load_as_(type, x, at + i, VL), inverse), vf_set1(-most)));
+    codes[i / VL] = vf_min(code, vf_set1(most));
   }
+}
+
+// The sum of the codes of part `part` of a block's `parts`.
+CK_INLINE float quant_sum_(const vf *codes, size_t part, size_t parts) {
+  const size_t vectors = CK_QUANT_ROWS / VL / parts;
+  vf sum = codes[part * vectors];
+  for (size_t i = 1; i < vectors; i++) sum = vf_add(sum, codes[part * vectors + i]);
+  return vf_reduce_add(sum);
 }
 
 CK_INLINE void quantize_(const ck_dtype type, size_t k, size_t group, const void *x, int16_t *codes, float *scales,
                          int32_t *sums) {
-  for (size_t at = 0; at < k; at += CK_QUANT_ROWS)
-    quantize_block_(type, x, at, group, codes + at, scales + at / CK_QUANT_ROWS, sums + at / group);
+  const size_t parts = CK_QUANT_ROWS / group;
+  for (size_t at = 0; at < k; at += CK_QUANT_ROWS) {
+    vf block[CK_QUANT_ROWS / VL];
+    quant_codes_(type, x, at, 32767, scales++, block);
+    for (size_t i = 0; i < CK_QUANT_ROWS; i += VL) vf_store_s16(codes + at + i, block[i / VL]);
+    for (size_t part = 0; part < parts; part++) *sums++ = (int32_t)quant_sum_(block, part, parts);
+  }
 }
 void CK_NAME(f32_quantize)(ck_dtype type, size_t k, size_t group, const void *x, int16_t *codes, float *scales, int32_t *sums) {
   CK_WITH_DTYPE(type, quantize_, k, group, x, codes, scales, sums);
@@ -74,7 +80,7 @@ CK_INLINE vi quant_pair_(const ck_dtype type, const char *codes, size_t p, size_
   const vi low = vi_bits(word, (int)(p % 4 * 4), 15);
   if (type != CK_Q6_K) return low;
   const char *crumbs = codes + 16 * GEMM_NR;
-  const vi high = vi_bits(vi_load(crumbs + (p / 8 * GEMM_NR + v * VL) * 4), (int)(p % 8 * 2), 3);
+  const vi high = vi_bits(vi_load(crumbs + (p / 8 * GEMM_NR + v * VL) * 4), (int)(2 * ck_crumb(p)), 3);
   return vi_or(low, vi_up(high, 4));
 }
 
@@ -138,11 +144,16 @@ CK_INLINE void dequantize_(const ck_dtype type, size_t k, const char *at, float 
 
 void CK_NAME(f32_dequantize)(ck_dtype type, size_t k, const void *panel, float *y){QUANT_WITH_(type, dequantize_, k, panel, y)}
 
+// Bytes of 32 rows of a panel.
+CK_INLINE size_t quant_bytes_(const ck_dtype type) {
+  return ck_packed_bytes(type, ck_quant_unit(type) * GEMM_NR) / (ck_quant_unit(type) / CK_QUANT_ROWS);
+}
+
 // One block for m rows: x at `row` of their codes.
 CK_INLINE void quant_step_(const ck_dtype type, const size_t m, const ck_gemm_block *g, size_t i, size_t row,
                            const quant_block_ *block, vf *sum) {
   const size_t parts = ck_quant_parts(type), pairs = QUANT_PAIRS_ / parts;
-  const int16_t *x = g->codes + i * g->k + row;
+  const int16_t *x = (const int16_t *)g->codes + i * g->k + row;
   const int32_t *x_sum = g->code_sums + (i * g->k + row) * parts / CK_QUANT_ROWS;
   const float *x_scale = g->code_scales + (i * g->k + row) / CK_QUANT_ROWS;
 #pragma clang loop unroll(full)
@@ -187,11 +198,10 @@ CK_INLINE void quant_rows_(const ck_dtype type, const size_t m, const ck_gemm_bl
   quant_block_ block;
 #pragma clang loop unroll(full)
   for (size_t t = 0; t < m * GEMM_NRV; t++) sum[t] = vf_zero();
-  const size_t bytes = ck_packed_bytes(type, ck_quant_unit(type) * GEMM_NR) / (ck_quant_unit(type) / CK_QUANT_ROWS);
   for (size_t row = 0; row < g->k; row += CK_QUANT_ROWS) {
     if (i == 0)
 #pragma clang loop unroll(full)
-      for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(at + GEMM_AHEAD_ + line);
+      for (size_t line = 0; line < quant_bytes_(type); line += 64) __builtin_prefetch(at + GEMM_AHEAD_ + line);
     at = quant_block_at_(type, row, at, &block);
     quant_step_(type, m, g, i, row, &block, sum);
   }

@@ -111,6 +111,21 @@ CK_INLINE void tile_pack_strip_(const ck_dtype type, const ck_tile_pack *p, size
       }
 }
 
+#ifdef VI_ZIP16
+// Columns [j, j + 32) of bf16 as they are, where each row of them is one vector.
+CK_INLINE void tile_zip_strips_(const ck_tile_pack *p, size_t j) {
+  const size_t strip = ck_tile_panel(p->k, 1) / 2, rs = p->panel ? GEMM_NR : p->rs;
+  const uint16_t *row = (const uint16_t *)p->x + (p->panel ? j / GEMM_NR * p->panel : j);
+  uint16_t *to = p->tiles + j / 16 * strip;
+  for (size_t q = 0; q < ck_tile_steps(p->k) * CK_TILE_STEP; q += 2, row += 2 * rs, to += 2 * 16) {
+    vi left, right;
+    vi_zip16(q < p->k ? vi_load(row) : vi_set1(0), q + 1 < p->k ? vi_load(row + rs) : vi_set1(0), &left, &right);
+    vi_store(to, left), vi_store(to + strip, right);
+  }
+  p->ranges[j / CK_TILE_EDGE] = tile_range_bf16_(2 * strip, p->tiles + j / 16 * strip);
+}
+#endif
+
 CK_INLINE void tile_pack_b_(const ck_dtype type, const ck_tile_pack *p) {
   if (type == CK_BF16 && !p->pieces && p->panel && GEMM_NR == CK_TILE_EDGE) {
     for (size_t j = 0; j < p->count; j += CK_TILE_EDGE)
@@ -118,6 +133,13 @@ CK_INLINE void tile_pack_b_(const ck_dtype type, const ck_tile_pack *p) {
     return;
   }
   for (size_t j = 0; j < p->count; j += CK_TILE_EDGE) {
+#ifdef VI_ZIP16
+    const int whole = p->panel ? GEMM_NR == CK_TILE_EDGE : j + CK_TILE_EDGE <= p->count;
+    if (type == CK_BF16 && p->pieces == 1 && whole) {
+      tile_zip_strips_(p, j);
+      continue;
+    }
+#endif
     tile_span_ span = tile_nothing_();
     tile_pack_strip_(type, p, j, &span);
     tile_pack_strip_(type, p, j + 16, &span);

@@ -43,9 +43,10 @@ typedef struct plan {
   size_t chunk;           // columns of B packed at a time
   int whole;              // packed B by few rows, which go through all its slices at once
   int quantized;          // packed B in a quantised format, by A in codes
+  int x8;                 // of 8 bits
   size_t packed_a;        // floats of a block's packed A slice, 0 where A is read in place
   size_t widened_a;       // floats of a block's A slice, or of all of them with `whole`, as f32; 0 where it is f32
-  size_t codes_a, scales_a, sums_a;  // of a block's A slice in codes: of 16-bit codes a float holds two
+  size_t codes_a, scales_a, sums_a;  // of a block's A slice in codes
   size_t kept_c;          // floats of a block of C that is not f32
   size_t kept_value;      // floats of a block of A V
   size_t kept_residual;   // floats of a block's copy of a residual that is not f32, or that C's first slice would overwrite
@@ -148,18 +149,26 @@ static void widen_block(const ck_kernels *table, ck_dtype type, size_t m, size_t
 }
 
 // A slice of A [block->m, block->k], unit column stride, to the codes of a block.
-static void quantize_rows(const ck_kernels *table, const ck_gemm *call, const void *a, const ck_gemm_block *block) {
-  const size_t k = block->k, scales = k / CK_QUANT_ROWS, sums = scales * ck_quant_parts(block->b_type);
-  for (size_t i = 0; i < block->m; i++)
-    table->f32_quantize(call->a_type, k, CK_QUANT_ROWS / ck_quant_parts(block->b_type),
-                        staging_element(call->a_type, a, i * call->a_rs), (int16_t *)block->codes + i * k,
-                        (float *)block->code_scales + i * scales, (int32_t *)block->code_sums + i * sums);
+static void quantize_rows(const plan *p, const void *a, const ck_gemm_block *block) {
+  const ck_dtype type = p->call->a_type, format = block->b_type;
+  const size_t k = block->k, scales = k / CK_QUANT_ROWS, parts = ck_quant_parts(format);
+  for (size_t i = 0; i < block->m; i++) {
+    const void *x = staging_element(type, a, i * p->call->a_rs);
+    float *scale = (float *)block->code_scales + i * scales;
+    int32_t *sums = (int32_t *)block->code_sums + i * scales * parts;
+    if (p->x8)
+      p->table->f32_quantize8(type, format, k, x, (int8_t *)block->codes + i * k, scale, sums);
+    else
+      p->table->f32_quantize(type, k, CK_QUANT_ROWS / parts, x, (int16_t *)block->codes + i * k, scale, sums);
+  }
 }
 
 static void multiply(const plan *p, const ck_gemm_block *block) {
   const ck_kernels *table = p->table;
-  const int floats = block->b_type == CK_F32 && !p->whole;
-  (floats ? table->f32_gemm_block : p->quantized ? table->f32_gemm_quantized : table->f32_gemm_stream)(block);
+  if (p->quantized)
+    (p->x8 ? table->f32_gemm_quantized8 : table->f32_gemm_quantized)(block);
+  else
+    (block->b_type == CK_F32 && !p->whole ? table->f32_gemm_block : table->f32_gemm_stream)(block);
 }
 
 // A slice of A by that of V which lies where `block` has B's: to `kept`, which the last slice of C is multiplied by.
@@ -194,7 +203,7 @@ static void run_block(const region *r, size_t index) {
       .b_ks = r->b_ks,
       .alpha = call->k ? call->alpha : 0,
       .beta = call->beta,
-      .codes = (const int16_t *)codes_a,
+      .codes = codes_a,
       .code_scales = scales_a,
       .code_sums = (const int32_t *)sums_a,
   };
@@ -224,7 +233,7 @@ static void run_block(const region *r, size_t index) {
     const int last = k + block.k == call->k;
     block.b = (const char *)r->b + b_at;
     if (p->packed_a) table->f32_gemm_pack_a(block.m, block.k, slice, rs, cs, packed_a);
-    if (p->quantized) quantize_rows(table, call, slice, &block);
+    if (p->quantized) quantize_rows(p, slice, &block);
     if (last) block.bias = bias, block.residual = residual, block.residual_rs = residual_rs, block.activation = call->activation;
     if (r->value) multiply_value(p, &block, (const char *)r->value + b_at, value_bias, last, kept_value);
     multiply(p, &block);
@@ -294,6 +303,7 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   if (!by_entry && work < CALLER_WORK) threads = 1;
 
   plan p = {.table = table, .call = call, .quantized = k && call->packed && call->b_type >= CK_DTYPE_COUNT};
+  p.x8 = p.quantized && call->x8 && table->bytes >= (call->b_type == CK_Q8_0 ? CK_BYTES_ALL : CK_BYTES_SMALL);
   p.slice = p.quantized ? balanced(k, MOST_DEPTH_QUANTIZED, ck_quant_unit(call->b_type)) : balanced(k, table->gemm_kc, 4);
   const size_t nr = table->gemm_nr;
   const int strided = call->a_cs != 1 && call->a_type == CK_F32;
@@ -312,7 +322,8 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   const size_t a_floats = round_up(p.rows, 16) * p.slice;
   if (k && !p.in_place && !p.quantized && (strided || repays)) p.packed_a = a_floats;
   if (call->a_type != CK_F32 && !p.quantized) p.widened_a = p.whole ? round_up(p.rows, 16) * k : a_floats;
-  if (p.quantized) p.codes_a = a_floats / 2, p.scales_a = a_floats / 32, p.sums_a = p.scales_a * ck_quant_parts(call->b_type);
+  if (p.quantized)
+    p.codes_a = a_floats / (p.x8 ? 4 : 2), p.scales_a = a_floats / 32, p.sums_a = p.scales_a * ck_quant_parts(call->b_type);
   const size_t block = round_up(p.rows * p.columns, 16);
   if (call->c_type != CK_F32) p.kept_c = block;
   if (call->value) p.kept_value = block;

@@ -64,13 +64,14 @@ static void read_block(ck_dtype type, const uint8_t *from, block *b) {
   }
 }
 
-// Words of `bits` of 32 codes, from bit `shift` of each on: pair i of those that share a word at i * bits.
+// Words of `bits` of 32 codes, from bit `shift` of each on: pair i of those that share a word at i * bits, or at 2 ck_crumb(i).
 static void write_words(const uint8_t *codes, size_t bits, size_t shift, size_t nr, uint8_t *to) {
   const size_t pairs = 16 / bits;
   for (size_t word = 0; word < 16 / pairs; word++)
     for (size_t odd = 0; odd < 2; odd++) {
       unsigned value = 0;
-      for (size_t i = 0; i < pairs; i++) value |= (codes[2 * (word * pairs + i) + odd] >> shift & ((1u << bits) - 1)) << i * bits;
+      for (size_t i = 0; i < pairs; i++)
+        value |= (codes[2 * (word * pairs + i) + odd] >> shift & ((1u << bits) - 1)) << (bits == 2 ? ck_crumb(i) : i) * bits;
       to[(word * nr * 2 + odd) * 2] = (uint8_t)value, to[(word * nr * 2 + odd) * 2 + 1] = (uint8_t)(value >> 8);
     }
 }

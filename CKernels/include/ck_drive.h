@@ -25,6 +25,7 @@ typedef struct ck_gemm {
   ck_activation activation;
   ck_dtype a_type, b_type, c_type, residual_type;  // what the pointers are to; b_type is also that of `packed`
   ck_split split;  // what may go through tiles, where the table has them
+  int32_t x8;      // A by quantised weights: in 8-bit codes, where the table's products of bytes pay; else in 16-bit codes
   ck_tile_range packed_range, value_range;  // of `packed` and `value`, of ck_packed_range; least 0: not known
 } ck_gemm;
 

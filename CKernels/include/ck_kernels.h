@@ -17,6 +17,9 @@
 #define CK_TILES_DOT 1   // dot products of vectors, whose f32_tile_block reads panels of 32 columns too
 #define CK_TILES_UNIT 6  // a matrix unit, which takes int8 as well
 
+#define CK_BYTES_SMALL 1  // one factor is of at most 6 bits
+#define CK_BYTES_ALL 2
+
 struct ck_kernels {
   ck_isa isa;
   size_t gemm_mr, gemm_nr;  // tile of f32_gemm_block; weights are packed in panels of gemm_nr columns
@@ -24,6 +27,7 @@ struct ck_kernels {
   size_t attention_keys;    // keys in one online-softmax step
   size_t attention_rows;    // and the most query rows
   int32_t tiles;            // products of bf16 pieces (ck_tile.h) that pay; 0 where tiles are imitated, for checks alone
+  int32_t bytes;            // products of bytes that pay; 0 where there are none in few instructions
 #define CK_KERNEL(name, params) void(*name) params;
 #include "../kernels.inc"
 #undef CK_KERNEL

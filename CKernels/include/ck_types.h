@@ -42,7 +42,7 @@ static inline size_t ck_dtype_size(ck_dtype type) { return type == CK_F32 ? 4 : 
 //   MXFP4 scale bf16 [NR], words as in Q4_0 of E2M1 codes e:  w = scale e(q), e(0..15) as CK_E2M1
 //   Q4_K  d, m f16 [NR]; 8 times s, l int8 [NR] and words as in Q4_0:  w = d s q - m l
 //   Q6_K  d f16 [NR]; 8 times s int8 [2][NR] for 16 rows each, words of the low 4 bits as in Q4_0, and of the high 2 bits
-//         [2][NR][2], pair p at bits 2 (p % 8) of word p / 8:  w = d s (q - 32)
+//         [2][NR][2], pair p at bits 2 ck_crumb(p) of word p / 8:  w = d s (q - 32)
 #define CK_QUANT_ROWS 32
 #define CK_E2M1 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12
 #define CK_SUPER_ROWS 256
@@ -61,6 +61,8 @@ static inline size_t ck_packed_bytes(ck_dtype type, size_t elements) {
       return elements * ck_dtype_size(type);
   }
 }
+// Bits 1 and 2 of p % 8 change places, so that a byte of a word's high bits has the same rows as one of its low bits.
+static inline size_t ck_crumb(size_t p) { return (p & 1) | (p & 2) << 1 | (p & 4) >> 1; }
 // Rows of what a format cannot be cut in, and scales of a block of 32 rows.
 static inline size_t ck_quant_unit(ck_dtype type) { return type == CK_Q4_K || type == CK_Q6_K ? CK_SUPER_ROWS : CK_QUANT_ROWS; }
 static inline size_t ck_quant_parts(ck_dtype type) { return type == CK_Q6_K ? 2 : 1; }
@@ -119,9 +121,9 @@ typedef struct ck_gemm_block {
   const float *a;         // a_packed: [m/MR][k][MR] zero-padded; else element (i, p) at a[i * a_rs + p]
   size_t a_rs;
   int32_t a_packed;
-  const int16_t *codes;        // f32_gemm_quantized, instead of a: [m, k], of f32_quantize
-  const float *code_scales;    // [m, k / 32]
-  const int32_t *code_sums;    // [m, k / 32 parts]: sums of the codes that share a weight's scale
+  const void *codes;         // f32_gemm_quantized and _quantized8, instead of a: [m, k], of f32_quantize or f32_quantize8
+  const float *code_scales;  // [m, k / 32]
+  const int32_t *code_sums;  // [m, k / 32 parts]: sums of the codes that share a weight's scale, or their starts
   const void *b;          // b_ks 0: [n/NR] panels of [k][NR], zero-padded in n; panel j at element j * b_panel
   ck_dtype b_type;  // f32 for f32_gemm_block, 16 bits or f32 (A as it lies) for f32_gemm_stream, a format for f32_gemm_quantized
   size_t b_panel;

@@ -27,6 +27,7 @@
 
 #include "../body/gemm.h"
 #include "../body/gemm_quantized.h"
+#include "../body/gemm_quantized8.h"
 #include "../body/gemm_stream.h"
 #include "../body/gemm_tile.h"
 #include "../body/int8.h"

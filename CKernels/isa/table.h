@@ -9,6 +9,11 @@ static const ck_kernels table = {
     .attention_keys = ATTENTION_KEYS,
     .attention_rows = ATTENTION_ROWS_,
     .tiles = TILES_PAY,
+#ifdef VI_FOURS
+    .bytes = CK_BYTES_ALL,
+#elif defined(VI_SMALL_FOURS)
+    .bytes = CK_BYTES_SMALL,
+#endif
 #ifdef CK_ISA_BASE
 #define CK_KERNEL(name, params) .name = CK_PASTE_(name, CK_ISA_BASE),
 #include "../kernels.inc"
@@ -20,6 +25,8 @@ static const ck_kernels table = {
 #endif
 #ifdef VI_FOURS
     .f32_i8_block = CK_NAME(f32_i8_block),
+    .f32_gemm_quantized8 = CK_NAME(f32_gemm_quantized8),
+    .f32_quantize8 = CK_NAME(f32_quantize8),
 #endif
 #if TILES_PAY
     .f32_attention_block = CK_NAME(f32_attention_block),

@@ -12,17 +12,18 @@
 //   vi               2 VL int16, as VL pairs; or VL int32
 //   vi_load_s8(p)    2 VL int8; vi_bits(x, at, mask) bits from `at` on of each int16; vi_up(x, n) n places up
 //   vi_e2m1(x, at)   twice the values of the 4-bit floats from bit `at` on of each int16
+//   vi_e2m1_bytes(x) twelve more than those of each byte
+//   vi_join16(p, q)  VL int16 from p as the lower halves of lanes, and from q as the upper ones
 //   vi_dot(s, a, b)  int32 lane i of s, + the products of pair i of a and b
 //   VI_FOURS         with CK_VNNI, CK_DOTPROD: what vi_fours(x) adds to each int8 of x; they are uint8 where it is 128
 //   vi_dot4(s, a, b) with VI_FOURS: int32 lane i of s, + the products of four i of a, as vi_fours made it, and b, int8
-//   vi_lane(x, i)    with CK_DOTPROD: int32 lane i of x in every lane, at no cost within vi_dot4
-//   vi_pin(x)        x as it is: what made it is not regrouped with what follows
-//   vf_dot_bf16      with CK_TILES_DOT: lane i of s, + the products of pair i of a and b, bf16, the second first
-//   vi_zip16         with CK_TILES_DOT: elements of 16 bits of a and b in turn, as two vectors
-//   vi_float(x)      the int32 lanes of x as floats
-//   vi_s8_even, _odd of 4 VL int8 those at even places, or at odd ones, as int16
-//   vf_store_s16, _s8  to the nearest integer, ties to even; x is within the type's range
-//   vf_load_2_bf16   2 VL bf16: those at even places and those at odd ones
+//   VI_SMALL_FOURS   where vi_dot_small(s, a, b, c, d) adds the products of fours of a and b, and of c and d: int8, a and c 0 to
+//   64 vi_lane(x, i)    with CK_DOTPROD: int32 lane i of x in every lane, at no cost within vi_dot4 vi_pin(x)        x as it is:
+//   what made it is not regrouped with what follows vf_dot_bf16      with CK_TILES_DOT: lane i of s, + the products of pair i of
+//   a and b, bf16, the second first VI_ZIP16         where there are vi_store and vi_zip16: elements of 16 bits of a and b in
+//   turn, as two vectors vi_float(x)      the int32 lanes of x as floats vi_s8_even, _odd of 4 VL int8 those at even places, or
+//   at odd ones, as int16 vf_store_s16, _s8  to the nearest integer, ties to even; x is within the type's range vf_load_2_bf16 2
+//   VL bf16: those at even places and those at odd ones
 //   *_bf16, *_f16    the same from or to 16-bit elements; stores round to nearest even, NaN stays NaN
 #include <immintrin.h>
 
@@ -127,6 +128,13 @@ CK_INLINE vi vi_e2m1(vi x, int at) {
       _mm256_and_si256(at < 8 ? _mm256_slli_epi16(x, 8 - at) : _mm256_srli_epi16(x, at - 8), _mm256_set1_epi16(15 << 8));
   return _mm256_srai_epi16(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_setr_epi8(CK_E2M1)), high), 8);
 }
+CK_INLINE vi vi_e2m1_bytes(vi x) {
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_add_epi8(_mm_setr_epi8(CK_E2M1), _mm_set1_epi8(12))), x);
+}
+CK_INLINE vi vi_join16(const void *low, const void *high) {
+  const __m256i above = _mm256_cvtepu16_epi32(_mm_loadu_si128(high));
+  return _mm256_or_si256(_mm256_cvtepu16_epi32(_mm_loadu_si128(low)), _mm256_slli_epi32(above, 16));
+}
 CK_INLINE vi vi_up(vi x, int n) { return _mm256_slli_epi16(x, n); }
 CK_INLINE vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 #ifdef CK_VNNI
@@ -140,6 +148,10 @@ CK_INLINE vi vi_fours(vi x) { return _mm256_xor_si256(x, _mm256_set1_epi8(-128))
 CK_INLINE vi vi_dot4(vi s, vi a, vi b) { return _mm256_dpbusd_avx_epi32(s, a, b); }
 #else
 CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm256_add_epi32(s, _mm256_madd_epi16(a, b)); }
+#define VI_SMALL_FOURS
+CK_INLINE vi vi_dot_small(vi s, vi a, vi b, vi c, vi d) {
+  return vi_dot(s, _mm256_add_epi16(_mm256_maddubs_epi16(a, b), _mm256_maddubs_epi16(c, d)), _mm256_set1_epi16(1));
+}
 #endif
 CK_INLINE void vi_pin(vi *x) { __asm__("" : "+x"(*x)); }
 CK_INLINE vf vi_float(vi x) { return _mm256_cvtepi32_ps(x); }

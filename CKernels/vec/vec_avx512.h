@@ -69,6 +69,7 @@ CK_INLINE vf vf_load_s8(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi
 typedef __m512i vi;
 CK_INLINE vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
 CK_INLINE vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
+CK_INLINE void vi_store(void *p, vi x) { _mm512_storeu_si512(p, x); }
 CK_INLINE vi vi_load_s8(const void *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(p)); }
 CK_INLINE vi vi_bits(vi x, int at, int mask) {
   return _mm512_and_si512(_mm512_srli_epi16(x, (unsigned)at), _mm512_set1_epi16((short)mask));
@@ -77,6 +78,13 @@ CK_INLINE vi vi_e2m1(vi x, int at) {
   const __m512i moved = at < 8 ? _mm512_slli_epi16(x, (unsigned)(8 - at)) : _mm512_srli_epi16(x, (unsigned)(at - 8));
   const __m512i high = _mm512_and_si512(moved, _mm512_set1_epi16(15 << 8));
   return _mm512_srai_epi16(_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_setr_epi8(CK_E2M1)), high), 8);
+}
+CK_INLINE vi vi_e2m1_bytes(vi x) {
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_add_epi8(_mm_setr_epi8(CK_E2M1), _mm_set1_epi8(12))), x);
+}
+CK_INLINE vi vi_join16(const void *low, const void *high) {
+  const __m512i above = _mm512_cvtepu16_epi32(_mm256_loadu_si256(high));
+  return _mm512_or_si512(_mm512_cvtepu16_epi32(_mm256_loadu_si256(low)), _mm512_slli_epi32(above, 16));
 }
 CK_INLINE vi vi_up(vi x, int n) { return _mm512_slli_epi16(x, (unsigned)n); }
 CK_INLINE vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
@@ -91,6 +99,10 @@ CK_INLINE vi vi_fours(vi x) { return _mm512_xor_si512(x, _mm512_set1_epi8(-128))
 CK_INLINE vi vi_dot4(vi s, vi a, vi b) { return _mm512_dpbusd_epi32(s, a, b); }
 #else
 CK_INLINE vi vi_dot(vi s, vi a, vi b) { return _mm512_add_epi32(s, _mm512_madd_epi16(a, b)); }
+#define VI_SMALL_FOURS
+CK_INLINE vi vi_dot_small(vi s, vi a, vi b, vi c, vi d) {
+  return vi_dot(s, _mm512_add_epi16(_mm512_maddubs_epi16(a, b), _mm512_maddubs_epi16(c, d)), _mm512_set1_epi16(1));
+}
 #endif
 CK_INLINE void vi_pin(vi *x) { __asm__("" : "+v"(*x)); }
 CK_INLINE vf vi_float(vi x) { return _mm512_cvtepi32_ps(x); }
@@ -98,7 +110,7 @@ CK_INLINE vi vi_s8_even(vi x) { return _mm512_srai_epi16(_mm512_slli_epi16(x, 8)
 CK_INLINE vi vi_s8_odd(vi x) { return _mm512_srai_epi16(x, 8); }
 CK_INLINE void vf_store_s8(int8_t *p, vf x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))); }
 CK_INLINE void vf_store_s16(int16_t *p, vf x) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x))); }
-#if TILES_PAY == CK_TILES_DOT
+#define VI_ZIP16
 CK_INLINE void vi_zip16(vi a, vi b, vi *first, vi *second) {
   const __m512i low = _mm512_add_epi16(
       _mm512_set1_epi32(32 << 16),
@@ -106,6 +118,7 @@ CK_INLINE void vi_zip16(vi a, vi b, vi *first, vi *second) {
   *first = _mm512_permutex2var_epi16(a, low, b);
   *second = _mm512_permutex2var_epi16(a, _mm512_add_epi16(low, _mm512_set1_epi16(16)), b);
 }
+#if TILES_PAY == CK_TILES_DOT
 CK_INLINE vf vf_dot_bf16(vf s, vi a, vi b) { return _mm512_dpbf16_ps(s, (__m512bh)a, (__m512bh)b); }
 #endif
 #if TILES_PAY

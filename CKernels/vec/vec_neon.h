@@ -99,6 +99,14 @@ CK_INLINE vi vi_e2m1(vi x, int at) {
   const uint8x16_t high = vreinterpretq_u8_s16(vandq_s16(moved, vdupq_n_s16(15 << 8)));
   return vreinterpretq_s32_s16(vshrq_n_s16(vreinterpretq_s16_s8(vqtbl1q_s8(vld1q_s8(values), high)), 8));
 }
+CK_INLINE vi vi_e2m1_bytes(vi x) {
+  static const int8_t values[16] = {CK_E2M1};
+  const int8x16_t table = vaddq_s8(vld1q_s8(values), vdupq_n_s8(12));
+  return vreinterpretq_s32_s8(vqtbl1q_s8(table, vreinterpretq_u8_s32(x)));
+}
+CK_INLINE vi vi_join16(const void *low, const void *high) {
+  return vreinterpretq_s32_s16(vcombine_s16(vzip1_s16(vld1_s16(low), vld1_s16(high)), vzip2_s16(vld1_s16(low), vld1_s16(high))));
+}
 CK_INLINE vi vi_up(vi x, int n) { return vreinterpretq_s32_s16(vshlq_s16(vi_pairs_(x), vdupq_n_s16((int16_t)n))); }
 CK_INLINE vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
 CK_INLINE vi vi_dot(vi s, vi a, vi b) {

@@ -69,6 +69,17 @@ CK_INLINE vi vi_e2m1(vi x, int at) {
   static const int8_t values[16] = {CK_E2M1};
   return (uint16_t)values[x >> at & 15] | (vi)values[x >> (16 + at) & 15] << 16;
 }
+CK_INLINE vi vi_e2m1_bytes(vi x) {
+  static const int8_t values[16] = {CK_E2M1};
+  vi y = 0;
+  for (int at = 0; at < 32; at += 8) y |= (vi)(values[x >> at & 15] + 12) << at;
+  return y;
+}
+CK_INLINE vi vi_join16(const void *low, const void *high) {
+  uint16_t pair[2];
+  memcpy(pair, low, sizeof *pair), memcpy(pair + 1, high, sizeof *pair);
+  return pair[0] | (vi)pair[1] << 16;
+}
 CK_INLINE vi vi_up(vi x, int n) { return x << n; }
 CK_INLINE vi vi_or(vi a, vi b) { return a | b; }
 CK_INLINE vi vi_dot(vi s, vi a, vi b) { return s + (vi)(vi_first_(a) * vi_first_(b) + vi_second_(a) * vi_second_(b)); }

@@ -54,7 +54,8 @@ extension Workload {
   public func verifier() throws -> (Context, Rounding) throws -> Verification {
     let expectation = try expectation()
     return { context, rounding in
-      try self.verify(try self.ready(on: context), against: expectation, rounding: rounding)
+      try self.verify(
+        try self.ready(on: context), against: expectation, rounding: rounding.of(context.backend))
     }
   }
 

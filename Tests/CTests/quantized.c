@@ -45,7 +45,8 @@ static weight weight_at(ck_dtype type, const void *panels, size_t nr, size_t k, 
   }
   const unsigned char *part = at + 2 * nr + p % 256 / 32 * 26 * nr;
   const unsigned low = word_at(part + 2 * nr + words) >> pair % 4 * 4 & 15;
-  const unsigned high = word_at(part + 18 * nr + ((pair / 8 * nr + c) * 2 + odd) * 2) >> pair % 8 * 2 & 3;
+  const unsigned high =
+      word_at(part + 18 * nr + ((pair / 8 * nr + c) * 2 + odd) * 2) >> (pair % 2 + pair / 2 % 2 * 4 + pair / 4 % 2 * 2) * 2 & 3;
   const double scale = d * (signed char)part[row / 16 * nr + c];
   return (weight){scale * ((double)(low | high << 4) - 32), fabs(scale) * 32};
 }
@@ -83,12 +84,51 @@ static codes random_codes(test *t, ck_dtype type, size_t m, size_t k) {
   return x;
 }
 
-static void quantized_case(test *t, size_t kind, size_t m, size_t n, size_t k, int place) {
+// Where the code of row p lies among those of f32_quantize8.
+static size_t place_of_8(ck_dtype type, size_t p) {
+  static const size_t places[] = {0, 2, 4, 6, 1, 3, 5, 7};
+  return type == CK_Q8_0 ? p : p / 8 * 8 + places[p % 8];
+}
+
+static double code8_at(ck_dtype type, const operand *codes, size_t i, size_t p) {
+  return ((int8_t *)codes->at)[i * codes->n * 2 + place_of_8(type, p)];
+}
+
+// Random values as the 8-bit codes of the table, a third of the blocks with the largest codes alone.
+static codes random_codes8(test *t, ck_dtype type, size_t m, size_t k) {
+  const size_t group = 32 / ck_quant_parts(type);
+  const codes x = {matrix(t, CK_F16, m, k / 2, k / 2, 1), matrix(t, CK_F32, m, k / 32, k / 32, 1),
+                   matrix(t, CK_F32, m, k / group, k / group, 1)};
+  float *row = malloc((k + 1) * sizeof *row);
+  for (size_t i = 0; i < m; i++) {
+    for (size_t p = 0; p < k; p++) row[p] = (float)random_in(t, -3, 3);
+    for (size_t p = 0; p < k; p += 32)
+      for (size_t q = p, same = one_in(t, 3); same && q < p + 32; q++) row[q] = one_in(t, 9) ? -2 : 2;
+    t->table->f32_quantize8(CK_F32, type, k, row, (int8_t *)x.codes->at + i * k, floats(x.scales) + i * (k / 32),
+                            (int32_t *)x.sums->at + i * (k / group));
+  }
+  free(row);
+  return x;
+}
+
+// Every code of some blocks of panels is the largest, or Q8_0's the least: sums of products of bytes are largest there.
+static void saturate(test *t, ck_dtype type, const operand *packed, size_t count) {
+  const size_t nr = t->table->gemm_nr, unit = ck_quant_unit(type), bytes = ck_packed_bytes(type, unit * nr);
+  const size_t head = (type == CK_Q4_K ? 4 : 2) * nr, own = unit > 32 ? 2 * nr : 0, part = (bytes - head) / (unit / 32);
+  for (size_t block = 0; block < count / (unit * nr); block++)
+    for (size_t i = 0; one_in(t, 3) && i < unit / 32; i++)
+      memset((char *)packed->at + block * bytes + head + i * part + own, type == CK_Q8_0 ? 0x7F + (int)random_below(t, 2) : 0xFF,
+             part - own);
+}
+
+// With x in 16-bit codes, or in 8-bit ones.
+static void quantized_case(test *t, int bits, size_t kind, size_t m, size_t n, size_t k, int place) {
   const ck_dtype type = formats[kind];
   const size_t nr = t->table->gemm_nr;
-  situation(t, place, "%s m=%zu n=%zu k=%zu place=%d", format_names[kind], m, n, k, place);
-  const codes x = random_codes(t, type, m, k);
+  situation(t, place, "%s bits=%d m=%zu n=%zu k=%zu place=%d", format_names[kind], bits, m, n, k, place);
+  const codes x = (bits == 8 ? random_codes8 : random_codes)(t, type, m, k);
   const operand *packed = quantized_panels(t, type, n, k);
+  saturate(t, type, packed, padded_to(n, nr) * k);
   operand *c = values(t, 0, m, n, 0);
   c->written = 1;
   finish f = any_finish(t, 0, c, 1, n, 0);
@@ -97,14 +137,15 @@ static void quantized_case(test *t, size_t kind, size_t m, size_t n, size_t k, i
   block.codes = x.codes->at, block.code_scales = x.scales->at, block.code_sums = x.sums->at;
   block.b = packed->at, block.b_type = type, block.b_panel = nr * k;
   seal(t);
-  t->table->f32_gemm_quantized(&block);
+  (bits == 8 ? t->table->f32_gemm_quantized8 : t->table->f32_gemm_quantized)(&block);
   check_untouched(t);
   for (size_t i = 0; i < m; i++)
     for (size_t j = 0; j < n; j++) {
       double sum = 0, magnitude = 0;
       for (size_t p = 0; p < k; p++) {
         const weight w = weight_at(type, packed->at, nr, k, p, j);
-        const double value = code_at(&x, i, p) * element(x.scales, i, p / 32);
+        const double code = bits == 8 ? code8_at(type, x.codes, i, p) : code_at(&x, i, p);
+        const double value = code * element(x.scales, i, p / 32);
         sum += value * w.value, magnitude += fabs(value) * w.reach;
       }
       check_finished(t, c, i, j, sum, magnitude, (double)k + 3, &f);
@@ -112,13 +153,16 @@ static void quantized_case(test *t, size_t kind, size_t m, size_t n, size_t k, i
   free((void *)f.held);
 }
 
-void check_gemm_quantized(test *t) {
+static void quantized_cases(test *t, int bits) {
   const size_t nr = t->table->gemm_nr;
   for (size_t kind = 0; kind < COUNT(formats); kind++)
     for (size_t m = 1; m <= 17; m++)
       for (size_t n = 1; n <= 2 * nr + 1; n += n + 1 < nr ? 3 : 1)
-        quantized_case(t, kind, m, n, ck_quant_unit(formats[kind]) * random_below(t, 4), any_place(t));
+        quantized_case(t, bits, kind, m, n, ck_quant_unit(formats[kind]) * random_below(t, 4), any_place(t));
 }
+
+void check_gemm_quantized(test *t) { quantized_cases(t, 16); }
+void check_gemm_quantized8(test *t) { quantized_cases(t, 8); }
 
 void check_dequantize(test *t) {
   const size_t nr = t->table->gemm_nr;
@@ -170,6 +214,47 @@ void check_quantize(test *t) {
     for (size_t k = 0; k <= 256; k += 32)
       for (size_t group = 16; group <= 32; group *= 2)
         for (int round = 0; round < 4; round++) quantize_case(t, (ck_dtype)type, k, group, any_place(t));
+}
+
+// Codes as f32_quantize makes them, but of 8 bits; what sums start with is the format's, and Q8_0's the instruction set's.
+static void quantize8_case(test *t, ck_dtype type, size_t kind, size_t k, int place) {
+  const ck_dtype format = formats[kind];
+  const size_t parts = ck_quant_parts(format), group = 32 / parts;
+  situation(t, place, "type=%d %s k=%zu place=%d", type, format_names[kind], k, place);
+  operand *x = matrix(t, type, 1, k, k, 1), *codes = matrix(t, CK_F16, 1, k / 2, k / 2, 1);
+  operand *scales = matrix(t, CK_F32, 1, k / 32, k / 32, 1), *starts = matrix(t, CK_F32, 1, k / group, k / group, 1);
+  const double sizes[] = {1, 0, 1e30, 1e-38, 1e-28};
+  for (size_t p = 0; p < k; p++) set_element(x, 0, p, element(x, 0, p) * sizes[p / 32 % COUNT(sizes)]);
+  const size_t bad = k && one_in(t, 3) ? random_below(t, k) : k;
+  if (bad < k) set_element(x, 0, bad, one_in(t, 2) ? NAN : -INFINITY);
+  codes->written = scales->written = starts->written = 1;
+  seal(t);
+  t->table->f32_quantize8(type, format, k, x->at, codes->at, floats(scales), starts->at);
+  check_untouched(t);
+  const int offsets[] = {128, 8, 0, 32, 12};
+  double sum = 0;
+  for (size_t p = 0; p < k; p++) {
+    const double code = code8_at(format, codes, 0, p), scale = element(scales, 0, p / 32), value = element(x, 0, p);
+    sum = (p % group ? sum : 0) + code;
+    if (p % group == group - 1) {
+      const int32_t start = ((int32_t *)starts->at)[p / group];
+      const float low = element(starts, 0, p / group);
+      const int right = format == CK_Q4_K ? low == (float)(-scale * sum) || (isnan(scale) && isnan(low))
+                                          : start == -offsets[kind] * sum || (format == CK_Q8_0 && !start);
+      if (!right) fail(t, "the start of part %zu is wrong", p / group);
+    }
+    if (fabs(code) > 127) fail(t, "code %zu is %g", p, code);
+    const int finite = bad == k || bad / 32 != p / 32;
+    if (!isfinite(value) && finite) continue;  // beyond f16
+    if (finite ? fabs(value - code * scale) > 0.501 * scale : !isnan(scale))
+      fail(t, "x[%zu] %g has %g by %g", p, value, code, scale);
+  }
+}
+
+void check_quantize8(test *t) {
+  for (int type = 0; type < CK_DTYPE_COUNT; type++)
+    for (size_t kind = 0; kind < COUNT(formats); kind++)
+      for (size_t k = 0; k <= 256; k += 32) quantize8_case(t, (ck_dtype)type, kind, k, any_place(t));
 }
 
 // Weight p of row j of [n, k] in ggml's blocks.
@@ -235,8 +320,9 @@ static void driver_case(test *t, const void *of, size_t threads) {
   const ck_dtype type = formats[s->kind];
   const size_t nr = t->table->gemm_nr;
   const ck_split split = s->tiles ? (ck_split)(CK_SPLIT_THREE + random_below(t, 3)) : CK_SPLIT_NARROW;
-  situation(t, AT_END, "driver %s m=%zu n=%zu k=%zu tiles=%d split=%d threads=%zu", format_names[s->kind], s->m, s->n, s->k,
-            s->tiles, split, threads);
+  const int x8 = one_in(t, 2), bytes = x8 && t->table->bytes >= (type == CK_Q8_0 ? CK_BYTES_ALL : CK_BYTES_SMALL);
+  situation(t, AT_END, "driver %s m=%zu n=%zu k=%zu tiles=%d split=%d x8=%d threads=%zu", format_names[s->kind], s->m, s->n, s->k,
+            s->tiles, split, x8, threads);
   operand *a = values(t, 1, s->m, s->k, 0), *c = values(t, 1, s->m, s->n, 0);
   const operand *packed = quantized_panels(t, type, s->n, s->k);
   c->written = 1;
@@ -247,7 +333,7 @@ static void driver_case(test *t, const void *of, size_t threads) {
   call.bias = floats(f.bias);
   if (f.residual) call.residual = f.residual->at, call.residual_rs = f.residual->rs, call.residual_type = f.residual->type;
   seal(t);
-  call.split = split;
+  call.split = split, call.x8 = x8;
   if ((s->tiles ? ck_tile_gemm : ck_f32_gemm)(t->table, &call, threads)) fail(t, "no memory");
   check_untouched(t);
   for (size_t i = 0; threads == 1 && i < s->m; i++)
@@ -261,7 +347,7 @@ static void driver_case(test *t, const void *of, size_t threads) {
           sum += value * w.value, magnitude += fabs(value) * w.reach;
           largest = fmax(largest, fabs(value)), weights += fabs(w.value);
         }
-        codes += 0.51 / 32767 * largest * weights;
+        codes += 0.51 / (bytes ? 127 : 32767) * largest * weights;
       }
       const double more = s->tiles ? 3 + pieces_drop(ck_tile_order(split), s->k) : magnitude ? codes / magnitude / U : 0;
       const double roundings = (double)s->k + 3 + more;

@@ -25,9 +25,10 @@ import Testing
   @Test func nothingIsSetByDefault() throws {
     let none = try settings([:])
     #expect(none.backend == nil && none.threads == nil && none.maximumISA == nil && !none.tracesFallbacks)
-    #expect(none.f32 == nil && !none.verifies)
+    #expect(none.f32 == nil && none.activationBits == nil && !none.verifies)
     let names = [
       "QUERN_BACKEND", "QUERN_NUM_THREADS", "OMP_NUM_THREADS", "QUERN_MAX_ISA", "QUERN_F32", "QUERN_CONV",
+      "QUERN_ACTIVATION_BITS",
       "QUERN_TRACE", "QUERN_VERIFY",
     ]
     #expect(try settings(Dictionary(uniqueKeysWithValues: names.map { ($0, "") })) == none, "empty counts as unset")
@@ -42,6 +43,9 @@ import Testing
     #expect(all.backend == "blas" && all.threads == 3 && all.maximumISA == .avx2 && all.tracesFallbacks)
     for sums in ConvolutionSums.allCases { #expect(try settings(["QUERN_CONV": sums.rawValue]).convolution == sums) }
     for way in F32Products.allCases { #expect(try settings(["QUERN_F32": way.rawValue]).f32 == way) }
+    for bits in ActivationBits.allCases {
+      #expect(try settings(["QUERN_ACTIVATION_BITS": bits.rawValue]).activationBits == bits)
+    }
     for isa in ISA.allCases { #expect(try settings(["QUERN_MAX_ISA": isa.rawValue]).maximumISA == isa) }
   }
 
@@ -72,6 +76,9 @@ import Testing
   @Test func otherVariablesAreChecked() throws {
     for value in ["sse2", "AVX2", "avx512 ", "1"] {
       #expect(refused(["QUERN_MAX_ISA": value]) == ["QUERN_MAX_ISA", value])
+    }
+    for value in ["4", "8 bits"] {
+      #expect(refused(["QUERN_ACTIVATION_BITS": value]) == ["QUERN_ACTIVATION_BITS", value])
     }
     for value in ["fft", "Winograd"] { #expect(refused(["QUERN_CONV": value]) == ["QUERN_CONV", value]) }
     for value in ["tf32", "Split", "1"] { #expect(refused(["QUERN_F32": value]) == ["QUERN_F32", value]) }

@@ -222,6 +222,16 @@ import Testing
     }
   }
 
+  @Test(arguments: ISA.available) func productsOfShortCodesPass(_ isa: ISA) throws {
+    let options = BackendOptions(threads: 2, isa: isa, activationBits: .eight)
+    let backend = VerifyingBackend(try MultithreadedBackend(options: options))
+    for operation in [Quern.Operation.linear, .gatedLinear, .lowRankLinear, .expertLinear] {
+      for (index, entry) in TestCases.all.enumerated() where entry.operation == operation {
+        _ = try entry.workload(seed: UInt64(index)).result(on: Context(backend: backend))
+      }
+    }
+  }
+
   @Test func theOptionsAndTheVariableWrap() throws {
     #expect(try Backends.make("reference", options: BackendOptions(verifies: false)) is ReferenceBackend)
     let verifying = try Backends.make("multithreaded", options: BackendOptions(threads: 2, verifies: true))

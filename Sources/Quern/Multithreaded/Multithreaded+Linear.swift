@@ -10,7 +10,7 @@ extension MultithreadedBackend {
       }
       return
     }
-    guard var call = ck_gemm(weights, table) else {
+    guard var call = ck_gemm(weights, self) else {
       return handOn(.linear).linear(x, weights: weights, epilogue: epilogue, residual: residual, into: y)
     }
     (call.m, call.alpha, call.activation) = (x.shape[0], epilogue.scale, epilogue.activation.code)
@@ -45,7 +45,7 @@ extension MultithreadedBackend {
         x, gate, value: (value, weights.valueBias), epilogue: Epilogue(bias: weights.gateBias, activation: activation),
         into: y)
     }
-    guard var call = ck_gemm(gate, table), call.packed != nil else { return false }
+    guard var call = ck_gemm(gate, self), call.packed != nil else { return false }
     (call.m, call.alpha, call.activation, call.split) = (x.shape[0], 1, activation.code, split)
     (call.value, call.value_bias) = (value.storage.view.address, weights.valueBias?.view.base)
     call.value_range = value.range
@@ -110,13 +110,14 @@ extension PackedMatrix {
 
 extension ck_gemm {
   /// One product with these weights and everything else to be filled in; `nil` where they are packed for another tile.
-  init?(_ weights: PackedMatrix, _ table: KernelTable) {
-    guard case .panels(let width) = weights.layout, width == 1 || width == table.kernels.gemm_nr else { return nil }
+  init?(_ weights: PackedMatrix, _ backend: MultithreadedBackend) {
+    let panel = backend.table.kernels.gemm_nr
+    guard case .panels(let width) = weights.layout, width == 1 || width == panel else { return nil }
     self.init()
     (batch, n, k, b_type) = (1, weights.outputs, weights.inputs, weights.storage.dataType.code)
     if let format = weights.quantization {
-      guard width == table.kernels.gemm_nr else { return nil }
-      b_type = format.code
+      guard width == panel else { return nil }
+      (b_type, x8) = (format.code, backend.activationBits == .eight ? 1 : 0)
       packed = weights.storage.view.address
     } else if width == 1 {
       (b, b_rs, b_cs) = (weights.storage.view.pointer, 1, weights.inputs)

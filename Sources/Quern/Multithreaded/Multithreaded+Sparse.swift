@@ -92,8 +92,8 @@ extension MultithreadedBackend {
     residual: TensorView?, into y: MutableTensor
   ) {
     var isDone = false
-    if var base = weights.map({ ck_gemm($0, table) }) ?? ck_gemm(n: up.outputs, k: down.inputs),
-      var down = ck_gemm(down, table), var up = ck_gemm(up, table)
+    if var base = weights.map({ ck_gemm($0, self) }) ?? ck_gemm(n: up.outputs, k: down.inputs),
+      var down = ck_gemm(down, self), var up = ck_gemm(up, self)
     {
       base.m = x.shape[0]
       (base.a, base.a_rs, base.a_cs, base.a_type) = (x.pointer, x.strides[0], 1, x.dataType.code)

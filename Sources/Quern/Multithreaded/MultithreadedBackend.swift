@@ -11,6 +11,7 @@ public struct MultithreadedBackend: Backend {
   let table: KernelTable
   /// What may go through tiles.
   let split: ck_split
+  let activationBits: ActivationBits
   let convolution: ConvolutionSums
 
   public var isa: ISA? { table.isa }
@@ -21,6 +22,7 @@ public struct MultithreadedBackend: Backend {
     let settings = try Settings.environment()
     threads = try settings.threads(for: options)
     split = (options.f32 ?? settings.f32 ?? .fma).code
+    activationBits = options.activationBits ?? settings.activationBits ?? .sixteen
     convolution = options.convolution ?? settings.convolution ?? .winograd
     table = try KernelTable(options.isa)
   }

@@ -1,3 +1,5 @@
+import CKernels
+
 /// One weight of a block: `scale * (code - offset) - low`.
 struct QuantizedWeight {
   var scale: Double
@@ -66,7 +68,7 @@ extension QuantizedFormat {
     let (pair, odd) = (i % 32 / 2, i % 2)
     // Codes of `bits` bits, in 16-bit words from `first` on.
     func code(_ first: Int, _ bits: Int) -> UInt8 {
-      let shift = pair * bits % 16
+      let shift = bits == 2 ? 2 * ck_crumb(pair) : pair * bits % 16
       return byte(first + ((pair * bits / 16 * width + column) * 2 + odd) * 2 + shift / 8) >> (shift % 8)
         & (1 << bits - 1)
     }

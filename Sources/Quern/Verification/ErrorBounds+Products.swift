@@ -166,7 +166,7 @@ extension ErrorBounds {
   }
 }
 
-/// What products by quantised weights add: half a step of 2⁻¹⁵ of the largest of each 32 x, and the rounding of the two terms
+/// What products by quantised weights add: half a step of the codes of each 32 x, and the rounding of the two terms
 /// that a weight of Q4_K is the difference of. By int8 weights it is half a step of the largest of a row over 127, and what the
 /// weights move when they are rounded once more.
 private struct CodeError {
@@ -186,7 +186,7 @@ private struct CodeError {
     self.weights = (0..<weights.outputs).flatMap { output in
       weights.layout == .int8
         ? [multiplier * (weights.values(of: output) ?? []).reduce(0) { $0 + abs($1) } * (1.01 / 254)]
-        : weights.terms(of: output).map { multiplier * (0x1.05p-16 * $0.magnitude + factor * $0.reach) }
+        : weights.terms(of: output).map { multiplier * (rounding.code * $0.magnitude + factor * $0.reach) }
     }
     self.runs = runs
   }

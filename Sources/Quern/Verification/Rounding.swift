@@ -12,6 +12,8 @@ public struct Rounding: Sendable, Hashable {
   let block: Int?
   /// What rounding the operands of a product adds, as a share of Σ|a b|.
   private(set) var operands = 0.0
+  /// The bits of what x is rounded to before products by quantised weights.
+  private(set) var activationBits = ActivationBits.sixteen
 
   private init(block: Int?) { self.block = block }
 
@@ -27,12 +29,15 @@ public struct Rounding: Sendable, Hashable {
     return block + (k + block - 1) / block
   }
 
-  /// The same sums of operands that are first rounded to bf16: ``F32Products/bf16``.
-  var ofBF16: Rounding {
+  /// The same sums of operands that are first rounded: to bf16 where ``F32Products/bf16`` says so, and to codes of so many bits.
+  func rounded(bf16: Bool, activations: ActivationBits) -> Rounding {
     var rounding = self
-    rounding.operands = 0x1p-7 * (1 + 0x1p-8)
+    (rounding.operands, rounding.activationBits) = (bf16 ? 0x1p-7 * (1 + 0x1p-8) : 0, activations)
     return rounding
   }
+
+  /// What a code may be off by, as a share of the largest of its 32: half a step, and 0.02 of it for its own roundings.
+  var code: Double { activationBits == .eight ? 0.51 / 127 : 0x1.05p-16 }
 
   package static func gamma(_ n: Int) -> Double { Double(n) * unit / (1 - Double(n) * unit) }
 

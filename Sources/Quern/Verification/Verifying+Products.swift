@@ -92,9 +92,14 @@ extension VerifyingBackend {
   }
 }
 
-extension MultithreadedBackend {
-  /// Whether products of f32 operands may round these to bf16.
-  var roundsToBF16: Bool { split == F32Products.bf16.code }
+extension Rounding {
+  /// The same sums of operands that are first rounded as a backend's options allow.
+  package func of(_ backend: any Backend) -> Rounding {
+    guard let backend = (backend as? MultithreadedBackend) ?? (backend.fallback as? MultithreadedBackend) else {
+      return self
+    }
+    return rounded(bf16: backend.split == F32Products.bf16.code, activations: backend.activationBits)
+  }
 }
 
 /// Packed weights hold what they were made from.

@@ -38,7 +38,7 @@ public final class VerifyingBackend: Backend {
   func record(_ error: QuernError) { first.withLock { $0 = $0 ?? error } }
 
   var bounds: ErrorBounds {
-    ErrorBounds((wrapped as? MultithreadedBackend)?.roundsToBF16 == true ? rounding.ofBF16 : rounding)
+    ErrorBounds(rounding.of(wrapped))
   }
 
   /// A call's operands by name.
