@@ -98,39 +98,47 @@ CK_INLINE void gemm_tile_(const size_t m, const size_t vectors, size_t k, const 
 // How a tile leaves the registers.
 enum gemm_exit_ { GEMM_FINISH_, GEMM_STORE_, GEMM_ADD_ };
 
-// alpha acc + beta c, + bias, activation, times factor, + residual for rows of a spilled tile; `kind` constant at the call.
-CK_INLINE void gemm_finish_as_(const ck_activation kind, const ck_gemm_block *g, size_t i, size_t j, size_t m, size_t n,
-                               const float *tile, size_t tile_rs) {
+// alpha acc + beta c, + bias, activation, times factor, + residual for rows of a spilled tile, to elements of `type` at `to`; `kind` and
+// `type` constant at the call.
+CK_INLINE void gemm_finish_as_(const ck_dtype type, const ck_activation kind, const ck_gemm_block *g, size_t i, size_t j, size_t m,
+                               size_t n, const float *tile, size_t tile_rs, void *to, size_t to_rs) {
   const vf alpha = vf_set1(g->alpha), beta = vf_set1(g->beta);
   for (size_t r = 0; r < m; r++) {
-    float *c = g->c + (i + r) * g->c_rs + j;
-    const float *residual = g->residual ? g->residual + (i + r) * g->residual_rs + j : 0;
+    const size_t c = (i + r) * g->c_rs + j;
     const float *factor = g->factor ? g->factor + (i + r) * g->factor_rs + j : 0;
     for (size_t v = 0; v < n; v += VL) {
       const size_t lanes = CK_MIN(n - v, (size_t)VL);
       vf x = vf_mul(alpha, vf_load(tile + r * tile_rs + v));
-      if (g->beta != 0) x = vf_fma(beta, row_load_(c + v, lanes), x);
+      if (g->beta != 0) x = vf_fma(beta, row_load_(g->c + c + v, lanes), x);
       if (g->bias) x = vf_add(x, row_load_(g->bias + j + v, lanes));
       x = ck_activate_(x, kind);
       if (factor) x = vf_mul(x, row_load_(factor + v, lanes));
-      if (residual) x = vf_add(x, row_load_(residual + v, lanes));
-      row_store_(c + v, x, lanes);
+      if (g->residual) x = vf_add(x, row_load_as_(g->residual_type, g->residual, (i + r) * g->residual_rs + j + v, lanes));
+      row_store_as_(type, to, (i + r) * to_rs + j + v, x, lanes);
     }
   }
 }
 
-// The finish of every tile that cannot be stored straight from registers: edges and epilogues. tile [m][tile_rs].
+CK_INLINE void gemm_finish_by_(const ck_activation kind, const ck_gemm_block *g, size_t i, size_t j, size_t m, size_t n,
+                               const float *tile, size_t tile_rs) {
+  if (!g->y)
+    gemm_finish_as_(CK_F32, kind, g, i, j, m, n, tile, tile_rs, g->c, g->c_rs);
+  else
+    CK_WITH_DTYPE(g->y_type, gemm_finish_as_, kind, g, i, j, m, n, tile, tile_rs, g->y, g->y_rs);
+}
+
+// The finish of every tile that cannot be stored straight from registers: edges, epilogues and other types. tile [m][tile_rs].
 static __attribute__((noinline)) void gemm_finish_(const ck_gemm_block *g, size_t i, size_t j, size_t m, size_t n,
                                                    const float *tile, size_t tile_rs) {
-  CK_WITH_ACTIVATION(g->activation, gemm_finish_as_, g, i, j, m, n, tile, tile_rs);
+  CK_WITH_ACTIVATION(g->activation, gemm_finish_by_, g, i, j, m, n, tile, tile_rs);
 }
 
 // Accumulators of rows [i, i + m) by `vectors` vectors from column j on, to C.
 CK_INLINE void gemm_leave_(const size_t m, const size_t vectors, const ck_gemm_block *g, size_t i, size_t j,
                            enum gemm_exit_ leave, const vf *acc) {
   const size_t width = vectors * VL, n = CK_MIN(width, g->n - j);
-  float *c = g->c + i * g->c_rs + j;
   if (leave != GEMM_FINISH_ && n == width) {
+    float *c = g->c + i * g->c_rs + j;
 #pragma clang loop unroll(full)
     for (size_t t = 0; t < m * vectors; t++) {
       float *out = c + t / vectors * g->c_rs + t % vectors * VL;
@@ -144,16 +152,20 @@ CK_INLINE void gemm_leave_(const size_t m, const size_t vectors, const ck_gemm_b
   gemm_finish_(g, i, j, m, n, tile, width);
 }
 
+// Where element (i, j) of the result goes.
+CK_INLINE const void *gemm_place_(const ck_gemm_block *g, size_t i, size_t j) {
+  return g->y ? (const char *)g->y + (i * g->y_rs + j) * ck_dtype_size(g->y_type) : (const char *)(g->c + i * g->c_rs + j);
+}
+
 // Rows [i, i + m) by panels from column j on, or by half of one; m and vectors constant.
 CK_INLINE void gemm_rows_(const size_t m, const size_t vectors, const ck_gemm_block *g, size_t i, size_t j,
                           enum gemm_exit_ leave) {
   const float *b = (const float *)g->b + j / GEMM_NR * g->b_panel;
-  float *c = g->c + i * g->c_rs + j;
   vf acc[GEMM_ACCUMULATORS_];
 #pragma clang loop unroll(full)
   for (size_t t = 0; t < m * vectors; t++) acc[t] = vf_zero();
 #pragma clang loop unroll(full)
-  for (size_t r = 0; r < m; r++) __builtin_prefetch(c + r * g->c_rs, 1);
+  for (size_t r = 0; r < m; r++) __builtin_prefetch(gemm_place_(g, i + r, j), 1);
   if (g->a_packed)
     gemm_tile_(m, vectors, g->k, g->a + i * g->k, 1, GEMM_MR, b, GEMM_NR, g->b_panel, acc);
   else if (g->b_ks)
@@ -211,7 +223,7 @@ CK_INLINE void gemm_column_(const size_t vectors, const ck_gemm_block *g, size_t
 }
 
 CK_INLINE enum gemm_exit_ gemm_exit_of_(const ck_gemm_block *g) {
-  const int bare = g->alpha == 1 && !g->bias && !g->factor && !g->residual && g->activation == CK_IDENTITY;
+  const int bare = g->alpha == 1 && !g->bias && !g->factor && !g->residual && !g->y && g->activation == CK_IDENTITY;
   return bare && g->beta == 0 ? GEMM_STORE_ : bare && g->beta == 1 ? GEMM_ADD_ : GEMM_FINISH_;
 }
 

@@ -107,11 +107,14 @@ CK_INLINE void stream_panels_(const ck_dtype type, const size_t panels, const si
   const size_t panel = ck_packed_bytes(type, g->b_panel);
   const char *b = (const char *)g->b + j / GEMM_NR * panel;
   ck_gemm_block slice = *g;
-  slice.bias = slice.factor = slice.residual = 0, slice.activation = CK_IDENTITY;
+  slice.bias = slice.factor = slice.residual = slice.y = 0, slice.activation = CK_IDENTITY;
   for (size_t p = 0;; p += slice.k) {
     slice.a = g->a + p, slice.k = CK_MIN(g->slice, g->k - p);
     const int last = p + slice.k == g->k;
-    if (last) slice.bias = g->bias, slice.factor = g->factor, slice.residual = g->residual, slice.activation = g->activation;
+    if (last) {
+      slice.bias = g->bias, slice.factor = g->factor, slice.residual = g->residual, slice.y = g->y;
+      slice.activation = g->activation;
+    }
     stream_slice_(type, panels, most, &slice, j, b + p * STREAM_BYTES_(type));
     slice.beta = 1;
     if (last) break;
@@ -138,9 +141,7 @@ static void stream_widened_(const ck_gemm_block *g) {
   for (size_t j = 0; j < g->n; j += GEMM_NR) {
     const char *b = (const char *)g->b + j / GEMM_NR * ck_packed_bytes(g->b_type, g->b_panel);
     CK_NAME(f32_widen)(g->b_type, g->k * GEMM_NR, (const uint16_t *)b, panel);
-    column.n = CK_MIN(g->n - j, (size_t)GEMM_NR), column.c = g->c + j;
-    column.bias = g->bias ? g->bias + j : 0, column.residual = g->residual ? g->residual + j : 0;
-    column.factor = g->factor ? g->factor + j : 0;
+    ck_gemm_columns(&column, g, j, CK_MIN(g->n - j, (size_t)GEMM_NR));
     CK_NAME(f32_gemm_block)(&column);
   }
 }

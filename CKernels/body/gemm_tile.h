@@ -274,8 +274,8 @@ CK_INLINE void tile_dots_(const int packed, const int ahead, const ck_tile_block
 #pragma clang loop unroll(full)
       for (size_t s = 0; s < SUMS; s++) acc[s] = vf_zero();
       for (size_t r = i; r < CK_MIN(i + ROWS, g->m); r++) {
-        __builtin_prefetch(g->c + r * g->c_rs + j, 1);
-        __builtin_prefetch(g->c + r * g->c_rs + j + 16, 1);
+        __builtin_prefetch(gemm_place_(g, r, j), 1);
+        __builtin_prefetch(gemm_place_(g, r, j + 16), 1);
       }
       for (size_t k = 0; k < g->k; k += CK_TILE_STEP, a += CK_TILE_ELEMENTS) {
         const size_t depth = CK_MIN(g->k - k, (size_t)CK_TILE_STEP);

@@ -47,9 +47,9 @@ typedef struct plan {
   size_t packed_a;        // floats of a block's packed A slice, 0 where A is read in place
   size_t widened_a;       // floats of a block's A slice, or of all of them with `whole`, as f32; 0 where it is f32
   size_t codes_a, scales_a, sums_a;  // of a block's A slice in codes
-  size_t kept_c;          // floats of a block of C that is not f32
+  size_t kept_c;          // floats of a block of C that is not f32 while it is summed
   size_t kept_value;      // floats of a block of A V
-  size_t kept_residual;   // floats of a block's copy of a residual that is not f32, or that C's first slice would overwrite
+  size_t kept_residual;   // floats of a block's copy of a residual that C's first slice would overwrite
   size_t b_piece, piece;  // floats of scratch a participant needs, for B and for a block
   float *b_pieces, *pieces;
 } plan;
@@ -175,7 +175,7 @@ static void multiply(const plan *p, const ck_gemm_block *block) {
 static void multiply_value(const plan *p, ck_gemm_block *block, const void *b, const float *bias, int last, float *kept) {
   ck_gemm_block value = *block;
   value.b = b, value.c = kept, value.c_rs = block->n, value.bias = last ? bias : 0;
-  value.residual = 0, value.activation = CK_IDENTITY;
+  value.residual = value.y = 0, value.activation = CK_IDENTITY;
   multiply(p, &value);
   if (last) block->factor = kept, block->factor_rs = block->n;
 }
@@ -207,17 +207,20 @@ static void run_block(const region *r, size_t index) {
       .code_scales = scales_a,
       .code_sums = (const int32_t *)sums_a,
   };
-  block.c = p->kept_c ? kept_c : call->c + c_at, block.c_rs = p->kept_c ? block.n : call->c_rs;
   void *c = (char *)call->c + c_at * ck_dtype_size(call->c_type);
+  if (p->kept_c)
+    block.c = kept_c, block.c_rs = block.n;
+  else if (call->c_type == CK_F32)
+    block.c = c, block.c_rs = call->c_rs;
   if (p->kept_c && call->beta != 0) widen_block(table, call->c_type, block.m, block.n, c, call->c_rs, 1, kept_c);
   const float *bias = call->bias ? call->bias + r->j + j : 0;
   const float *value_bias = call->value_bias ? call->value_bias + r->j + j : 0;
   const size_t residual_at = r->z * call->residual_bs + i * call->residual_rs + r->j + j;
-  const float *residual = call->residual ? staging_element(call->residual_type, call->residual, residual_at) : 0;
-  size_t residual_rs = call->residual_rs;
+  const void *residual = call->residual ? staging_element(call->residual_type, call->residual, residual_at) : 0;
+  block.residual_rs = call->residual_rs, block.residual_type = call->residual_type;
   if (p->kept_residual) {
-    widen_block(table, call->residual_type, block.m, block.n, residual, residual_rs, 1, kept_residual);
-    residual = kept_residual, residual_rs = block.n;
+    widen_block(table, CK_F32, block.m, block.n, residual, call->residual_rs, 1, kept_residual);
+    residual = kept_residual, block.residual_rs = block.n;
   }
   const size_t depth = p->whole ? call->k : p->slice;
   for (size_t k = 0; k == 0 || k < call->k; k += depth) {
@@ -234,12 +237,12 @@ static void run_block(const region *r, size_t index) {
     block.b = (const char *)r->b + b_at;
     if (p->packed_a) table->f32_gemm_pack_a(block.m, block.k, slice, rs, cs, packed_a);
     if (p->quantized) quantize_rows(p, slice, &block);
-    if (last) block.bias = bias, block.residual = residual, block.residual_rs = residual_rs, block.activation = call->activation;
+    if (last) block.bias = bias, block.residual = residual, block.activation = call->activation;
+    if (last && call->c_type != CK_F32) block.y = c, block.y_rs = call->c_rs, block.y_type = call->c_type;
     if (r->value) multiply_value(p, &block, (const char *)r->value + b_at, value_bias, last, kept_value);
     multiply(p, &block);
     block.beta = 1;
   }
-  if (p->kept_c) staging_out(table, call->c_type, kept_c, block.n, block.m, block.n, c, call->c_rs, 0, 0);
 }
 
 static void run_blocks(const void *context, size_t first, size_t last) {
@@ -325,10 +328,10 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   if (p.quantized)
     p.codes_a = a_floats / (p.x8 ? 4 : 2), p.scales_a = a_floats / 32, p.sums_a = p.scales_a * ck_quant_parts(call->b_type);
   const size_t block = round_up(p.rows * p.columns, 16);
-  if (call->c_type != CK_F32) p.kept_c = block;
+  if (call->c_type != CK_F32 && (k > p.slice || call->beta != 0)) p.kept_c = block;
   if (call->value) p.kept_value = block;
-  const int overwritten = call->residual == call->c && k > p.slice && call->c_type == CK_F32;
-  if (call->residual && (overwritten || call->residual_type != CK_F32)) p.kept_residual = block;
+  const int overwritten = call->residual && call->residual == call->c && k > p.slice && call->c_type == CK_F32;
+  if (overwritten) p.kept_residual = block;
   p.piece = p.packed_a + p.widened_a + p.codes_a + p.scales_a + p.sums_a + p.kept_c + p.kept_value + p.kept_residual;
   p.b_piece = unpacked ? round_up(p.chunk * k, 16) : 0;
 

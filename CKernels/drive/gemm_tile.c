@@ -28,7 +28,7 @@ enum {
 static const size_t depths[] = {512, 256, 192};
 
 // Scratch of a participant, in this order: tiles of 32 rows of A; 32 columns and 32 rows of a slice as floats, rows of B that are
-// not f32 beside them; rows that are made; ranges of a block's B and V; C, A V and the residual of a block.
+// not f32 beside them; rows that are made; ranges of a block's B and V; C, A V and a residual of a block.
 enum piece { TILES_A, PANELS_B, ROWS_OF_B, ROWS_OF_A, MADE_A, RANGES_B, KEPT_C, KEPT_VALUE, KEPT_RESIDUAL, PIECES };
 
 typedef struct plan {
@@ -144,18 +144,16 @@ static void pack_panels(const void *context, size_t first, size_t last) {
 }
 
 // Columns [from, to) of a block.
-static ck_gemm_block columns_of(ck_gemm_block block, size_t from, size_t to) {
-  block.n = to - from, block.c += from;
-  if (block.bias) block.bias += from;
-  if (block.factor) block.factor += from;
-  if (block.residual) block.residual += from;
+static ck_gemm_block columns_of(const ck_gemm_block *all, size_t from, size_t to) {
+  ck_gemm_block block = *all;
+  ck_gemm_columns(&block, all, from, to - from);
   return block;
 }
 
 // EDGE rows of a block by its columns [from, to), all of them safe or none.
 static void run_columns(const region *r, const ck_gemm_block *all, const ck_tile_block *tile, size_t from, size_t to) {
   const plan *p = r->plan;
-  const ck_gemm_block block = columns_of(*all, from, to);
+  const ck_gemm_block block = columns_of(all, from, to);
   ck_tile_block moved = *tile;
   moved.block = &block;
   moved.b += from / EDGE * (p->direct ? tile->b_panel : ck_tile_panel(block.k, p->b_pieces));
@@ -167,7 +165,7 @@ static void run_fallback(const region *r, const ck_gemm_block *all, const void *
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
   float *rows = scratch_of(p, ROWS_OF_A);
-  ck_gemm_block block = columns_of(*all, from, MIN(from + EDGE, all->n));
+  ck_gemm_block block = columns_of(all, from, MIN(from + EDGE, all->n));
   block.a = a, block.a_rs = a_rs;
   if (call->a_type != CK_F32) {
     staging_in(p->table, call->a_type, a, a_rs, 0, 0, block.m, block.k, rows, block.k);
@@ -282,15 +280,17 @@ static void multiply_rows(const block_of_c *b, const rows_a *rows, size_t row, s
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
   const ck_kernels *table = p->table;
-  const int first = !slice && !from, last = slice + 1 == p->slices, keeps_c = has(p, KEPT_C),
-            keeps_residual = has(p, KEPT_RESIDUAL);
+  const int first = !slice && !from, last = slice + 1 == p->slices, keeps_c = has(p, KEPT_C);
   const size_t n = b->n, kept = p->slices > 1 || p->few ? row * n : 0;  // one slice is done with its rows at once
-  float *kept_value = scratch_of(p, KEPT_VALUE), *kept_residual = scratch_of(p, KEPT_RESIDUAL);
+  float *kept_value = scratch_of(p, KEPT_VALUE);
   ck_gemm_block block = {
       .m = MIN(EDGE, b->m - row), .n = n, .k = MIN(p->slice, call->k - slice * p->slice), .alpha = call->k ? call->alpha : 0};
   char *c_row = b->c + row * call->c_rs * ck_dtype_size(call->c_type);
   block.beta = slice ? 1 : call->beta;
-  block.c = keeps_c ? scratch_of(p, KEPT_C) + kept : (float *)c_row, block.c_rs = keeps_c ? n : call->c_rs;
+  if (keeps_c)
+    block.c = scratch_of(p, KEPT_C) + kept, block.c_rs = n;
+  else if (call->c_type == CK_F32)
+    block.c = (float *)c_row, block.c_rs = call->c_rs;
   if (keeps_c && block.beta != 0 && first) staging_in(table, call->c_type, c_row, call->c_rs, 0, 0, block.m, n, block.c, n);
   rows_a own = *rows;
   if (call->value) {
@@ -303,17 +303,14 @@ static void multiply_rows(const block_of_c *b, const rows_a *rows, size_t row, s
   if (last) {
     const size_t image = p->made && p->made->bias_rows ? (b->i + row) / p->made->bias_rows : 0;
     block.bias = call->bias ? call->bias + image * call->n + b->j : 0, block.activation = call->activation;
-    if (b->residual) {
-      const void *residual = staging_at(call->residual_type, b->residual, call->residual_rs, row, 0);
-      float *kept_rows = kept_residual + (p->overwritten || p->few ? row * n : 0);
-      block.residual = keeps_residual ? kept_rows : residual;
-      block.residual_rs = keeps_residual ? n : call->residual_rs;
-      if (keeps_residual && !p->overwritten && !from)
-        staging_in(table, call->residual_type, residual, call->residual_rs, 0, 0, block.m, n, kept_rows, n);
-    }
+    if (call->c_type != CK_F32) block.y = c_row, block.y_rs = call->c_rs, block.y_type = call->c_type;
+    if (p->overwritten)
+      block.residual = scratch_of(p, KEPT_RESIDUAL) + row * n, block.residual_rs = n;
+    else if (b->residual)
+      block.residual = staging_at(call->residual_type, b->residual, call->residual_rs, row, 0),
+      block.residual_rs = call->residual_rs, block.residual_type = call->residual_type;
   }
   run_rows(r, &block, &own, slice, b->j, from, to);
-  if (last && keeps_c && to == n) staging_out(table, call->c_type, block.c, n, block.m, n, c_row, call->c_rs, 0, 0);
 }
 
 // One block of C through every K slice: slice by slice, EDGE rows at a time, or, of few rows, EDGE columns at a time.
@@ -395,11 +392,9 @@ static int32_t lay_out(plan *p, const ck_kernels *table, const ck_gemm *call, co
       [ROWS_OF_A] = edge,
       [MADE_A] = made ? edge : 0,
       [RANGES_B] = p->direct ? round_up(p->operands * p->columns / EDGE * 2, 16) : 0,
-      [KEPT_C] = call->c_type != CK_F32 ? kept : 0,
+      [KEPT_C] = call->c_type != CK_F32 && (p->slices > 1 || call->beta != 0) ? kept : 0,
       [KEPT_VALUE] = call->value ? kept : 0,
-      [KEPT_RESIDUAL] = p->overwritten                                    ? p->rows * p->columns
-                        : call->residual && call->residual_type != CK_F32 ? (p->few ? p->rows : EDGE) * p->columns
-                                                                          : 0,
+      [KEPT_RESIDUAL] = p->overwritten ? p->rows * p->columns : 0,
   };
   for (size_t i = 0; i < PIECES; i++) p->at[i + 1] = p->at[i] + floats[i];
   const size_t across = p->chunk / EDGE, blocks = pieces_of(call->m, p->rows) * pieces_of(p->chunk, p->columns);

@@ -95,15 +95,17 @@ static void run_block(const plan *p, size_t index) {
   };
   float *staged_a = p->scratch + ck_participant() * p->piece, *packed_a = staged_a + p->staged_a;
   float *staged_c = packed_a + p->packed_a, *staged_residual = staged_c + p->staged_c;
-  block.c = p->staged_c ? staged_c : product.c + i * call->y_rs + j;
-  block.c_rs = p->staged_c ? block.n : call->y_rs;
-  const float *residual = staged_residual;
-  size_t residual_rs = block.n;
-  if (p->staged_residual)
-    staging_in(p->table, call->residual_type, product.residual, call->residual_rs, i, j, block.m, block.n, staged_residual,
-               block.n);
-  else if (call->residual)
-    residual = product.residual + i * call->residual_rs + j, residual_rs = call->residual_rs;
+  void *y = (void *)staging_at(call->y_type, product.c, call->y_rs, i, j);
+  if (p->staged_c)
+    block.c = staged_c, block.c_rs = block.n;
+  else if (call->y_type == CK_F32)
+    block.c = y, block.c_rs = call->y_rs;
+  const void *residual = call->residual ? staging_at(call->residual_type, product.residual, call->residual_rs, i, j) : 0;
+  block.residual_rs = call->residual_rs, block.residual_type = call->residual_type;
+  if (p->staged_residual) {
+    staging_in(p->table, CK_F32, residual, call->residual_rs, 0, 0, block.m, block.n, staged_residual, block.n);
+    residual = staged_residual, block.residual_rs = block.n;
+  }
   block.a_packed = p->packed_a && block.m >= GEMM_FEWEST_ROWS_TO_PACK;
   const int whole = call->k && gemm_streams_whole(block.m, call->b_type);
   const size_t depth = whole ? call->k : p->slice;
@@ -122,12 +124,12 @@ static void run_block(const plan *p, size_t index) {
     }
     if (k + block.k == call->k) {
       block.bias = product.bias ? product.bias + j : 0, block.activation = call->activation;
-      block.residual = call->residual ? residual : 0, block.residual_rs = residual_rs;
+      block.residual = residual;
+      if (call->y_type != CK_F32) block.y = y, block.y_rs = call->y_rs, block.y_type = call->y_type;
     }
     (whole || call->b_type != CK_F32 ? p->table->f32_gemm_stream : p->table->f32_gemm_block)(&block);
     block.beta = 1;
   }
-  if (p->staged_c) staging_out(p->table, call->y_type, staged_c, block.n, block.m, block.n, product.c, call->y_rs, i, j);
 }
 
 static void run_blocks(const void *context, size_t first, size_t last) {
@@ -154,12 +156,12 @@ int32_t ck_f32_grouped(const ck_kernels *table, const ck_grouped *call, size_t t
     p.columns = round_up(p.columns / 2, table->gemm_nr);
   p.across = pieces_of(call->n, p.columns);
 
-  const int typed_residual = call->residual && call->residual_type != CK_F32;
   if (call->x_type != CK_F32)
     p.staged_a = round_up(MAX(p.rows * p.slice, MIN(p.rows, (size_t)GEMM_MOST_ROWS_WHOLE) * call->k), 16);
   if (longest >= GEMM_FEWEST_ROWS_TO_PACK && p.columns >= FEWEST_COLUMNS_TO_PACK) p.packed_a = round_up(p.rows, 16) * p.slice;
-  if (call->y_type != CK_F32) p.staged_c = round_up(p.rows * p.columns, 16);
-  if (typed_residual || (call->residual == call->y && call->k > p.slice)) p.staged_residual = round_up(p.rows * p.columns, 16);
+  if (call->y_type != CK_F32 && call->k > p.slice) p.staged_c = round_up(p.rows * p.columns, 16);
+  if (call->residual && call->residual == call->y && call->y_type == CK_F32 && call->k > p.slice)
+    p.staged_residual = round_up(p.rows * p.columns, 16);
   p.piece = p.staged_a + p.packed_a + p.staged_c + p.staged_residual;
   const size_t blocks = row_blocks(&p, p.rows) * p.across;
   if (p.piece && !(p.scratch = ck_scratch(CK_SCRATCH_OPERATION, p.piece * MAX(MIN(threads, blocks), 1)))) return -1;

@@ -20,8 +20,7 @@ typedef struct plan {
   size_t i, m;             // the rows at hand
   int8_t *codes;           // [m/16][steps][16][64]
   float *scales;           // [m]
-  size_t kept_c, kept_residual;  // floats of a block of C and of a residual that are not f32
-  size_t kept_value, piece;      // of a block of A V; of all of them
+  size_t kept_value;  // floats of a block of A V
   float *pieces;
 } plan;
 
@@ -78,16 +77,13 @@ static void run_block(const plan *p, size_t index) {
   const ck_int8 *call = p->call;
   const size_t above = pieces_of(p->m, EDGE), row = index % above * EDGE, j = index / above * p->columns;
   const size_t m = MIN(EDGE, p->m - row), n = MIN(p->columns, call->n - j), i = p->i + row;
-  float *kept_c = p->pieces + ck_participant() * p->piece, *kept_residual = kept_c + p->kept_c,
-        *kept_value = kept_residual + p->kept_residual;
+  float *kept_value = p->pieces + ck_participant() * p->kept_value;
   ck_gemm_block block = {
       .m = m, .n = n, .alpha = call->alpha, .bias = call->bias ? call->bias + j : 0, .activation = call->activation};
-  block.c = p->kept_c ? kept_c : (float *)call->c + i * call->c_rs + j, block.c_rs = p->kept_c ? n : call->c_rs;
-  if (p->kept_residual) {
-    staging_in(p->table, call->residual_type, call->residual, call->residual_rs, i, j, m, n, kept_residual, n);
-    block.residual = kept_residual, block.residual_rs = n;
-  } else if (call->residual) {
-    block.residual = staging_at(CK_F32, call->residual, call->residual_rs, i, j), block.residual_rs = call->residual_rs;
+  block.y = (void *)staging_at(call->c_type, call->c, call->c_rs, i, j), block.y_rs = call->c_rs, block.y_type = call->c_type;
+  if (call->residual) {
+    block.residual = staging_at(call->residual_type, call->residual, call->residual_rs, i, j);
+    block.residual_rs = call->residual_rs, block.residual_type = call->residual_type;
   }
   const size_t b_at = j * p->steps * CK_INT8_STEP;
   ck_int8_block codes = {.steps = p->steps, .a = ck_int8_row(p->codes, p->steps, row), .a_scales = p->scales + row};
@@ -102,7 +98,6 @@ static void run_block(const plan *p, size_t index) {
   }
   codes.block = &block, codes.b = call->codes + b_at, codes.b_scales = call->scales + j;
   multiply(&codes);
-  if (p->kept_c) staging_out(p->table, call->c_type, kept_c, n, m, n, call->c, call->c_rs, i, j);
 }
 
 static void run_blocks(const void *context, size_t first, size_t last) {
@@ -118,12 +113,9 @@ int32_t ck_int8_gemm(const ck_kernels *table, const ck_int8 *call, size_t thread
   while (threads > 1 && p.columns > EDGE && pieces_of(call->m, EDGE) * pieces_of(call->n, p.columns) < threads * 4)
     p.columns = round_up(p.columns / 2, EDGE);
   const size_t rows = MIN(round_up(call->m, EDGE), MAX(CODES_OF_A / row / EDGE, 1) * EDGE);
-  if (call->c_type != CK_F32) p.kept_c = EDGE * p.columns;
-  if (call->residual && call->residual_type != CK_F32) p.kept_residual = EDGE * p.columns;
   if (call->value) p.kept_value = EDGE * p.columns;
-  p.piece = p.kept_c + p.kept_residual + p.kept_value;
   const size_t blocks = pieces_of(rows, EDGE) * pieces_of(call->n, p.columns);
-  if (p.piece && !(p.pieces = ck_scratch(CK_SCRATCH_A, p.piece * MAX(MIN(threads, blocks), 1)))) return -1;
+  if (call->value && !(p.pieces = ck_scratch(CK_SCRATCH_A, p.kept_value * MAX(MIN(threads, blocks), 1)))) return -1;
   float *codes = ck_scratch(CK_SCRATCH_B, rows * row / sizeof(float) + rows);
   if (!codes) return -1;
   p.codes = (int8_t *)codes, p.scales = codes + rows * row / sizeof(float);

@@ -136,9 +136,21 @@ typedef struct ck_gemm_block {
   const float *bias;  // [n] or NULL
   const float *factor;  // [m, n] or NULL: what the activation's result is multiplied by; last slice only
   size_t factor_rs;
-  const float *residual;  // [m, n] or NULL; may equal c exactly, where there is one slice
+  const void *residual;  // [m, n] or NULL; last slice only; may equal c exactly, where there is one slice, and y always
   size_t residual_rs;
+  ck_dtype residual_type;
+  void *y;  // [m, n], where the result goes instead of c; or NULL; last slice only
+  size_t y_rs;
+  ck_dtype y_type;
   ck_activation activation;
 } ck_gemm_block;
+
+// Makes C, and what its finish reads and writes, those of n columns of `all` from column j on; the rest of `block` stays.
+static inline void ck_gemm_columns(ck_gemm_block *block, const ck_gemm_block *all, size_t j, size_t n) {
+  block->n = n, block->c = all->c ? all->c + j : 0;
+  block->bias = all->bias ? all->bias + j : 0, block->factor = all->factor ? all->factor + j : 0;
+  block->residual = all->residual ? (const char *)all->residual + j * ck_dtype_size(all->residual_type) : 0;
+  block->y = all->y ? (char *)all->y + j * ck_dtype_size(all->y_type) : 0;
+}
 
 #endif
