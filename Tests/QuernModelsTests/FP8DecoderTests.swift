@@ -120,6 +120,42 @@ import Testing
     }
   #endif
 
+  /// Other families read the same layer: an encoder whose linear layers are codes with one scale, and the same in f32.
+  @Test func encodersReadFP8() throws {
+    let model = RandomModel(layers: 1)
+    let (plain, scale) = (try model.folder(), 0x1p-13 as Float)
+    var (narrow, wide): ([RawTensor], [RawTensor]) = ([], [])
+    for tensor in try RawTensor.all(plain.path) {
+      guard model.linears[tensor.name] != nil else {
+        narrow.append(tensor)
+        wide.append(tensor)
+        continue
+      }
+      let codes = FP8TensorTests.codes(tensor.shape[0] * tensor.shape[1])
+      narrow += [
+        RawTensor(tensor.name, tensor.shape, codes: codes), RawTensor("\(tensor.name)_scale_inv", [], [scale]),
+      ]
+      wide.append(RawTensor(tensor.name, tensor.shape, codes.map { E4M3.values[Int($0)] * scale }))
+    }
+    let quantization = #", "quantization_config": {"quant_method": "fp8"}}"#
+    let folder = try RawTensor.folder(String(model.config.dropLast()) + quantization, narrow)
+    let other = try RawTensor.folder(model.config, wide)
+    for precision in [.f32, .bf16] as [DataType] {
+      let output = try RandomModel.output(folder.path, precision: precision)
+      #expect(try output == RandomModel.output(other.path, precision: precision) && output.allSatisfy { $0.isFinite })
+    }
+  }
+
+  /// That of gpt-oss says that its experts are in MXFP4, which its tensors say too.
+  @Test func gptOssKeepsAConfigurationOfItsOwn() throws {
+    let files = ["config.json", "model.safetensors"]
+    let folder = try TemporaryFolder(copying: files, of: Fixture.path("decoders/gpt-oss-mxfp4"))
+    let type = "\"model_type\": \"gpt_oss\""
+    try folder.replace(type, with: type + ", \"quantization_config\": {\"quant_method\": \"mxfp4\"}", in: "config.json")
+    _ = try DecoderModel.memoryNeed(path: folder.path, capacity: 50)
+    _ = try NamedForward(directory: folder.path, context: Context())
+  }
+
   @Test func theCommandRunsAndRefuses() throws {
     let place = try TemporaryFolder()
     let directory = Self.directory("qwen3-moe")
