@@ -59,6 +59,15 @@ import Testing
     }
   }
 
+  @Test(arguments: ["config.json", "model.safetensors"]) func fp8ModelsNeverTrap(_ name: String) throws {
+    let model = Fixture.path("fp8/qwen3-moe")
+    let folder = try TemporaryFolder(copying: ["config.json", "model.safetensors"], of: model)
+    try fuzz("\(model)/\(name)", as: name, in: folder) { _ in
+      _ = try DecoderModel.memoryNeed(path: folder.path, capacity: 20)
+      _ = try DecoderModel(path: folder.path, context: Context())
+    }
+  }
+
   @Test func quantisedModelsNeverTrap() throws {
     let (model, folder) = (try RandomModel(hidden: 32, inner: 32, layers: 1).folder(), try TemporaryFolder())
     _ = try ModelQuantizer(model: model.path, as: .blocks(.q8)).write(to: folder.path)

@@ -41,6 +41,16 @@ public enum DataType: String, Sendable, CaseIterable {
   }
 }
 
+extension DataType {
+  /// Rounds `values` to elements of this type, each once, into memory of their size.
+  package func narrow(
+    _ values: UnsafeBufferPointer<Float>, into bytes: UnsafeMutableRawBufferPointer
+  ) throws(QuernError) {
+    guard let from = values.baseAddress, let to = bytes.baseAddress else { return }
+    try KernelTable().kernels.f32_narrow(code, values.count, from, to)
+  }
+}
+
 /// A set of data types: what an operation's operands have, or what a backend reads.
 public struct DataTypes: OptionSet, Sendable {
   public let rawValue: UInt8

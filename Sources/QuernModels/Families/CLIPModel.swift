@@ -17,7 +17,7 @@ public final class CLIPModel: Sendable {
   /// - Throws: ``ModelError`` naming file, field and offset; ``QuernError`` for memory that cannot be had.
   public init(directory: String, context: Context, precision: DataType = .f32) throws {
     configuration = try CLIPConfiguration(HubConfig(directory: directory))
-    let source = try SafetensorsDirectory(path: directory)
+    let source = try SafetensorsDirectory.weights(of: directory)
     text = try CLIPTextModel(
       configuration.text, source: source, file: directory, context: context, precision: precision)
     image = try ImageEncoderModel(
@@ -60,7 +60,7 @@ public final class CLIPTextModel: Sendable {
   /// - Parameters: as of ``CLIPModel/init(directory:context:precision:)``, for a directory of a `clip_text_model`.
   public convenience init(directory: String, context: Context, precision: DataType = .f32) throws {
     try self.init(
-      CLIPTextConfiguration(HubConfig(directory: directory)), source: SafetensorsDirectory(path: directory),
+      CLIPTextConfiguration(HubConfig(directory: directory)), source: SafetensorsDirectory.weights(of: directory),
       file: directory, context: context, precision: precision)
   }
 

@@ -183,8 +183,9 @@ extension DecoderConfiguration {
 
   /// The weights of a model directory, under the names that this family's layers have.
   func source(directory: String) throws(ModelError) -> any TensorSource {
-    let source = try SafetensorsDirectory(path: directory)
-    return modelType == "gpt_oss" ? GptOssExperts(source) : source
+    // The quantization_config of gpt_oss is about its experts.
+    if modelType == "gpt_oss" { return GptOssExperts(try SafetensorsDirectory(path: directory)) }
+    return try SafetensorsDirectory.weights(of: directory)
   }
 
   static var modelTypes: [String] { readers.map(\.type) }

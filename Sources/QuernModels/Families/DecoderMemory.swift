@@ -114,7 +114,7 @@ extension T5Model {
     directory: String, precision: DataType = .f32, prompt: Int, capacity: Int, cacheType: CacheType = .f32
   ) throws(ModelError) -> MemoryNeed {
     let configuration = try T5Configuration(HubConfig(directory: directory))
-    let weights = try Weights(SafetensorsDirectory(path: directory), file: directory, of: configuration)
+    let weights = try Weights(SafetensorsDirectory.weights(of: directory), file: directory, of: configuration)
     let (encoder, decoder) = (configuration.encoder.stack, configuration.decoder)
     var need = MemoryNeed()
     for matrix in configuration.linearLayers where !matrix.isOptional || weights.contains(matrix.parts[0]) {

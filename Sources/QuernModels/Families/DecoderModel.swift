@@ -76,7 +76,7 @@ public final class DecoderModel: Sendable {
   /// - Parameters:
   ///   - path: a Hugging Face model directory, `config.json` and safetensors weights, quantised ones included; or a GGUF file.
   ///   - context: packs the weights and runs the model.
-  ///   - precision: the storage of matrices that are not quantised; as the files have them where it is `nil`.
+  ///   - precision: the storage of matrices that are not quantised; as the files have them where it is `nil`, but FP8 as bf16.
   ///   - hasHead: whether logits are wanted; the files of a model that gives embeddings may have no head.
   ///   - adapters: run beside the linear layers that they change, all at once.
   ///   - mergingAdapters: add them to the weights instead, which then cost nothing more and cannot be quantised.
@@ -311,8 +311,9 @@ private struct DecoderLoader {
     let (names, place) = (configuration.names, configuration.layerName(index))
     let heads = configuration.numAttentionHeads
     let products = names.latentHeads.map { "\(place).\($0).weight" }
+    let type = try precision ?? weights.stored(products[0])
     let matrices = try LatentAttention.matrices(
-      latentHeads(products, heads, sizes), sizes, as: precision ?? weights.stored(products[0]), context: context)
+      latentHeads(products, heads, sizes, as: type), sizes, as: type, context: context)
     return LatentAttention(
       down: try linear(configuration.latentDown(index), hasBias: configuration.hasAttentionBias),
       queryNorm: try sizes.qLoraRank.map { try norm("\(place).\(names.latentQueries[1])", $0) },
@@ -325,18 +326,19 @@ private struct DecoderLoader {
 
   /// Of each head, what makes keys and values of a latent vector: `[latent, key]` and `[value, latent]`.
   private func latentHeads(
-    _ products: [String], _ heads: Int, _ sizes: DecoderConfiguration.Latent
+    _ products: [String], _ heads: Int, _ sizes: DecoderConfiguration.Latent, as type: DataType
   ) throws -> [(keys: TensorView, values: TensorView)] {
     let (plain, latent, value) = (sizes.qkNopeHeadDim, sizes.kvLoraRank, sizes.vHeadDim)
     if products.count == 1 {
-      let rows = try weights.widened(products[0], Shape(heads * (plain + value), latent)).view
+      let rows = try weights.widened(products[0], Shape(heads * (plain + value), latent), as: type).view
       return (0..<heads).map { head in
         let first = head * (plain + value)
         return (rows.rows(first..<first + plain).transposed(), rows.rows(first + plain..<first + plain + value))
       }
     }
-    let keys = try weights.widened(products[0], Shape(heads, latent, plain)).view.reshaped(Shape(heads * latent, plain))
-    let values = try weights.widened(products[1], Shape(heads, value, latent)).view
+    let keys = try weights.widened(products[0], Shape(heads, latent, plain), as: type).view
+      .reshaped(Shape(heads * latent, plain))
+    let values = try weights.widened(products[1], Shape(heads, value, latent), as: type).view
       .reshaped(Shape(heads * value, latent))
     return (0..<heads).map { head in
       (keys.rows(head * latent..<(head + 1) * latent), values.rows(head * value..<(head + 1) * value))

@@ -48,7 +48,7 @@ public final class EncoderModel: Sendable {
   public convenience init(directory: String, context: Context, precision: DataType = .f32) throws {
     let configuration = try EncoderConfiguration(HubConfig(directory: directory))
     try self.init(
-      configuration, source: SafetensorsDirectory(path: directory), file: directory, context: context,
+      configuration, source: SafetensorsDirectory.weights(of: directory), file: directory, context: context,
       precision: precision)
   }
 

@@ -36,7 +36,7 @@ public final class ImageEncoderModel: Sendable {
   /// - Throws: ``ModelError`` naming file, field and offset; ``QuernError`` for memory that cannot be had.
   public convenience init(directory: String, context: Context, precision: DataType = .f32) throws {
     try self.init(
-      ImageEncoderConfiguration(HubConfig(directory: directory)), source: SafetensorsDirectory(path: directory),
+      ImageEncoderConfiguration(HubConfig(directory: directory)), source: SafetensorsDirectory.weights(of: directory),
       file: directory, context: context, precision: precision)
   }
 

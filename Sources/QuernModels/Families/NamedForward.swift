@@ -36,28 +36,29 @@ public final class NamedForward {
       model = .decoder(decoder, try DecoderModel.Workspace())
       return
     }
-    let source = try SafetensorsDirectory(path: directory)
-    func encoder(_ configuration: EncoderConfiguration) throws -> Model {
+    func encoder(_ configuration: EncoderConfiguration, _ source: any TensorSource) throws -> Model {
       .encoder(
         try EncoderModel(configuration, source: source, file: directory, context: context, precision: precision),
         try EncoderModel.Workspace())
     }
+    func source() throws -> any TensorSource { try SafetensorsDirectory.weights(of: directory) }
     switch try ModelFamilies.read(directory: directory) {
-    case let configuration as EncoderConfiguration: model = try encoder(configuration)
-    case let configuration as CLIPTextConfiguration: model = try encoder(configuration.encoder)
+    case let configuration as EncoderConfiguration: model = try encoder(configuration, source())
+    case let configuration as CLIPTextConfiguration: model = try encoder(configuration.encoder, source())
     case is DecoderConfiguration:
       let decoder = try DecoderModel(path: directory, context: context, precision: precision)
       model = .decoder(decoder, try DecoderModel.Workspace())
     case let configuration as ImageEncoderConfiguration:
       let encoder = try ImageEncoderModel(
-        configuration, source: source, file: directory, context: context, precision: precision)
+        configuration, source: source(), file: directory, context: context, precision: precision)
       model = .image(encoder, try ImageEncoderModel.Workspace())
     case is ResNetConfiguration:
       let network = try ResNetModel(directory: directory, context: context, precision: precision)
       model = .resnet(network, ResNetModel.Workspace())
     case let configuration as T5Configuration:
+      let source = try source()
       guard configuration.hasDecoder(source) else {
-        model = try encoder(configuration.encoder)
+        model = try encoder(configuration.encoder, source)
         return
       }
       let t5 = try T5Model(configuration, source: source, file: directory, context: context, precision: precision)

@@ -46,7 +46,7 @@ public final class ResNetModel: Sendable {
   /// - Throws: ``ModelError`` naming file, field and offset; ``QuernError`` for memory that cannot be had.
   public init(directory: String, context: Context, precision: DataType = .f32) throws {
     let configuration = try ResNetConfiguration(HubConfig(directory: directory))
-    let weights = try Weights(SafetensorsDirectory(path: directory), file: directory, of: configuration)
+    let weights = try Weights(SafetensorsDirectory.weights(of: directory), file: directory, of: configuration)
     (self.configuration, self.context, self.precision) = (configuration, context, precision)
     func folded(
       _ name: String, _ inputs: Int, _ outputs: Int, kernel: Int = 3, stride: Int = 1

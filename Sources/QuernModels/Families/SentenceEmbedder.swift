@@ -85,11 +85,11 @@ public final class SentenceEmbedder: Sendable {
     switch family {
     case let configuration as EncoderConfiguration:
       model = try EncoderModel(
-        configuration, source: SafetensorsDirectory(path: directory), file: directory, context: context,
+        configuration, source: SafetensorsDirectory.weights(of: directory), file: directory, context: context,
         precision: precision)
     case let configuration as DecoderConfiguration:
       model = try DecoderModel(
-        configuration, source: SafetensorsDirectory(path: directory), file: directory, context: context,
+        configuration, source: configuration.source(directory: directory), file: directory, context: context,
         precision: precision, hasHead: false)
     default:
       throw try HubConfig(directory: directory).root.required("model_type")

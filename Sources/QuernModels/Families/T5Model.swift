@@ -44,7 +44,7 @@ public final class T5Model: Sendable {
   /// - Throws: ``ModelError`` naming file, field and offset; ``QuernError`` for memory that cannot be had.
   public convenience init(directory: String, context: Context, precision: DataType = .f32) throws {
     try self.init(
-      T5Configuration(HubConfig(directory: directory)), source: SafetensorsDirectory(path: directory),
+      T5Configuration(HubConfig(directory: directory)), source: SafetensorsDirectory.weights(of: directory),
       file: directory, context: context, precision: precision)
   }
 

@@ -23,8 +23,9 @@ struct TensorFile: Sendable {
       return
     }
     guard let convert = FloatConversion.from(info.dtype) else {
+      let hint = info.dtype == .f8E4M3 ? ", F8_E4M3 in a model whose config.json has a quantization_config" : ""
       throw error(
-        ".dtype", name, info, "\(info.dtype.rawValue) cannot be read as Float32; F32, F16, BF16 and F64 can")
+        ".dtype", name, info, "\(info.dtype.rawValue) cannot be read as Float32; F32, F16, BF16 and F64 can\(hint)")
     }
     let width = info.dtype.bits / 8
     try file.forEachPiece(of: info.byteRange, field: "tensors.\(name)") { bytes, position in

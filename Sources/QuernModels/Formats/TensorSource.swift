@@ -101,9 +101,13 @@ public protocol TensorSource: Sendable {
   /// Whether there is a tensor of this name, of a type that is read or not.
   func contains(_ name: String) -> Bool
 
-  /// Fills `destination` with a F32, F16, BF16 or F64 tensor, or with the weights that quantised blocks stand for; F64 is
-  /// rounded to nearest, the rest is exact.
+  /// Fills `destination` with a F32, F16, BF16 or F64 tensor, or with the weights that quantised blocks or FP8 with its scales stand
+  /// for; F64 and the products with scales are rounded to nearest, the rest is exact.
   func readFloat32(_ name: String, into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError)
+
+  /// Calls `body` with the values of ``readFloat32(_:into:)`` in their order, perhaps a run at a time, and the place of its first: for
+  /// who wants them in fewer bits and no copy of all of them in f32.
+  func forEachFloat32(_ name: String, _ body: (UnsafeBufferPointer<Float>, Int) throws -> Void) throws
 
   /// The elements of an I64, I32, I16, I8, U64, U32, U16, U8 or BOOL tensor.
   func readInt64(_ name: String) throws(ModelError) -> [Int64]
@@ -124,6 +128,15 @@ extension TensorSource {
         reason: "is \(bytes.count) bytes, but \(destination.count) are wanted")
     }
     bytes.withUnsafeBytes { destination.copyMemory(from: $0) }
+  }
+
+  /// All of them at once.
+  public func forEachFloat32(_ name: String, _ body: (UnsafeBufferPointer<Float>, Int) throws -> Void) throws {
+    let size = try info(name).valueCount.saturatingMultiply(MemoryLayout<Float>.size)
+    let bytes = try FileBytes(count: size, file: path, field: "tensors.\(name)")
+    let values = bytes.mutableBytes.bindMemory(to: Float.self)
+    try readFloat32(name, into: values)
+    try body(UnsafeBufferPointer(values), 0)
   }
 
   public func contains(_ name: String) -> Bool { (try? info(name)) != nil }

@@ -53,10 +53,10 @@ package struct Weights {
     return try Tensor(uninitialized: shape, dataType: type) { try read(name, as: type, into: $0) }
   }
 
-  /// The tensor `name` in f32, quantised or not; of blocks, all dimensions but the last count as rows.
-  func widened(_ name: String, _ shape: Shape) throws -> Tensor {
+  /// The tensor `name` as `type`, or in f32 where it is quantised; of blocks, all dimensions but the last count as rows.
+  func widened(_ name: String, _ shape: Shape, as type: DataType) throws -> Tensor {
     let info = try source.info(full(name))
-    guard let found = info.quantization else { return try tensor(name, shape) }
+    guard let found = info.quantization else { return try tensor(name, shape, as: type) }
     let inputs = shape[shape.rank - 1]
     guard found.inputs == inputs, found.outputs == shape.count / inputs else {
       throw ModelError(
@@ -204,9 +204,11 @@ package struct Weights {
     }
   }
 
-  /// The type that keeps a tensor as its file has it; f32 for those that Quern does not compute with.
+  /// The type that keeps a tensor as its file has it; f32 for those that Quern does not compute with, but bf16 for FP8, which
+  /// checkpoints have beside tensors in bf16.
   package func stored(_ name: String) throws(ModelError) -> DataType {
-    try source.info(full(name)).dtype.stored ?? .f32
+    let dtype = try source.info(full(name)).dtype
+    return dtype == .f8E4M3 ? .bf16 : dtype.stored ?? .f32
   }
 
   /// The elements of a tensor as `type`, straight from the file where that is its own.
@@ -215,9 +217,10 @@ package struct Weights {
       return try source.readBytes(full(name), into: bytes)
     }
     if type == .f32 { return try source.readFloat32(full(name), into: bytes.bindMemory(to: Float.self)) }
-    let wide = try Tensor(shape: Shape(bytes.count / type.size)) { try source.readFloat32(full(name), into: $0) }
-    let narrow = try wide.converted(to: type)
-    bytes.copyMemory(from: UnsafeRawBufferPointer(start: narrow.view.address, count: bytes.count))
+    try source.forEachFloat32(full(name)) { values, first in
+      let place = first * type.size..<(first + values.count) * type.size
+      try type.narrow(values, into: UnsafeMutableRawBufferPointer(rebasing: bytes[place]))
+    }
   }
 
   private func quantized(_ layer: LinearLayer, _ format: QuantizedFormat) throws -> QuantizedMatrix {

@@ -16,7 +16,7 @@ struct ModelRewriter: Sendable {
 
     var outputs: Int { part.outputs }
     var inputs: Int { layer.inputs }
-    /// The type of its elements once they are read: F64 becomes f32.
+    /// The type of its elements once they are read: F64 and FP8 become f32.
     var dataType: DataType { info.dtype.stored ?? .f32 }
   }
 
@@ -63,7 +63,11 @@ struct ModelRewriter: Sendable {
   /// Matrices of linear layers that stay as they are.
   let kept: [KeptMatrix]
   private let source: SafetensorsDirectory
+  /// Its tensors as the model reads them.
+  private let tensors: any TensorSource
   private let replacements: [UTF8Key: Replacement]
+  /// Scales of matrices in FP8 that are replaced.
+  private let droppedScales: Set<UTF8Key>
 
   /// Reads the configuration and the headers, and asks about each matrix. Nothing is written.
   ///
@@ -73,8 +77,11 @@ struct ModelRewriter: Sendable {
     self.directory = directory
     let family = try ModelFamilies.read(directory: directory)
     source = try SafetensorsDirectory(path: directory)
-    let weights = try Self.weights(source, directory, family)
+    let scaled = try FP8Tensors(source)
+    tensors = scaled ?? source
+    let weights = try Self.weights(tensors, directory, family)
     var replacements: [UTF8Key: Replacement] = [:]
+    var droppedScales: Set<UTF8Key> = []
     var kept: [KeptMatrix] = []
     for layer in family.linearLayers {
       for part in layer.parts where !layer.isOptional || weights.contains(part) {
@@ -84,28 +91,30 @@ struct ModelRewriter: Sendable {
           kept.append(KeptMatrix(name: name, reason: "is stored as factors of rank \(rank) already"))
           continue
         }
-        let matrix = Matrix(name: name, part: part, layer: layer, info: try source.info(name))
-        try Self.check(matrix, weights)
+        let matrix = Matrix(name: name, part: part, layer: layer, info: try tensors.info(name))
+        let scale = try scaled?.scaleName(name)
+        try Self.check(matrix, weights, isScaled: scale != nil)
         switch decide(matrix) {
         case .keep(let reason): kept.append(KeptMatrix(name: name, reason: reason))
         case .replace(let entries, let quantization):
           replacements[UTF8Key(name)] = Replacement(matrix: matrix, entries: entries, quantization: quantization)
+          if let scale { droppedScales.insert(UTF8Key(scale)) }
         }
       }
     }
-    (self.replacements, self.kept) = (replacements, kept)
+    (self.replacements, self.kept, self.droppedScales) = (replacements, kept, droppedScales)
     var bytes = 0
     for shard in source.shards { bytes += try ModelFile(path: shard.path).size }
     bytesBefore = bytes
   }
 
   private static func weights(
-    _ source: SafetensorsDirectory, _ file: String, _ family: some ModelFamily
+    _ source: any TensorSource, _ file: String, _ family: some ModelFamily
   ) throws(ModelError) -> Weights {
     try Weights(source, file: file, of: family)
   }
 
-  private static func check(_ matrix: Matrix, _ weights: Weights) throws(ModelError) {
+  private static func check(_ matrix: Matrix, _ weights: Weights, isScaled: Bool) throws(ModelError) {
     let info = matrix.info
     func error(_ field: String, _ reason: String) -> ModelError {
       ModelError(
@@ -115,8 +124,10 @@ struct ModelRewriter: Sendable {
       throw error("", "is \(quantization.format.rawValue) already; start from the model that it was made from")
     }
     try weights.require(matrix.part.weight, matrix.layer.shape(matrix.part))
-    guard [.f32, .f16, .bf16, .f64].contains(info.dtype) else {
-      throw error(".dtype", "\(info.dtype.rawValue) cannot be converted; F32, F16, BF16 and F64 can")
+    guard isScaled || [.f32, .f16, .bf16, .f64].contains(info.dtype) else {
+      throw error(
+        ".dtype",
+        "\(info.dtype.rawValue) cannot be converted; F32, F16, BF16, F64 and, with a quantization_config, F8_E4M3 can")
     }
   }
 
@@ -162,6 +173,10 @@ struct ModelRewriter: Sendable {
     var entries: [SafetensorsWriter.Entry] = []
     var origins: [UTF8Key: (replacement: Replacement, index: Int)] = [:]
     for name in shard.tensorNames {
+      guard !droppedScales.contains(UTF8Key(name)) else {
+        try progress(shard.info(name).byteRange.count)
+        continue
+      }
       guard let replacement = replacements[UTF8Key(name)] else {
         let info = try shard.info(name)
         entries.append((name, info.dtype, info.shape))
@@ -206,7 +221,7 @@ struct ModelRewriter: Sendable {
         file: shard.path, field: "tensors.\(matrix.name)", offset: matrix.info.byteRange.lowerBound, reason: reason)
     }
     do {
-      return try convert(matrix, Self.read(matrix, shard))
+      return try convert(matrix, read(matrix))
     } catch QuernError.invalidOperand(_, let reason) {
       throw error(reason)
     } catch QuernError.linearAlgebra(_, let failure) {
@@ -214,12 +229,12 @@ struct ModelRewriter: Sendable {
     }
   }
 
-  private static func read(_ matrix: Matrix, _ shard: Safetensors) throws -> Tensor {
+  private func read(_ matrix: Matrix) throws -> Tensor {
     let shape = try Shape(checking: matrix.info.shape)
     guard let type = matrix.info.dtype.stored else {
-      return try Tensor(shape: shape) { try shard.readFloat32(matrix.name, into: $0) }
+      return try Tensor(shape: shape) { try tensors.readFloat32(matrix.name, into: $0) }
     }
-    return try Tensor(shape: shape, dataType: type) { try shard.readBytes(matrix.name, into: $0) }
+    return try Tensor(shape: shape, dataType: type) { try tensors.readBytes(matrix.name, into: $0) }
   }
 
   private func writeIndex(_ path: String, _ outcome: Outcome) throws(ModelError) {

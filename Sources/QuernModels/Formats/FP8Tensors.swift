@@ -1,0 +1,216 @@
+import Quern
+
+/// The tensors of a model directory with matrices in FP8: `NAME` of F8_E4M3 `[outputs, inputs]` reads as its codes times their scales.
+///
+/// The scales are `NAME_scale_inv` `[⌈outputs / rows⌉, ⌈inputs / columns⌉]`, one for each block of `weight_block_size`, or one number
+/// for the whole tensor, which may be called `NAME_scale`; F32, BF16 or F16. All other tensors are as they are.
+/// Source: DeepSeek-V3, `README_WEIGHTS.md`.
+final class FP8Tensors: TensorSource {
+  /// Codes that are read at a time.
+  private static let pieceCount = 1 << 18
+
+  private let base: SafetensorsDirectory
+  private let configuration: FP8Configuration
+
+  /// `nil` where the `config.json` of the directory has no `quantization_config`.
+  ///
+  /// - Throws: ``ModelError``, also for scales of a weight that is not there or not F8_E4M3.
+  init?(_ base: SafetensorsDirectory) throws(ModelError) {
+    guard let configuration = try FP8Configuration(HubConfig(directory: base.path)) else { return nil }
+    (self.base, self.configuration) = (base, configuration)
+    for name in base.tensorNames {
+      guard let weight = Self.weight(ofScale: name) else { continue }
+      guard base.contains(weight) else { throw try error(name, "", "is the scale of \(weight), which is missing") }
+      let dtype = try base.info(weight).dtype
+      guard dtype == .f8E4M3 else {
+        throw try error(name, "", "is the scale of \(weight), which is \(dtype.rawValue), not F8_E4M3")
+      }
+    }
+  }
+
+  private static func weight(ofScale name: String) -> String? {
+    for end in ["_scale_inv", "_scale"] where name.hasSuffix(".weight" + end) {
+      return String(name.dropLast(end.count))
+    }
+    return nil
+  }
+
+  var path: String { base.path }
+  var tensorNames: [String] { base.tensorNames }
+
+  func contains(_ name: String) -> Bool { base.contains(name) }
+
+  func info(_ name: String) throws(ModelError) -> TensorInfo {
+    guard let matrix = try matrix(name) else { return try base.info(name) }
+    return matrix.info
+  }
+
+  /// The tensor with the scales of `name`; `nil` where that is not in FP8.
+  func scaleName(_ name: String) throws(ModelError) -> String? { try matrix(name)?.scaleName }
+
+  func readFloat32(_ name: String, into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError) {
+    guard let matrix = try matrix(name) else { return try base.readFloat32(name, into: destination) }
+    guard destination.count == matrix.info.elementCount else {
+      throw try error(name, ".shape", "\(matrix.info.shape) does not fill \(destination.count) values")
+    }
+    var reader = try Reader(matrix, base)
+    while reader.position < destination.count {
+      let end = min(reader.position + Self.pieceCount, destination.count)
+      try reader.read(into: UnsafeMutableBufferPointer(rebasing: destination[reader.position..<end]))
+    }
+  }
+
+  func forEachFloat32(_ name: String, _ body: (UnsafeBufferPointer<Float>, Int) throws -> Void) throws {
+    guard let matrix = try matrix(name) else { return try base.forEachFloat32(name, body) }
+    let count = matrix.info.elementCount
+    let bytes = try FileBytes(count: 4 * min(count, Self.pieceCount), file: path, field: "tensors.\(name)")
+    let values = bytes.mutableBytes.bindMemory(to: Float.self)
+    var reader = try Reader(matrix, base)
+    while reader.position < count {
+      let first = reader.position
+      let piece = UnsafeMutableBufferPointer(rebasing: values[..<min(values.count, count - first)])
+      try reader.read(into: piece)
+      try body(UnsafeBufferPointer(piece), first)
+    }
+  }
+
+  func readInt64(_ name: String) throws(ModelError) -> [Int64] { try base.readInt64(name) }
+
+  func readBytes(_ name: String) throws(ModelError) -> FileBytes { try base.readBytes(name) }
+
+  func readBytes(_ name: String, into destination: UnsafeMutableRawBufferPointer) throws(ModelError) {
+    try base.readBytes(name, into: destination)
+  }
+
+  // MARK: Matrices and their scales
+
+  private struct Matrix {
+    let name, scaleName: String
+    let info, scales: TensorInfo
+    /// Elements of a row, and of a block in it; rows of a block.
+    let columns, blockColumns, blockRows: Int
+    /// Scales of a row of blocks.
+    var scaleColumns: Int { scales.shape.last ?? 1 }
+  }
+
+  /// `nil` for a tensor that is not in FP8.
+  private func matrix(_ name: String) throws(ModelError) -> Matrix? {
+    let info = try base.info(name)
+    guard info.dtype == .f8E4M3 else { return nil }
+    let (inverse, plain) = (name + "_scale_inv", name + "_scale")
+    let scaleName = base.contains(plain) && !base.contains(inverse) ? plain : inverse
+    guard base.contains(scaleName) else {
+      throw try error(scaleName, "", "is missing, while \(name) is F8_E4M3", at: name)
+    }
+    guard scaleName == plain || !base.contains(plain) else {
+      throw try error(plain, "", "is there beside \(inverse): which scales \(name)?")
+    }
+    let scales = try base.info(scaleName)
+    guard [.f32, .bf16, .f16].contains(scales.dtype) else {
+      throw try error(scaleName, ".dtype", "\(scales.dtype.rawValue) is not supported; supported: F32, BF16, F16")
+    }
+    if scales.elementCount == 1, scales.shape.count < 2 {
+      let all = max(info.elementCount, 1)
+      return Matrix(
+        name: name, scaleName: scaleName, info: info, scales: scales, columns: all, blockColumns: all, blockRows: 1)
+    }
+    guard let block = configuration.block else {
+      throw try error(
+        scaleName, ".shape",
+        "is \(scales.shape), and config.json has no quantization_config.weight_block_size; a scale of all of \(name) "
+          + "is [] or [1]")
+    }
+    let blocks =
+      info.shape.count == 2 ? [info.shape[0].blocks(of: block.rows), info.shape[1].blocks(of: block.columns)] : []
+    guard info.shape.count == 2, scales.shape == blocks else {
+      throw try error(
+        scaleName, ".shape",
+        "is \(scales.shape); blocks of [\(block.rows), \(block.columns)] of \(name) \(info.shape) "
+          + (info.shape.count == 2 ? "need \(blocks)" : "are not supported, only those of a matrix"))
+    }
+    return Matrix(
+      name: name, scaleName: scaleName, info: info, scales: scales, columns: info.shape[1], blockColumns: block.columns,
+      blockRows: block.rows)
+  }
+
+  private func error(
+    _ name: String, _ field: String, _ reason: String, at other: String? = nil
+  ) throws(ModelError) -> ModelError {
+    ModelError(
+      file: try base.reader(other ?? name).file.path, field: "tensors.\(name)\(field)",
+      offset: try base.info(other ?? name).byteRange.lowerBound, reason: reason)
+  }
+
+  /// Reads a matrix from its first element to its last, with the scales of one row of blocks at a time.
+  private struct Reader {
+    private(set) var position = 0
+    private let matrix: Matrix
+    private let file, scaleFile: TensorFile
+    private let codes, scaleBytes: FileBytes
+    private var scales: UnsafeMutableBufferPointer<Float> { scaleBytes.mutableBytes.bindMemory(to: Float.self) }
+    /// The row of blocks that `scales` are of.
+    private var row = -1
+
+    init(_ matrix: Matrix, _ base: SafetensorsDirectory) throws(ModelError) {
+      self.matrix = matrix
+      (file, scaleFile) = (try base.reader(matrix.name), try base.reader(matrix.scaleName))
+      codes = try FileBytes(
+        count: min(matrix.info.elementCount, FP8Tensors.pieceCount), file: file.file.path,
+        field: "tensors.\(matrix.name)")
+      scaleBytes = try FileBytes(
+        count: matrix.scaleColumns.saturatingMultiply(4), file: scaleFile.file.path,
+        field: "tensors.\(matrix.scaleName)")
+    }
+
+    /// The next elements, at most ``FP8Tensors/pieceCount``.
+    mutating func read(into destination: UnsafeMutableBufferPointer<Float>) throws(ModelError) {
+      let start = matrix.info.byteRange.lowerBound + position
+      let bytes = UnsafeMutableRawBufferPointer(rebasing: codes.mutableBytes[..<destination.count])
+      try file.file.read(into: bytes, at: start, field: "tensors.\(matrix.name)")
+      var done = 0
+      while done < destination.count {
+        let (line, column) = (position + done).quotientAndRemainder(dividingBy: matrix.columns)
+        try readScales(line / matrix.blockRows)
+        let block = column / matrix.blockColumns
+        let blockEnd = min((block + 1) * matrix.blockColumns, matrix.columns)
+        let run = done..<min(done + blockEnd - column, destination.count)
+        let isSound = E4M3.widen(
+          UnsafeRawBufferPointer(rebasing: bytes[run]), scale: scales[block],
+          into: UnsafeMutableBufferPointer(rebasing: destination[run]))
+        guard isSound else { throw notANumber(bytes, run, at: start) }
+        done = run.upperBound
+      }
+      position += done
+    }
+
+    private func notANumber(_ bytes: UnsafeMutableRawBufferPointer, _ run: Range<Int>, at start: Int) -> ModelError {
+      let place = run.first { E4M3.isNaN(bytes[$0]) } ?? run.lowerBound
+      return ModelError(
+        file: file.file.path, field: "tensors.\(matrix.name)", offset: start + place,
+        reason: "element \(position + place) is NaN, which no weight may be")
+    }
+
+    private mutating func readScales(_ line: Int) throws(ModelError) {
+      guard line != row else { return }
+      let (info, count) = (matrix.scales, matrix.scaleColumns)
+      let width = info.dtype.bits / 8
+      let start = info.byteRange.lowerBound + line * count * width
+      let slice = TensorInfo(
+        dtype: info.dtype, shape: [count], byteRange: start..<start + count * width, elementCount: count)
+      try scaleFile.readFloat32(matrix.scaleName, slice, into: scales)
+      // Zero stands for a block of zeros; below it lies nothing that a largest magnitude could give.
+      if let place = scales.firstIndex(where: { !($0 >= 0 && ($0 * E4M3.largest).isFinite) }) {
+        throw ModelError(
+          file: scaleFile.file.path, field: "tensors.\(matrix.scaleName)", offset: start + place * width,
+          reason: "element \(line * count + place) is \(scales[place]); a scale is at least 0, and 448 of it are finite"
+        )
+      }
+      row = line
+    }
+  }
+}
+
+extension Int {
+  /// Blocks of `size`, the last perhaps not full.
+  fileprivate func blocks(of size: Int) -> Int { self / size + (self % size == 0 ? 0 : 1) }
+}
