@@ -59,10 +59,7 @@ package struct Weights {
     guard let found = info.quantization else { return try tensor(name, shape) }
     let inputs = shape[shape.rank - 1]
     guard found.inputs == inputs, found.outputs == shape.count / inputs else {
-      throw ModelError(
-        file: file, field: "tensors.\(full(name)).shape", offset: info.byteRange.lowerBound,
-        reason:
-          "the tensor is \(found.format.rawValue) of [\(found.outputs), \(found.inputs)], config.json implies \(shape)")
+      throw misfit(name, info, found, shape)
     }
     return try Tensor(shape: shape) { try source.readFloat32(full(name), into: $0) }
   }
@@ -225,23 +222,18 @@ package struct Weights {
     for part in layer.parts {
       let name = part.weight
       let info = try source.info(full(name))
-      func error(_ field: String, _ reason: String) -> ModelError {
-        ModelError(
-          file: file, field: "tensors.\(full(name))\(field)", offset: info.byteRange.lowerBound, reason: reason)
+      func error(_ reason: String) -> ModelError {
+        ModelError(file: file, field: "tensors.\(full(name))", offset: info.byteRange.lowerBound, reason: reason)
       }
       guard let found = info.quantization, found.format == format else {
         throw error(
-          "",
           "is stored as \(info.quantization?.format.rawValue ?? info.dtype.rawValue), while \(full(layer.parts[0].weight)) of the "
             + "same product is \(format.rawValue)")
       }
       guard found.outputs == part.outputs, found.inputs == layer.inputs, !layer.isTransposed else {
-        throw error(
-          ".shape",
-          "the tensor is \(format.rawValue) of [\(found.outputs), \(found.inputs)], config.json implies \(layer.shape(part))"
-        )
+        throw misfit(name, info, found, layer.shape(part))
       }
-      size = try Checked.add(size, info.byteCount, orThrow: error("", "is too large"))
+      size = try Checked.add(size, info.byteCount, orThrow: error("is too large"))
     }
     let blocks = try FileBytes(count: size, file: file, field: "tensors.\(full(layer.parts[0].weight))")
     var done = 0
@@ -255,6 +247,16 @@ package struct Weights {
       try QuantizedMatrix(
         blocks: $0, outputs: layer.outputs, inputs: layer.inputs, format: format)
     }
+  }
+
+  /// Blocks of a matrix of another size than `shape`.
+  private func misfit(
+    _ name: String, _ info: TensorInfo, _ found: TensorInfo.Quantization, _ shape: Shape
+  ) -> ModelError {
+    ModelError(
+      file: file, field: "tensors.\(full(name)).shape", offset: info.byteRange.lowerBound,
+      reason:
+        "the tensor is \(found.format.rawValue) of [\(found.outputs), \(found.inputs)], config.json implies \(shape)")
   }
 
   /// Refuses a tensor that is quantised or of another shape.
