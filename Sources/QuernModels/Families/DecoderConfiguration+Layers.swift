@@ -28,6 +28,11 @@ extension DecoderConfiguration: ModelFamily {
       parts: [.init(name: names.head, outputs: vocabSize)], inputs: hiddenSize, isOptional: true, takesFactors: false)
   }
 
+  /// The table of tokens as the product that a tied head makes of it.
+  var embeddings: LinearLayer {
+    LinearLayer(parts: [.init(name: names.embedding, outputs: vocabSize)], inputs: hiddenSize, takesFactors: false)
+  }
+
   func layerName(_ index: Int) -> String { "\(names.layers).\(index)" }
 
   var queryWidth: Int { numAttentionHeads * headDim }

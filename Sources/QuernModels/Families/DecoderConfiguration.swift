@@ -52,6 +52,8 @@ public struct DecoderConfiguration: Sendable, Equatable {
   /// Ids that end a text: `eos_token_id`.
   public var endOfText: [Int32] = []
   var names = DecoderNames()
+  /// What Hugging Face directories call the layers, where `names` are those of GGUF files.
+  var hubNames: DecoderNames?
 
   public var numHiddenLayers: Int { layers.count }
 

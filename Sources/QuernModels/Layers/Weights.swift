@@ -116,21 +116,26 @@ package struct Weights {
       parts: try runs.map { run, storage in
         let matrix =
           try storage == .factors
-          ? factors(run, as: type, context: context) : weights(run, as: type, context: context)
+          ? factors(run, as: type, context: context) : adapted(run, as: type, context: context)
         return Linear.Part(
           matrix: matrix, epilogue: Epilogue(bias: hasBias ? try bias(run) : nil, activation: activation))
       })
   }
 
   /// The matrices of a run that are stored whole, with the updates of adapters.
-  private func weights(_ run: LinearLayer, as type: DataType?, context: Context) throws -> Linear.Matrix {
-    guard let adapters, let update = try adapters.update(run) else {
-      return .whole(try packed(run, as: type, context: context))
+  ///
+  /// - Parameter tied: where the matrix is that of another layer, which is packed already.
+  func adapted(
+    _ run: LinearLayer, tiedTo tied: (layer: LinearLayer, packed: PackedMatrix)? = nil, as type: DataType?,
+    context: Context
+  ) throws -> Linear.Matrix {
+    func own() throws -> PackedMatrix { try tied?.packed ?? packed(run, as: type, context: context) }
+    guard let adapters, let update = try adapters.update(run) else { return .whole(try own()) }
+    if adapters.merges {
+      return .whole(try context.pack(merged(tied?.layer ?? run, update, as: type, context: context).view))
     }
-    if adapters.merges { return .whole(try context.pack(merged(run, update, as: type, context: context).view)) }
     return .factors(
-      try packed(run, as: type, context: context), down: try context.pack(update.down.view),
-      up: try context.pack(update.up.view))
+      try own(), down: try context.pack(update.down.view), up: try context.pack(update.up.view))
   }
 
   /// The matrices of a linear layer, packed: quantised ones as they are, others stored as `type`, or where that is nil as the

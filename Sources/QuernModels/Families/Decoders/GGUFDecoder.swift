@@ -44,7 +44,7 @@ extension DecoderConfiguration {
     attentionScale = 1 / Float(headDim).squareRoot()
     tieWordEmbeddings = !file.contains("output.weight")
     endOfText = try Self.endOfText(metadata)
-    names = .gguf
+    (names, hubNames) = (.gguf, .hub(architecture))
     hasAttentionBias = file.contains("blk.0.attn_q.bias")
     hasHeadNorms = file.contains("blk.0.attn_q_norm.weight")
     rotary = try Self.rotary(file, key("rope"), headDim, truncates: architecture != "gpt-oss")
@@ -206,5 +206,19 @@ extension DecoderNames {
       expertGateUp: ["gate", "up"], expertDown: "down", sharedExperts: "ffn_shexp",
       latentQueries: ["attn_q_a", "attn_q_a_norm", "attn_q_b"], latent: ["attn_kv_a_mqa", "attn_kv_a_norm"],
       latentHeads: ["attn_k_b", "attn_v_b"])
+  }
+
+  /// The names of the Hugging Face directories that files of an architecture are made of.
+  fileprivate static func hub(_ architecture: String) -> DecoderNames {
+    var names = DecoderNames()
+    switch architecture {
+    // With experts it is Mixtral.
+    case "llama": names.router = "block_sparse_moe.gate"
+    case "phi3": (names.queriesKeysValues, names.gateUp) = (["self_attn.qkv_proj"], ["mlp.gate_up_proj"])
+    case "gpt-oss": names.router = "mlp.router"
+    case "gemma2", "gemma3": names.prefixes = gemmaPrefixes
+    default: break
+    }
+    return names
   }
 }
