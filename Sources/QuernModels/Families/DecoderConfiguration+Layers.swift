@@ -83,7 +83,7 @@ extension DecoderConfiguration: ModelFamily {
     guard let width = experts?.sharedIntermediateSize, width > 0 else { return nil }
     let place = "\(layerName(index)).\(names.sharedExperts)."
     return (
-      layer(place, names.expertGateUp, [width, width], hiddenSize),
+      layer(place, names.sharedGateUp, [width, width], hiddenSize),
       layer(place, [names.expertDown], [hiddenSize], width)
     )
   }

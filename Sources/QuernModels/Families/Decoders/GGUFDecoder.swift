@@ -83,6 +83,10 @@ extension DecoderConfiguration {
     for index in layers.indices {
       layers[index].isSparse = file.contains("blk.\(index).ffn_gate_inp.weight")
     }
+    // The converter's option to fuse is for a whole file: each expert's gate, and its values below.
+    if layers.indices.contains(where: { file.contains("blk.\($0).ffn_gate_up_exps.weight") }) {
+      names.expertGateUp = ["gate_up"]
+    }
   }
 
   /// How the router's logits become shares; the numbers are those of llama.cpp.
@@ -203,7 +207,7 @@ extension DecoderNames {
       attentionNorm: "attn_norm", queriesKeysValues: ["attn_q", "attn_k", "attn_v"], queryNorm: "attn_q_norm",
       keyNorm: "attn_k_norm", attentionOutput: "attn_output", feedForwardNorm: "ffn_norm",
       gateUp: ["ffn_gate", "ffn_up"], down: "ffn_down", router: "ffn_gate_inp", experts: "ffn_exps",
-      expertGateUp: ["gate", "up"], expertDown: "down", sharedExperts: "ffn_shexp",
+      expertGateUp: ["gate", "up"], expertDown: "down", sharedExperts: "ffn_shexp", sharedGateUp: ["gate", "up"],
       latentQueries: ["attn_q_a", "attn_q_a_norm", "attn_q_b"], latent: ["attn_kv_a_mqa", "attn_kv_a_norm"],
       latentHeads: ["attn_k_b", "attn_v_b"])
   }
