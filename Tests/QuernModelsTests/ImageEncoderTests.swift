@@ -77,6 +77,26 @@ import Testing
     #expect(try Parity.difference(penultimate, Array(expected)) <= 1e-5)
   }
 
+  /// Vectors and earlier hidden states of one pass have the bits of two passes; states go to rows with a stride, too.
+  @Test(arguments: Parity.backends) func onePassGivesVectorsAndEarlierStates(_ backend: String) throws {
+    let model = try CLIPTextModel(directory: Self.directory("clip-text"), context: Context(backend))
+    let (batch, workspace) = (try Self.texts("clip-text"), try EncoderModel.Workspace())
+    let (count, width) = (model.configuration.encoder.numHiddenLayers, model.configuration.encoder.hiddenSize)
+    let vectors = try model.embed(batch, workspace: workspace).elements
+    let memory = try MutableTensor(zeros: Shape(batch.ids.count, width + 3))
+    let states = memory.columns(2..<width + 2)
+    for layers in 0...count {
+      let expected = try model.encoder.forward(batch, workspace: workspace, layers: layers, finalNorm: false).elements
+      #expect(try model.embed(batch, workspace: workspace, keeping: (layers, states)).elements == vectors)
+      #expect(states.elements == expected, "behind \(layers) layers")
+    }
+    for layers in [-1, count + 1] {
+      #expect(throws: QuernError.self) { try model.embed(batch, workspace: workspace, keeping: (layers, states)) }
+    }
+    let narrow = memory.columns(0..<width - 1)
+    #expect(throws: QuernError.self) { try model.embed(batch, workspace: workspace, keeping: (count, narrow)) }
+  }
+
   @Test(arguments: Parity.backends, ["clip-image", "vit"])
   func pooledStatesAgreeWithTransformers(_ backend: String, _ name: String) throws {
     let model = try ImageEncoderModel(directory: Self.directory(name), context: Context(backend))

@@ -70,24 +70,26 @@ struct PromptEncoder: Sendable {
     let texts = (isGuided && !isZero ? [negative ?? ""] : []) + [prompt]
     let (count, first) = (isGuided ? 2 : 1, isZero ? 1 : 0)
     let tokens = towers[0].tokenizer.maximumLength
-    let hidden = try MutableTensor(zeros: Shape(checking: [count, tokens, width]))
+    let hidden = try MutableTensor(zeros: Shape(checking: [count * tokens, width]))
     var (column, pooled): (Int, MutableTensor?) = (0, nil)
     for (index, tower) in towers.enumerated() {
       let workspace = try EncoderModel.Workspace()
       let batch = try EncoderBatch(texts.map { (text) throws(TokenizerError) in try tower.tokenizer.encode(text) })
+      let target = hidden.rows(first * tokens..<count * tokens).columns(column..<column + tower.width)
+      let layers = max(tower.model.configuration.encoder.numHiddenLayers - (isXL ? 1 : 0), 0)
       // The first encoder's pooled state goes nowhere.
       if isXL, index == towers.count - 1 {
-        let embedded = try tower.model.embed(batch, workspace: workspace)
-        pooled = try MutableTensor(zeros: Shape(count, tower.model.embeddingSize))
-        if let pooled { try context.copy(embedded.view, into: pooled.rows(first..<count)) }
+        let embedded = try tower.model.embed(batch, workspace: workspace, keeping: (layers, target))
+        let vectors = try MutableTensor(zeros: Shape(count, tower.model.embeddingSize))
+        try context.copy(embedded.view, into: vectors.rows(first..<count))
+        pooled = vectors
+      } else {
+        let states = try tower.model.encoder.forward(
+          batch, workspace: workspace, layers: layers, finalNorm: !isXL)
+        try context.copy(states.view, into: target)
       }
-      let layers = tower.model.configuration.encoder.numHiddenLayers
-      let states = try tower.model.encoder.forward(
-        batch, workspace: workspace, layers: isXL ? max(layers - 1, 0) : layers, finalNorm: !isXL)
-      let target = hidden.rows(first..<count).columns(column..<column + tower.width)
-      try context.copy(states.view.reshaped(Shape(texts.count, tokens, tower.width)), into: target)
       column += tower.width
     }
-    return Embeddings(hidden: hidden, pooled: pooled)
+    return Embeddings(hidden: hidden.reshaped(Shape(count, tokens, width)), pooled: pooled)
   }
 }

@@ -1,7 +1,7 @@
 import Quern
 
-/// A low-rank adaptation of a model's linear layers, `W + weight alpha/r B A` (LoRA: Hu et al., arXiv 2106.09685), as PEFT saves it:
-/// `adapter_config.json` and `adapter_model.safetensors`.
+/// A low-rank adaptation of a model's linear layers and embeddings, `W + weight alpha/r B A` (LoRA: Hu et al., arXiv 2106.09685), as
+/// PEFT saves it: `adapter_config.json` and `adapter_model.safetensors`.
 ///
 /// ```swift
 /// let model = try DecoderModel(path: "Llama-3.2-1B", context: Context(), adapters: [LoRAAdapter(directory: "my-lora")])
@@ -21,8 +21,27 @@ public struct LoRAAdapter: Sendable {
   private struct Module {
     var a: String?
     var b: String?
+    /// The matrix that the pair goes beside, of which PEFT saves a copy where it is that of embeddings or of a head.
+    var base: String?
   }
 
+  /// What a tensor is of its module.
+  private enum Role: CaseIterable {
+    case a, b, base
+
+    /// How the names of such tensors end; those of embeddings have no `.weight`.
+    var endings: [String] {
+      switch self {
+      case .a: [".lora_A.weight", ".lora_A.default.weight", ".lora_embedding_A", ".lora_embedding_A.default"]
+      case .b: [".lora_B.weight", ".lora_B.default.weight", ".lora_embedding_B", ".lora_embedding_B.default"]
+      case .base: [".base_layer.weight"]
+      }
+    }
+  }
+
+  /// Copies of the model's own embeddings and head, which PEFT saves beside their updates, are taken to be what the model has, if
+  /// they have its sizes.
+  ///
   /// - Throws: ``ModelError`` for what is not plain LoRA (DoRA, biases, whole modules, patterns of alpha), tensors that are no pair of an A
   ///   and a B, and ranks that differ.
   public init(directory: String, weight: Float = 1) throws(ModelError) {
@@ -42,17 +61,17 @@ public struct LoRAAdapter: Sendable {
     (self.directory, self.weight) = (directory, weight)
     var modules: [UTF8Key: Module] = [:]
     for name in source.tensorNames {
-      let (module, isA) = try Self.module(of: name, source)
-      if isA {
-        modules[UTF8Key(module), default: Module()].a = name
-      } else {
-        modules[UTF8Key(module), default: Module()].b = name
+      let (module, role) = try Self.module(of: name, source)
+      switch role {
+      case .a: modules[UTF8Key(module), default: Module()].a = name
+      case .b: modules[UTF8Key(module), default: Module()].b = name
+      case .base: modules[UTF8Key(module), default: Module()].base = name
       }
     }
     for (module, pair) in modules {
       guard let a = pair.a, let b = pair.b else {
         throw ModelError(
-          file: source.path, field: "tensors.\(pair.a ?? pair.b ?? "")",
+          file: source.path, field: "tensors.\(pair.a ?? pair.b ?? pair.base ?? "")",
           reason: "\(module.name) has \(pair.a == nil ? "no lora_A" : "no lora_B")")
       }
       let (first, second) = (try source.info(a), try source.info(b))
@@ -67,21 +86,21 @@ public struct LoRAAdapter: Sendable {
     moduleNames = modules.keys.sorted().map(\.name)
   }
 
-  /// The layer that a tensor is about, and whether it is its A.
-  private static func module(of name: String, _ source: Safetensors) throws(ModelError) -> (String, isA: Bool) {
+  /// The layer that a tensor is about, and what it is of it.
+  private static func module(of name: String, _ source: Safetensors) throws(ModelError) -> (String, Role) {
     var module = Substring(name)
     for prefix in ["base_model.model.", "base_model."] where module.hasPrefix(prefix) {
       module = module.dropFirst(prefix.count)
       break
     }
-    for (side, isA) in [("lora_A", true), ("lora_B", false)] {
-      for ending in [".\(side).weight", ".\(side).default.weight"] where module.hasSuffix(ending) {
-        return (String(module.dropLast(ending.count)), isA)
-      }
+    for role in Role.allCases {
+      for ending in role.endings where module.hasSuffix(ending) { return (String(module.dropLast(ending.count)), role) }
     }
     throw ModelError(
       file: source.path, field: "tensors.\(name)", offset: try source.info(name).byteRange.lowerBound,
-      reason: "is not supported; supported: NAME.lora_A.weight and NAME.lora_B.weight")
+      reason:
+        "is not supported; supported: NAME.lora_A.weight and NAME.lora_B.weight, and for embeddings NAME.lora_embedding_A and "
+        + "NAME.lora_embedding_B")
   }
 
   /// A `[r, inputs]` and `scale B` `[outputs, r]` of a module, checked against the layer's sizes; `nil` where it leaves it alone.
@@ -93,6 +112,16 @@ public struct LoRAAdapter: Sendable {
       throw ModelError(
         file: source.path, field: "tensors.\(a).shape", offset: first.byteRange.lowerBound,
         reason: "\(first.shape) and \(b) \(second.shape) do not fit a layer [\(outputs), \(inputs)]")
+    }
+    if let base = try pair.base.map({ (name) throws(ModelError) in (name: name, info: try source.info(name)) }) {
+      // Embeddings are looked up by input, so that their rows are inputs.
+      guard [[outputs, inputs], [inputs, outputs]].contains(base.info.shape) else {
+        throw ModelError(
+          file: source.path, field: "tensors.\(base.name).shape", offset: base.info.byteRange.lowerBound,
+          reason:
+            "\(base.info.shape) is a copy of another matrix than the model's [\(outputs), \(inputs)]: its vocabulary has grown"
+        )
+      }
     }
     let scale = Float(alpha / (dividesByRoot ? Double(rank).squareRoot() : Double(rank))) * weight
     return (
@@ -108,30 +137,27 @@ public struct LoRAAdapter: Sendable {
 /// The adapters of a model that is being loaded, and which of their layers it has had.
 final class AdapterSet {
   private let adapters: [LoRAAdapter]
-  /// What adapters put before the names of layers.
-  private let prefixes: [String]
+  private let modules: AdapterModules
   /// Whether the updates are added to the weights.
   let merges: Bool
   private var used: [Set<String>]
 
-  init(_ adapters: [LoRAAdapter], merging: Bool, prefixes: [String]) {
-    (self.adapters, merges, self.prefixes) = (adapters, merging, prefixes)
+  init(_ adapters: [LoRAAdapter], merging: Bool, modules: AdapterModules) {
+    (self.adapters, merges, self.modules) = (adapters, merging, modules)
     used = adapters.map { _ in [] }
   }
 
   /// The updates of a product of stacked layers, those of all adapters together: down `[Σ r, inputs]`, and up `[outputs, Σ r]`, zero but for the
   /// rows and columns of each pair. `nil` for none.
   func update(_ layer: LinearLayer) throws -> (down: MutableTensor, up: MutableTensor)? {
-    var pairs: [(first: Int, a: Tensor, b: Tensor)] = []
+    var pairs: [(part: LinearLayer.Part, first: Int, a: Tensor, b: Tensor)] = []
     var first = 0
     for part in layer.parts {
       for (index, adapter) in adapters.enumerated() {
-        for prefix in prefixes {
-          guard let pair = try adapter.pair(prefix + part.name, outputs: part.outputs, inputs: layer.inputs) else {
-            continue
-          }
-          used[index].insert(prefix + part.name)
-          pairs.append((first, pair.a, pair.b))
+        for name in modules.names(of: part) {
+          guard let pair = try adapter.pair(name, outputs: part.outputs, inputs: layer.inputs) else { continue }
+          used[index].insert(name)
+          pairs.append((part, first, pair.a, pair.b))
           break
         }
       }
@@ -146,7 +172,8 @@ final class AdapterSet {
     for pair in pairs {
       let columns = column..<column + pair.a.shape[0]
       try context.copy(pair.a.view, into: down.rows(columns))
-      try context.copy(pair.b.view, into: up.rows(pair.first..<pair.first + pair.b.shape[0]).columns(columns))
+      let rows = try modules.ordered(pair.b, of: pair.part, context)
+      try context.copy(rows, into: up.rows(pair.first..<pair.first + pair.part.outputs).columns(columns))
       column = columns.upperBound
     }
     return (down, up)
@@ -158,8 +185,9 @@ final class AdapterSet {
       guard let name = adapter.moduleNames.first(where: { !used.contains($0) }) else { continue }
       throw ModelError(
         file: adapter.directory, field: "tensors.\(name)",
-        reason: "is no layer of this model that adapters reach: queries, keys, values, outputs and dense feed-forward "
-          + "parts; is it an adapter of another model?")
+        reason:
+          "is no layer of this model that adapters reach: queries, keys, values, outputs, routers, dense feed-forward "
+          + "parts, embeddings and the head, not experts; is it an adapter of another model?")
     }
   }
 }

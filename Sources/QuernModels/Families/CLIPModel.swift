@@ -84,10 +84,15 @@ public final class CLIPTextModel: Sendable {
   /// The vector of each text, `[texts, embeddingSize]`, f32: the last hidden state of its end token, projected where the files have
   /// a projection.
   ///
+  /// - Parameter earlier: as of ``EncoderModel/forward(_:workspace:layers:finalNorm:keeping:)``: the hidden states that latent
+  ///   diffusion takes beside the vectors.
   /// - Throws: ``QuernError/invalidShape(_:)`` for a text without an end token.
-  public func embed(_ batch: EncoderBatch, workspace: EncoderModel.Workspace) throws -> MutableTensor {
+  public func embed(
+    _ batch: EncoderBatch, workspace: EncoderModel.Workspace,
+    keeping earlier: (layers: Int, states: MutableTensor)? = nil
+  ) throws -> MutableTensor {
     let ends = try (0..<batch.segments.count).map { try end(of: $0, in: batch) }
-    let (hidden, context) = (try encoder.forward(batch, workspace: workspace), encoder.context)
+    let (hidden, context) = (try encoder.forward(batch, workspace: workspace, keeping: earlier), encoder.context)
     let state = try MutableTensor(zeros: Shape(ends.count, configuration.encoder.hiddenSize))
     try context.embedding(ends, table: hidden.view, into: state)
     guard let projection else { return state }

@@ -28,6 +28,11 @@ extension DecoderConfiguration: ModelFamily {
       parts: [.init(name: names.head, outputs: vocabSize)], inputs: hiddenSize, isOptional: true, takesFactors: false)
   }
 
+  /// The table of tokens as the product that a tied head makes of it.
+  var embeddings: LinearLayer {
+    LinearLayer(parts: [.init(name: names.embedding, outputs: vocabSize)], inputs: hiddenSize, takesFactors: false)
+  }
+
   func layerName(_ index: Int) -> String { "\(names.layers).\(index)" }
 
   var queryWidth: Int { numAttentionHeads * headDim }
@@ -78,7 +83,7 @@ extension DecoderConfiguration: ModelFamily {
     guard let width = experts?.sharedIntermediateSize, width > 0 else { return nil }
     let place = "\(layerName(index)).\(names.sharedExperts)."
     return (
-      layer(place, names.expertGateUp, [width, width], hiddenSize),
+      layer(place, names.sharedGateUp, [width, width], hiddenSize),
       layer(place, [names.expertDown], [hiddenSize], width)
     )
   }

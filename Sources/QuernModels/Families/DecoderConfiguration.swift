@@ -52,6 +52,8 @@ public struct DecoderConfiguration: Sendable, Equatable {
   /// Ids that end a text: `eos_token_id`.
   public var endOfText: [Int32] = []
   var names = DecoderNames()
+  /// What Hugging Face directories call the layers, where `names` are those of GGUF files.
+  var hubNames: DecoderNames?
 
   public var numHiddenLayers: Int { layers.count }
 
@@ -159,11 +161,13 @@ struct DecoderNames: Sendable, Equatable {
   var postFeedForwardNorm = ""
   var router = "mlp.gate"
   var experts = "mlp.experts"
+  /// One name where gate and up lie in one tensor, as of `gateUp`.
   var expertGateUp = ["gate_proj", "up_proj"]
   var expertDown = "down_proj"
   /// A tensor of its own, without `.weight`.
   var correction = ""
   var sharedExperts = "mlp.shared_experts"
+  var sharedGateUp = ["gate_proj", "up_proj"]
   var latentQueries = ["self_attn.q_a_proj", "self_attn.q_a_layernorm", "self_attn.q_b_proj"]
   var latent = ["self_attn.kv_a_proj_with_mqa", "self_attn.kv_a_layernorm"]
   /// One name where a head's keys and values lie in one tensor, its keys first; else `[heads, latent, key]` and `[heads, value, latent]`.

@@ -7,27 +7,22 @@ import Quern
 public final class DecoderModel: Sendable {
   public let configuration: DecoderConfiguration
   public let context: Context
-  private let embedding: Embedding
+  private let embedding: TokenEmbedding
   private let positions: Tensor?
   private let layers: [DecoderLayer]
   /// Columns of memory of the widest feed-forward part.
   private let innerWidth: Int
   private let finalNorm: Norm
   /// `nil` where it was not asked for.
-  private let head: PackedMatrix?
-
-  /// Where a token's first hidden state comes from.
-  private enum Embedding: Sendable {
-    case table(Tensor)
-    /// The rows of packed weights: the head's, or a quantised table.
-    case packed(PackedMatrix)
-  }
+  private let head: Linear?
 
   /// Memory of a pass. Grows to the most tokens it has met.
   public final class Workspace {
     fileprivate var capacity = 0
     fileprivate var hidden, normed, qkv, mixed, up: MutableTensor
     fileprivate var last, logits: MutableTensor
+    /// The rows of the embedding's update.
+    fileprivate var low: MutableTensor
     fileprivate let experts: MixtureOfExperts.Workspace
     fileprivate let latent: LatentAttention.Workspace
     fileprivate var positions, counts: [Int32]
@@ -37,12 +32,13 @@ public final class DecoderModel: Sendable {
     public init() throws {
       let empty = try MutableTensor(zeros: Shape(0, 0))
       (hidden, normed, qkv, mixed, up, last, logits) = (empty, empty, empty, empty, empty, empty, empty)
+      low = empty
       (experts, latent) = (try MixtureOfExperts.Workspace(), try LatentAttention.Workspace())
       (positions, counts) = ([], [])
     }
 
     fileprivate func reserve(
-      _ tokens: Int, _ configuration: DecoderConfiguration, innerWidth: Int
+      _ tokens: Int, _ configuration: DecoderConfiguration, innerWidth: Int, rank: Int
     ) throws(QuernError) {
       if let mixture = configuration.experts {
         try experts.reserve(tokens, hiddenSize: configuration.hiddenSize, mixture)
@@ -53,13 +49,14 @@ public final class DecoderModel: Sendable {
       let qkvWidth = configuration.attentionWidth
       guard
         tokens > capacity || hidden.shape[1] != configuration.hiddenSize || up.shape[1] != innerWidth
-          || qkv.shape[1] != qkvWidth || mixed.shape[1] != configuration.mixedWidth
+          || qkv.shape[1] != qkvWidth || mixed.shape[1] != configuration.mixedWidth || low.shape[1] != rank
       else { return }
       hidden = try MutableTensor(zeros: Shape(tokens, configuration.hiddenSize))
       normed = try MutableTensor(zeros: Shape(tokens, configuration.hiddenSize))
       qkv = try MutableTensor(zeros: Shape(tokens, qkvWidth))
       mixed = try MutableTensor(zeros: Shape(tokens, configuration.mixedWidth))
       up = try MutableTensor(zeros: Shape(tokens, innerWidth))
+      low = try MutableTensor(zeros: Shape(tokens, rank))
       capacity = tokens
     }
 
@@ -78,18 +75,14 @@ public final class DecoderModel: Sendable {
   ///   - context: packs the weights and runs the model.
   ///   - precision: the storage of matrices that are not quantised; as the files have them where it is `nil`, but FP8 as bf16.
   ///   - hasHead: whether logits are wanted; the files of a model that gives embeddings may have no head.
-  ///   - adapters: run beside the linear layers that they change, all at once.
+  ///   - adapters: run beside the layers that they change, all at once; for a GGUF file too, they name the layers of Hugging Face
+  ///     directories.
   ///   - mergingAdapters: add them to the weights instead, which then cost nothing more and cannot be quantised.
   /// - Throws: ``ModelError`` naming file, field and offset; ``QuernError`` for memory that cannot be had.
   public convenience init(
     path: String, context: Context, precision: DataType? = nil, hasHead: Bool = true, adapters: [LoRAAdapter] = [],
     mergingAdapters: Bool = false
   ) throws {
-    if path.hasSuffix(".gguf") {
-      guard adapters.isEmpty else {
-        throw ModelError(file: path, field: "", reason: "adapters name the layers of Hugging Face directories")
-      }
-    }
     let (configuration, source) = try Self.open(path)
     try self.init(
       configuration, source: source, file: path, context: context, precision: precision, hasHead: hasHead,
@@ -118,38 +111,33 @@ public final class DecoderModel: Sendable {
     _ configuration: DecoderConfiguration, source: any TensorSource, file: String, context: Context,
     precision: DataType? = nil, hasHead: Bool = true, adapters: [LoRAAdapter] = [], mergingAdapters: Bool = false
   ) throws {
-    let updates = AdapterSet(adapters, merging: mergingAdapters, prefixes: configuration.tensorPrefixes)
-    let weights = try Weights(source, file: file, of: configuration, adapters: adapters.isEmpty ? nil : updates)
+    let updates =
+      adapters.isEmpty
+      ? nil : AdapterSet(adapters, merging: mergingAdapters, modules: configuration.adapterModules)
+    let weights = try Weights(source, file: file, of: configuration, adapters: updates)
     let loader = DecoderLoader(configuration: configuration, weights: weights, context: context, precision: precision)
     (self.configuration, self.context) = (configuration, context)
     let names = configuration.names
     let width = configuration.hiddenSize
-    func table() throws -> PackedMatrix {
-      try weights.packed(
-        LinearLayer(parts: [.init(name: names.embedding, outputs: configuration.vocabSize)], inputs: width),
-        as: precision, context: context)
-    }
-    if hasHead {
-      head =
-        try configuration.tieWordEmbeddings
-        ? table() : weights.packed(configuration.head, as: precision, context: context)
-    } else {
-      head = nil
-    }
-    if configuration.tieWordEmbeddings, let head {
-      embedding = .packed(head)
-    } else if try source.info(weights.full(configuration.probe)).quantization != nil {
-      embedding = .packed(try table())
-    } else {
-      embedding = .table(
-        try weights.tensor(configuration.probe, Shape(configuration.vocabSize, width), as: precision))
-    }
+    // Packed once where the head is tied to it.
+    let shared =
+      hasHead && configuration.tieWordEmbeddings
+      ? try weights.packed(configuration.embeddings, as: precision, context: context) : nil
+    head =
+      try hasHead
+      ? Linear(parts: [
+        .init(
+          matrix: weights.adapted(
+            configuration.head, tiedTo: shared.map { (configuration.embeddings, $0) }, as: precision, context: context),
+          epilogue: Epilogue())
+      ]) : nil
+    embedding = try weights.embedding(configuration.embeddings, shared: shared, as: precision, context: context)
     positions =
       names.positions.isEmpty
       ? nil : try weights.tensor("\(names.positions).weight", Shape(configuration.maxPositionEmbeddings, width))
     layers = try configuration.layers.indices.map(loader.layer)
     innerWidth = layers.reduce(0) { max($0, $1.innerWidth) }
-    try updates.requireAllUsed()
+    try updates?.requireAllUsed()
     finalNorm = try loader.norm(names.finalNorm, width)
   }
 
@@ -218,14 +206,14 @@ public final class DecoderModel: Sendable {
     _ ids: [Int32], _ segments: Segments, positions: [Int32], _ layout: AttentionLayout, _ rotary: RotaryTables,
     _ cache: KeyValueCache?, _ workspace: Workspace, proceed: () throws -> Void
   ) throws -> MutableTensor {
-    try workspace.reserve(ids.count, configuration, innerWidth: innerWidth)
+    try workspace.reserve(ids.count, configuration, innerWidth: innerWidth, rank: embedding.rank)
     let rows = 0..<ids.count
     let step = DecoderStep(
       context: context, hidden: workspace.hidden.rows(rows), normed: workspace.normed.rows(rows),
       qkv: workspace.qkv.rows(rows), mixed: workspace.mixed.rows(rows), up: workspace.up.rows(rows),
       experts: workspace.experts, latent: workspace.latent, segments: segments, positions: positions, layout: layout,
       rotary: rotary, cache: cache)
-    try embed(ids, positions, into: step.hidden)
+    try embed(ids, positions, low: workspace.low.rows(rows), into: step.hidden)
     for (index, layer) in layers.enumerated() {
       try proceed()
       try layer(step, layer: index)
@@ -245,7 +233,7 @@ public final class DecoderModel: Sendable {
     try workspace.reserve(rows: rows.count, configuration)
     let (last, logits) = (workspace.last.rows(0..<rows.count), workspace.logits.rows(0..<rows.count))
     try context.embedding(rows, table: hidden.view, into: last)
-    try context.linear(last.view, weights: head, into: logits)
+    try head(last.view, into: logits, context)
     if configuration.finalSoftCap > 0 {
       try context.scale(logits.view, by: 1 / configuration.finalSoftCap, into: logits)
       try context.activation(.tanh, logits.view, into: logits)
@@ -254,11 +242,10 @@ public final class DecoderModel: Sendable {
     return logits
   }
 
-  private func embed(_ ids: [Int32], _ positions: [Int32], into hidden: MutableTensor) throws(QuernError) {
-    switch embedding {
-    case .table(let table): try context.embedding(ids, table: table.view, into: hidden)
-    case .packed(let rows): try context.embedding(ids, weights: rows, into: hidden)
-    }
+  private func embed(
+    _ ids: [Int32], _ positions: [Int32], low: MutableTensor, into hidden: MutableTensor
+  ) throws(QuernError) {
+    try embedding(ids, low: low, into: hidden, context)
     if configuration.embeddingScale != 1 {
       try context.scale(hidden.view, by: configuration.embeddingScale, into: hidden)
     }

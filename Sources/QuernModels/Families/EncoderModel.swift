@@ -78,14 +78,21 @@ public final class EncoderModel: Sendable {
   /// - Parameters:
   ///   - layers: how many layers are run; all where it is `nil`. One less than all gives the penultimate hidden state.
   ///   - finalNorm: whether the norm behind the last layer is applied, where the family has one.
+  ///   - earlier: where the hidden state behind fewer layers than are run goes, `[tokens, hidden_size]` of any storage, without
+  ///     the final norm: one pass gives both.
   /// - Throws: ``QuernError/invalidOperand(operation:reason:)`` for an id, a type or a position outside its table, and
   ///   ``QuernError/invalidShape(_:)`` for more layers than there are.
   public func forward(
-    _ batch: EncoderBatch, workspace: Workspace, layers: Int? = nil, finalNorm: Bool = true
+    _ batch: EncoderBatch, workspace: Workspace, layers: Int? = nil, finalNorm: Bool = true,
+    keeping earlier: (layers: Int, states: MutableTensor)? = nil
   ) throws(QuernError) -> MutableTensor {
     let count = layers ?? configuration.numHiddenLayers
     guard count >= 0, count <= configuration.numHiddenLayers else {
       throw .invalidShape("\(count) layers of an encoder that has \(configuration.numHiddenLayers)")
+    }
+    let kept = earlier?.layers ?? 0
+    guard kept >= 0, kept <= count else {
+      throw .invalidShape("the hidden state behind \(kept) layers, where \(count) are run")
     }
     let positions = batch.positions ?? ownPositions(batch, workspace)
     let last = positions.max() ?? 0
@@ -102,8 +109,15 @@ public final class EncoderModel: Sendable {
     }
     if let types { try context.embedding(batch.typeIDs, table: types.view, accumulate: true, into: hidden) }
     try embeddingNorm?(hidden, context)
-    try stack(
-      workspace, segments: batch.segments, positions: positions, layers: count, finalNorm: finalNorm, context)
+    func run(_ layers: Range<Int>, finalNorm: Bool) throws(QuernError) {
+      try stack(
+        workspace, segments: batch.segments, positions: positions, layers: layers, finalNorm: finalNorm, context)
+    }
+    if let earlier {
+      try run(0..<kept, finalNorm: false)
+      try context.copy(hidden.view, into: earlier.states)
+    }
+    try run(kept..<count, finalNorm: finalNorm)
     return hidden
   }
 

@@ -99,8 +99,8 @@ public final class ImageEncoderModel: Sendable {
     try embed(try channelsLast(pixels, layout, workspace), batch, into: hidden)
     try embeddingNorm?(hidden, context)
     try stack(
-      workspace.layers, segments: segments, positions: [], layers: configuration.stack.numHiddenLayers, finalNorm: true,
-      context)
+      workspace.layers, segments: segments, positions: [], layers: 0..<configuration.stack.numHiddenLayers,
+      finalNorm: true, context)
     return hidden
   }
 

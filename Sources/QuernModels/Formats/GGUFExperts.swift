@@ -2,7 +2,7 @@ import Quern
 
 /// The tensors of a GGUF file, and each expert of its stacked ones as a tensor of its own: `blk.0.ffn_exps.3.gate.weight` is the
 /// fourth matrix of `blk.0.ffn_gate_exps.weight`, `[experts, outputs, inputs]`. `blk.0.ffn_exps.gate_bias` is `blk.0.ffn_gate_exps.bias`,
-/// and `blk.0.ffn_shexp.gate.weight` is `blk.0.ffn_gate_shexp.weight`.
+/// and `blk.0.ffn_shexp.gate.weight` is `blk.0.ffn_gate_shexp.weight`. A stack of gates and values together is called `gate_up`.
 struct GGUFExperts: TensorSource {
   let gguf: GGUF
 

@@ -68,10 +68,10 @@ struct EncoderStack: Sendable {
     finalNorm = configuration.hasFinalNorm ? try norm(names.finalNorm) : nil
   }
 
-  /// Runs the first `count` layers on `workspace.hidden`, which becomes their result.
+  /// Runs some of the layers on `workspace.hidden`, which becomes their result.
   func callAsFunction(
-    _ workspace: EncoderWorkspace, segments: Segments, positions: [Int32], layers count: Int, finalNorm isFinal: Bool,
-    _ context: Context
+    _ workspace: EncoderWorkspace, segments: Segments, positions: [Int32], layers range: Range<Int>,
+    finalNorm isFinal: Bool, _ context: Context
   ) throws(QuernError) {
     let bias = try relativeBias.map { (bias) throws(QuernError) in
       try workspace.mask(bias, first: 0, queries: segments.maximumLength, keys: segments.maximumLength)
@@ -79,7 +79,7 @@ struct EncoderStack: Sendable {
     let pass = Pass(
       workspace, segments: segments, positions: positions, layout: AttentionLayout(segments), bias: bias,
       context: context)
-    for (index, layer) in layers.prefix(count).enumerated() { try run(layer, index, pass) }
+    for index in range { try run(layers[index], index, pass) }
     if isFinal { try finalNorm?(pass.hidden, context) }
   }
 

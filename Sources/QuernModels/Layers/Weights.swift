@@ -59,10 +59,7 @@ package struct Weights {
     guard let found = info.quantization else { return try tensor(name, shape, as: type) }
     let inputs = shape[shape.rank - 1]
     guard found.inputs == inputs, found.outputs == shape.count / inputs else {
-      throw ModelError(
-        file: file, field: "tensors.\(full(name)).shape", offset: info.byteRange.lowerBound,
-        reason:
-          "the tensor is \(found.format.rawValue) of [\(found.outputs), \(found.inputs)], config.json implies \(shape)")
+      throw misfit(name, info, found, shape)
     }
     return try Tensor(shape: shape) { try source.readFloat32(full(name), into: $0) }
   }
@@ -119,21 +116,26 @@ package struct Weights {
       parts: try runs.map { run, storage in
         let matrix =
           try storage == .factors
-          ? factors(run, as: type, context: context) : weights(run, as: type, context: context)
+          ? factors(run, as: type, context: context) : adapted(run, as: type, context: context)
         return Linear.Part(
           matrix: matrix, epilogue: Epilogue(bias: hasBias ? try bias(run) : nil, activation: activation))
       })
   }
 
   /// The matrices of a run that are stored whole, with the updates of adapters.
-  private func weights(_ run: LinearLayer, as type: DataType?, context: Context) throws -> Linear.Matrix {
-    guard let adapters, let update = try adapters.update(run) else {
-      return .whole(try packed(run, as: type, context: context))
+  ///
+  /// - Parameter tied: where the matrix is that of another layer, which is packed already.
+  func adapted(
+    _ run: LinearLayer, tiedTo tied: (layer: LinearLayer, packed: PackedMatrix)? = nil, as type: DataType?,
+    context: Context
+  ) throws -> Linear.Matrix {
+    func own() throws -> PackedMatrix { try tied?.packed ?? packed(run, as: type, context: context) }
+    guard let adapters, let update = try adapters.update(run) else { return .whole(try own()) }
+    if adapters.merges {
+      return .whole(try context.pack(merged(tied?.layer ?? run, update, as: type, context: context).view))
     }
-    if adapters.merges { return .whole(try context.pack(merged(run, update, as: type, context: context).view)) }
     return .factors(
-      try packed(run, as: type, context: context), down: try context.pack(update.down.view),
-      up: try context.pack(update.up.view))
+      try own(), down: try context.pack(update.down.view), up: try context.pack(update.up.view))
   }
 
   /// The matrices of a linear layer, packed: quantised ones as they are, others stored as `type`, or where that is nil as the
@@ -228,23 +230,18 @@ package struct Weights {
     for part in layer.parts {
       let name = part.weight
       let info = try source.info(full(name))
-      func error(_ field: String, _ reason: String) -> ModelError {
-        ModelError(
-          file: file, field: "tensors.\(full(name))\(field)", offset: info.byteRange.lowerBound, reason: reason)
+      func error(_ reason: String) -> ModelError {
+        ModelError(file: file, field: "tensors.\(full(name))", offset: info.byteRange.lowerBound, reason: reason)
       }
       guard let found = info.quantization, found.format == format else {
         throw error(
-          "",
           "is stored as \(info.quantization?.format.rawValue ?? info.dtype.rawValue), while \(full(layer.parts[0].weight)) of the "
             + "same product is \(format.rawValue)")
       }
       guard found.outputs == part.outputs, found.inputs == layer.inputs, !layer.isTransposed else {
-        throw error(
-          ".shape",
-          "the tensor is \(format.rawValue) of [\(found.outputs), \(found.inputs)], config.json implies \(layer.shape(part))"
-        )
+        throw misfit(name, info, found, layer.shape(part))
       }
-      size = try Checked.add(size, info.byteCount, orThrow: error("", "is too large"))
+      size = try Checked.add(size, info.byteCount, orThrow: error("is too large"))
     }
     let blocks = try FileBytes(count: size, file: file, field: "tensors.\(full(layer.parts[0].weight))")
     var done = 0
@@ -258,6 +255,16 @@ package struct Weights {
       try QuantizedMatrix(
         blocks: $0, outputs: layer.outputs, inputs: layer.inputs, format: format)
     }
+  }
+
+  /// Blocks of a matrix of another size than `shape`.
+  private func misfit(
+    _ name: String, _ info: TensorInfo, _ found: TensorInfo.Quantization, _ shape: Shape
+  ) -> ModelError {
+    ModelError(
+      file: file, field: "tensors.\(full(name)).shape", offset: info.byteRange.lowerBound,
+      reason:
+        "the tensor is \(found.format.rawValue) of [\(found.outputs), \(found.inputs)], config.json implies \(shape)")
   }
 
   /// Refuses a tensor that is quantised or of another shape.

@@ -44,7 +44,7 @@ extension DecoderConfiguration {
     attentionScale = 1 / Float(headDim).squareRoot()
     tieWordEmbeddings = !file.contains("output.weight")
     endOfText = try Self.endOfText(metadata)
-    names = .gguf
+    (names, hubNames) = (.gguf, .hub(architecture))
     hasAttentionBias = file.contains("blk.0.attn_q.bias")
     hasHeadNorms = file.contains("blk.0.attn_q_norm.weight")
     rotary = try Self.rotary(file, key("rope"), headDim, truncates: architecture != "gpt-oss")
@@ -82,6 +82,10 @@ extension DecoderConfiguration {
     try readGating(metadata, key)
     for index in layers.indices {
       layers[index].isSparse = file.contains("blk.\(index).ffn_gate_inp.weight")
+    }
+    // The converter's option to fuse is for a whole file: each expert's gate, and its values below.
+    if layers.indices.contains(where: { file.contains("blk.\($0).ffn_gate_up_exps.weight") }) {
+      names.expertGateUp = ["gate_up"]
     }
   }
 
@@ -203,8 +207,22 @@ extension DecoderNames {
       attentionNorm: "attn_norm", queriesKeysValues: ["attn_q", "attn_k", "attn_v"], queryNorm: "attn_q_norm",
       keyNorm: "attn_k_norm", attentionOutput: "attn_output", feedForwardNorm: "ffn_norm",
       gateUp: ["ffn_gate", "ffn_up"], down: "ffn_down", router: "ffn_gate_inp", experts: "ffn_exps",
-      expertGateUp: ["gate", "up"], expertDown: "down", sharedExperts: "ffn_shexp",
+      expertGateUp: ["gate", "up"], expertDown: "down", sharedExperts: "ffn_shexp", sharedGateUp: ["gate", "up"],
       latentQueries: ["attn_q_a", "attn_q_a_norm", "attn_q_b"], latent: ["attn_kv_a_mqa", "attn_kv_a_norm"],
       latentHeads: ["attn_k_b", "attn_v_b"])
+  }
+
+  /// The names of the Hugging Face directories that files of an architecture are made of.
+  fileprivate static func hub(_ architecture: String) -> DecoderNames {
+    var names = DecoderNames()
+    switch architecture {
+    // With experts it is Mixtral.
+    case "llama": names.router = "block_sparse_moe.gate"
+    case "phi3": (names.queriesKeysValues, names.gateUp) = (["self_attn.qkv_proj"], ["mlp.gate_up_proj"])
+    case "gpt-oss": names.router = "mlp.router"
+    case "gemma2", "gemma3": names.prefixes = gemmaPrefixes
+    default: break
+    }
+    return names
   }
 }

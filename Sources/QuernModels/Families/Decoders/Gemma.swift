@@ -39,12 +39,17 @@ extension DecoderConfiguration {
     decoder.hasAttentionBias = try config.bool("attention_bias", default: false)
     decoder.hasAttentionOutputBias = decoder.hasAttentionBias
     decoder.tieWordEmbeddings = try config.bool("tie_word_embeddings", default: true)
-    decoder.names.prefixes = ["model.", "", "language_model.model.", "model.language_model."]
+    decoder.names.prefixes = DecoderNames.gemmaPrefixes
     decoder.names.postAttentionNorm = "post_attention_layernorm"
     decoder.names.feedForwardNorm = "pre_feedforward_layernorm"
     decoder.names.postFeedForwardNorm = "post_feedforward_layernorm"
     return decoder
   }
+}
+
+extension DecoderNames {
+  /// Those of models of text alone, and of text beside images.
+  static let gemmaPrefixes = ["model.", "", "language_model.model.", "model.language_model."]
 }
 
 extension HubConfig {
