@@ -98,10 +98,10 @@ CK_INLINE void gemm_tile_(const size_t m, const size_t vectors, size_t k, const 
 // How a tile leaves the registers.
 enum gemm_exit_ { GEMM_FINISH_, GEMM_STORE_, GEMM_ADD_ };
 
-// alpha acc + beta c, + bias, activation, times factor, + residual for rows of a spilled tile, to elements of `type` at `to`; `kind` and
-// `type` constant at the call.
-CK_INLINE void gemm_finish_as_(const ck_dtype type, const ck_activation kind, const ck_gemm_block *g, size_t i, size_t j, size_t m,
-                               size_t n, const float *tile, size_t tile_rs, void *to, size_t to_rs) {
+// alpha acc + beta c, + bias, activation, times factor, + residual for rows of a spilled tile, to elements of `type` at `to`;
+// `kind` and `type` constant at the call.
+CK_INLINE void gemm_finish_as_(const ck_dtype type, const ck_activation kind, const ck_gemm_block *g, size_t i, size_t j,
+                               size_t m, size_t n, const float *tile, size_t tile_rs, void *to, size_t to_rs) {
   const vf alpha = vf_set1(g->alpha), beta = vf_set1(g->beta);
   for (size_t r = 0; r < m; r++) {
     const size_t c = (i + r) * g->c_rs + j;
