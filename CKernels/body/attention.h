@@ -136,8 +136,8 @@ CK_INLINE float attention_softmax_(float scale, float *s, const float *mask, siz
     vf_store(s + j, e);
     sum[v] = vf_add(sum[v], e);
   }
-  float factor = 1;
-  if (before != base) vf_store_n(&factor, vf_exp_nonpositive_(vf_set1(before - base)), 1);
+  float factor = before == -INFINITY ? 0 : 1;
+  if (factor != 0 && before != base) vf_store_n(&factor, vf_exp_nonpositive_(vf_set1(before - base)), 1);
   *total = *total * factor + vf_reduce_add(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
   return factor;
 }
@@ -275,6 +275,7 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, const a
   const size_t k0 = w->from, keys = w->to - k0;
   size_t from[ATTENTION_ROWS_], to[ATTENTION_ROWS_];  // keys a row sees of this block
   attention_range_ seen[ATTENTION_ROWS_];             // and of all
+#pragma clang loop vectorize(disable)  // scatters, which the loads after them would wait for
   for (size_t r = 0; r < m; r++) {
     seen[r] = attention_seen_(g, i + r);
     from[r] = attention_clamp_((ptrdiff_t)seen[r].first - (ptrdiff_t)k0, keys);
