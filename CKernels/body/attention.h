@@ -91,12 +91,11 @@ static __attribute__((noinline)) void attention_bias_(float scale, float cap, fl
   }
 }
 
-// One row of S becomes P over keys [hidden, seen), hidden < VL; returns the factor of the earlier o and l.
-// `mask` NULL is a constant at one call. P is 0 for hidden keys and for those that fill up the last vector.
-CK_INLINE float attention_softmax_(float scale, float *s, const float *mask, size_t hidden, size_t seen, float *top,
-                                   float *total) {
+// One row of S over keys [hidden, seen), hidden < VL, scaled and with its mask, and the largest of it; minus infinity for hidden keys
+// and for those that fill up the last vector. `mask` NULL is a constant at one call.
+CK_INLINE float attention_largest_(float scale, float *s, const float *mask, size_t hidden, size_t seen) {
   const vf low = vf_set1(-INFINITY), by = vf_set1(scale);
-  vf best[4] = {low, low, low, low}, sum[4];
+  vf best[4] = {low, low, low, low};
   size_t j = 0;
 #define SCORE(at, lanes) (mask ? vf_fma(by, vf_load(s + (at)), row_load_(mask + (at), lanes)) : vf_mul(by, vf_load(s + (at))))
   if (hidden) {
@@ -119,48 +118,63 @@ CK_INLINE float attention_softmax_(float scale, float *s, const float *mask, siz
     best[0] = vf_max(best[0], x);
   }
 #undef SCORE
-  const float before = *top, here = vf_reduce_max(vf_max(vf_max(best[0], best[1]), vf_max(best[2], best[3])));
-  if (here > before) *top = here;  // a NaN is lost here and found again by the sum
-  const float base = *top == -INFINITY ? 0 : *top;
+  return vf_reduce_max(vf_max(vf_max(best[0], best[1]), vf_max(best[2], best[3])));
+}
 
+// The second pass: P in place of S, and its sum.
+CK_INLINE float attention_powers_(float base, float *s, size_t seen) {
+  vf sum[4];
+  size_t j = 0;
   for (size_t v = 0; v < 4; v++) sum[v] = vf_zero();
-  for (j = 0; j + 4 * VL <= seen; j += 4 * VL) {
+  for (; j + 4 * VL <= seen; j += 4 * VL) {
     vf e[4];
     MATH_EACH_(4) e[v] = vf_sub(vf_load(s + j + v * VL), vf_set1(base));
     math_exp_nonpositive_(4, e);
     MATH_EACH_(4) vf_store(s + j + v * VL, e[v]);
     MATH_EACH_(4) sum[v] = vf_add(sum[v], e[v]);
   }
-  for (size_t v = 0; j < seen; j += VL, v++) {
+  for (; j < seen; j += VL) {
     const vf e = vf_exp_nonpositive_(vf_sub(vf_load(s + j), vf_set1(base)));
     vf_store(s + j, e);
-    sum[v] = vf_add(sum[v], e);
+    sum[0] = vf_add(sum[0], e);
   }
-  float factor = before == -INFINITY ? 0 : 1;
-  if (factor != 0 && before != base) vf_store_n(&factor, vf_exp_nonpositive_(vf_set1(before - base)), 1);
-  *total = *total * factor + vf_reduce_add(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
-  return factor;
+  return vf_reduce_add(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
 }
 
-// Row i of S, keys [from, to) of the block that begins at k0.
-CK_INLINE float attention_weigh_(const attention_ *t, size_t i, size_t k0, float *s, size_t from, size_t to) {
+// Row i of S, keys [from, to) of the block that begins at k0: what its scores are, and its largest so far. Returns that of before.
+CK_INLINE float attention_score_(const attention_ *t, size_t i, size_t k0, float *s, size_t from, size_t to) {
   const ck_attention_block *g = t->call;
-  const float slope = t->slope ? t->slope[i * g->head_rs] : 0;
+  const float slope = t->slope ? t->slope[i * g->head_rs] : 0, before = t->top[i];
   const size_t start = from / VL * VL;
-  float scale = g->scale, *top = t->top + i, *total = t->total + i;
+  float scale = g->scale, here;
   if (slope != 0 || g->cap != 0) {
     const ptrdiff_t distance = (ptrdiff_t)(k0 + start) - g->position - (ptrdiff_t)(i * g->step);
     attention_bias_(scale, g->cap, slope, distance, to - start, s + start);
     scale = 1;
   }
-  if (!t->mask) return attention_softmax_(scale, s + start, 0, from - start, to - start, top, total);
-  const size_t at = i * g->mask_rs + k0 + start;
-  const float *mask = (const float *)(t->mask + at * ck_dtype_size(g->mask_type));
-  if (g->mask_type != CK_F32) {
-    CK_NAME(f32_widen)(g->mask_type, to - start, mask, t->bias);
-    mask = t->bias;
+  if (t->mask) {
+    const size_t at = i * g->mask_rs + k0 + start;
+    const float *mask = (const float *)(t->mask + at * ck_dtype_size(g->mask_type));
+    if (g->mask_type != CK_F32) {
+      CK_NAME(f32_widen)(g->mask_type, to - start, mask, t->bias);
+      mask = t->bias;
+    }
+    here = attention_largest_(scale, s + start, mask, from - start, to - start);
+  } else {
+    here = attention_largest_(scale, s + start, 0, from - start, to - start);
   }
-  return attention_softmax_(scale, s + start, mask, from - start, to - start, top, total);
+  if (here > before) t->top[i] = here;  // a NaN is lost here and found again by the sum
+  return before;
+}
+
+// P of row i in place of S, and its total so far. Returns the factor of what was summed before, whose largest score is given.
+CK_INLINE float attention_weigh_(const attention_ *t, size_t i, float before, float *s, size_t from, size_t to) {
+  const size_t start = from / VL * VL;
+  const float base = t->top[i] == -INFINITY ? 0 : t->top[i], sum = attention_powers_(base, s + start, to - start);
+  float factor = before == -INFINITY ? 0 : 1;
+  if (factor != 0 && before != base) vf_store_n(&factor, vf_exp_nonpositive_(vf_set1(before - base)), 1);
+  t->total[i] = t->total[i] * factor + sum;
+  return factor;
 }
 
 // o = (sum factor + product) r; r is 1 before a row's last block. Without an earlier sum it is NULL.
@@ -288,8 +302,11 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, const a
   for (size_t r = 0; r < m; r++) {
     if (from[r] == to[r]) continue;
     fresh[r] = attention_fresh_(t, i + r, w, seen[r].first);
-    factor[r] = attention_weigh_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from[r], to[r]);
+    factor[r] = attention_score_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from[r], to[r]);
   }
+  for (size_t r = 0; r < m; r++)  // apart, so that reductions of neighbouring rows overlap
+    if (from[r] != to[r])
+      factor[r] = attention_weigh_(t, i + r, factor[r], t->score + r * ATTENTION_KEYS, from[r], to[r]);
   attention_mixed_(t, m, from, to, keys);
   for (size_t r = 0; r < m; r++) {
     if (from[r] == to[r]) continue;
@@ -401,8 +418,9 @@ CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, c
   int fresh[GEMM_MR];
   for (size_t r = 0; r < m; r++) {
     fresh[r] = attention_fresh_(t, i + r, w, w->first);
-    factor[r] = attention_weigh_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from, to);
+    factor[r] = attention_score_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from, to);
   }
+  for (size_t r = 0; r < m; r++) factor[r] = attention_weigh_(t, i + r, factor[r], t->score + r * ATTENTION_KEYS, from, to);
   if (g->v_type == CK_I8) attention_scale_(m, g->v_scales + k0, from, to, t->score);
   ATTENTION_WITH_(g->v_type, attention_values_, m, to - from, g->head_dim, t->width, t->score + from, v, g->v_rs, t->product);
   for (size_t r = 0; r < m; r++) {
