@@ -91,8 +91,8 @@ static __attribute__((noinline)) void attention_bias_(float scale, float cap, fl
   }
 }
 
-// One row of S over keys [hidden, seen), hidden < VL, scaled and with its mask, and the largest of it; minus infinity for hidden keys
-// and for those that fill up the last vector. `mask` NULL is a constant at one call.
+// One row of S over keys [hidden, seen), hidden < VL, scaled and with its mask, and the largest of it; minus infinity for hidden
+// keys and for those that fill up the last vector. `mask` NULL is a constant at one call.
 CK_INLINE float attention_largest_(float scale, float *s, const float *mask, size_t hidden, size_t seen) {
   const vf low = vf_set1(-INFINITY), by = vf_set1(scale);
   vf best[4] = {low, low, low, low};
@@ -141,7 +141,8 @@ CK_INLINE float attention_powers_(float base, float *s, size_t seen) {
   return vf_reduce_add(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
 }
 
-// Row i of S, keys [from, to) of the block that begins at k0: what its scores are, and its largest so far. Returns that of before.
+// Row i of S, keys [from, to) of the block that begins at k0: what its scores are, and its largest so far. Returns that of
+// before.
 CK_INLINE float attention_score_(const attention_ *t, size_t i, size_t k0, float *s, size_t from, size_t to) {
   const ck_attention_block *g = t->call;
   const float slope = t->slope ? t->slope[i * g->head_rs] : 0, before = t->top[i];
@@ -305,8 +306,7 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, const a
     factor[r] = attention_score_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from[r], to[r]);
   }
   for (size_t r = 0; r < m; r++)  // apart, so that reductions of neighbouring rows overlap
-    if (from[r] != to[r])
-      factor[r] = attention_weigh_(t, i + r, factor[r], t->score + r * ATTENTION_KEYS, from[r], to[r]);
+    if (from[r] != to[r]) factor[r] = attention_weigh_(t, i + r, factor[r], t->score + r * ATTENTION_KEYS, from[r], to[r]);
   attention_mixed_(t, m, from, to, keys);
   for (size_t r = 0; r < m; r++) {
     if (from[r] == to[r]) continue;

@@ -14,55 +14,59 @@
 
 enum {
   MOST_COLUMNS = 2048,       // columns of one block: packing its A is then a small share of it
-  MOST_COLUMNS_KEPT = 512,   // and where a block of results is kept as floats until it is narrowed, or multiplied by another
-  MOST_COLUMNS_KEPT_QUANTIZED = 1024,  // of fewer rows, whose codes serve them all
+  MOST_COLUMNS_KEPT = 512,  // and where a block of results is summed or multiplied as floats, or B is quantised: it stays in L2
   UNPACKED_FLOATS = 1 << 22,  // unpacked B is packed this much at a time (16 MiB): A is packed for each
-  CALLER_WORK = 1 << 19,     // multiply-adds worth handing to another thread: about 20 microseconds
-  BLOCK_WORK = 1 << 18,      // and the least worth cutting a block for
-  BATCH_WORK = 1 << 24,      // entries below this are shared out whole when there are enough of them
+  CALLER_WORK = 1 << 19,  // multiply-adds worth handing to another thread: about 20 microseconds
+  BLOCK_WORK = 1 << 18,  // and the least worth cutting a block for
+  BATCH_WORK = 1 << 24,  // entries below this are shared out whole when there are enough of them
   BLOCKS_A_THREAD = 4,
   FEWEST_COLUMNS_TO_PACK = 768,  // of a block that repay packing A
   ALIASED_COLUMNS_TO_PACK = 96,  // where rows of A lie a multiple of 2 KiB apart and so compete for the same cache sets
   ALIASING_STRIDE = 512,
   MOST_ROWS_IN_PLACE = 12,  // rows that do not repay packing B; more where its rows lie near each other, and where they lie so
-  NEAR_STRIDE = 512,        // near that a panel's lines meet in no few cache sets, up to where packing is a small share
+  NEAR_STRIDE = 512,  // near that a panel's lines meet in no few cache sets, up to where packing is a small share
   MOST_ROWS_IN_PLACE_NEAR = 48,
   NEARER_STRIDE = 256,
   MOST_ROWS_IN_PLACE_NEARER = 256,
   MOST_DEPTH_QUANTIZED = 2048,  // of a slice of quantised B, and rows of its blocks: their codes stay in L2
   MOST_ROWS_QUANTIZED = 64,
+  CODES_OF_A = 1 << 21,  // elements of A that are codes at a time
+  CODES_A_PIECE = 1 << 15,  // worth handing to another thread
 };
 
 // What every entry of a call shares.
 typedef struct plan {
   const ck_kernels *table;
   const ck_gemm *call;
-  size_t slice;           // depth of a K slice
-  size_t rows, columns;   // of a block
-  size_t in_place;        // leading columns of unpacked B that are read in place
-  size_t chunk;           // columns of B packed at a time
-  int whole;              // packed B by few rows, which go through all its slices at once
-  int quantized;          // packed B in a quantised format, by A in codes
-  int x8;                 // of 8 bits
-  size_t packed_a;        // floats of a block's packed A slice, 0 where A is read in place
-  size_t widened_a;       // floats of a block's A slice, or of all of them with `whole`, as f32; 0 where it is f32
-  size_t codes_a, scales_a, sums_a;  // of a block's A slice in codes
-  size_t kept_c;          // floats of a block of C that is not f32 while it is summed
-  size_t kept_value;      // floats of a block of A V
-  size_t kept_residual;   // floats of a block's copy of a residual that C's first slice would overwrite
+  size_t slice;  // depth of a K slice
+  size_t rows, columns;  // of a block
+  size_t in_place;  // leading columns of unpacked B that are read in place
+  size_t chunk;  // columns of B packed at a time
+  int whole;  // packed B by few rows, which go through all its slices at once
+  int quantized;  // packed B in a quantised format, by A in codes
+  int x8;  // of 8 bits
+  size_t packed_a;  // floats of a block's packed A slice, 0 where A is read in place
+  size_t widened_a;  // floats of a block's A slice, or of all of them with `whole`, as f32; 0 where it is f32
+  size_t coded;  // rows of A that are codes at a time, before all of their blocks
+  void *codes;  // those: slice after slice [coded, depth], and likewise their scales and sums
+  float *scales;
+  int32_t *sums;
+  size_t kept_c;  // floats of a block of C that is not f32 while it is summed
+  size_t kept_value;  // floats of a block of A V
+  size_t kept_residual;  // floats of a block's copy of a residual that C's first slice would overwrite
   size_t b_piece, piece;  // floats of scratch a participant needs, for B and for a block
   float *b_pieces, *pieces;
 } plan;
 
-// Columns [j, j + n) of entry z.
+// Rows [i, i + m) and columns [j, j + n) of entry z.
 typedef struct region {
   const plan *plan;
-  size_t z, j, n;
-  const void *b;         // packed panels from column j on, or B in place from there
-  const void *value;     // panels of V, or NULL
+  size_t z, i, m, j, n;
+  const void *b;  // packed panels from column j on, or B in place from there
+  const void *value;  // panels of V, or NULL
   ck_dtype b_type;
   size_t b_panel, b_ks;  // floats from panel to panel; row stride in place, 0 for packed panels
-  float *pieces;         // scratch by participant
+  float *pieces;  // scratch by participant
 } region;
 
 size_t ck_f32_packed_size(const ck_kernels *table, size_t n, size_t k) { return round_up(n, table->gemm_nr) * k; }
@@ -148,19 +152,30 @@ static void widen_block(const ck_kernels *table, ck_dtype type, size_t m, size_t
       for (size_t j = 0; j < n; j++) table->f32_widen(type, 1, staging_element(type, from, i * rs + j * cs), to + i * n + j);
 }
 
-// A slice of A [block->m, block->k], unit column stride, to the codes of a block.
-static void quantize_rows(const plan *p, const void *a, const ck_gemm_block *block) {
-  const ck_dtype type = p->call->a_type, format = block->b_type;
-  const size_t k = block->k, scales = k / CK_QUANT_ROWS, parts = ck_quant_parts(format);
-  for (size_t i = 0; i < block->m; i++) {
-    const void *x = staging_element(type, a, i * p->call->a_rs);
-    float *scale = (float *)block->code_scales + i * scales;
-    int32_t *sums = (int32_t *)block->code_sums + i * scales * parts;
-    if (p->x8)
-      p->table->f32_quantize8(type, format, k, x, (int8_t *)block->codes + i * k, scale, sums);
-    else
-      p->table->f32_quantize(type, k, CK_QUANT_ROWS / parts, x, (int16_t *)block->codes + i * k, scale, sums);
-  }
+// Where the codes of row i of those at hand begin, in a slice from k on; A has unit column stride.
+static void codes_at(const plan *p, size_t i, size_t k, size_t depth, ck_gemm_block *block) {
+  const size_t at = p->coded * k + i * depth, scale = at / CK_QUANT_ROWS;
+  block->codes = (char *)p->codes + at * (p->x8 ? sizeof(int8_t) : sizeof(int16_t));
+  block->code_scales = p->scales + scale, block->code_sums = p->sums + scale * ck_quant_parts(p->call->b_type);
+}
+
+static void code_rows(const void *context, size_t first, size_t last) {
+  const region *r = context;
+  const plan *p = r->plan;
+  const ck_gemm *call = p->call;
+  for (size_t i = first; i < last; i++)
+    for (size_t k = 0; k < call->k; k += p->slice) {
+      const void *x = staging_element(call->a_type, call->a, r->z * call->a_bs + (r->i + i) * call->a_rs + k);
+      const size_t depth = MIN(p->slice, call->k - k);
+      ck_gemm_block to = {0};
+      codes_at(p, i, k, depth, &to);
+      if (p->x8)
+        p->table->f32_quantize8(call->a_type, call->b_type, depth, x, (int8_t *)to.codes, (float *)to.code_scales,
+                                (int32_t *)to.code_sums);
+      else
+        p->table->f32_quantize(call->a_type, depth, CK_QUANT_ROWS / ck_quant_parts(call->b_type), x, (int16_t *)to.codes,
+                               (float *)to.code_scales, (int32_t *)to.code_sums);
+    }
 }
 
 static void multiply(const plan *p, const ck_gemm_block *block) {
@@ -185,16 +200,15 @@ static void run_block(const region *r, size_t index) {
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
   const ck_kernels *table = p->table;
-  const size_t blocks = pieces_of(call->m, p->rows), nr = table->gemm_nr;
+  const size_t blocks = pieces_of(r->m, p->rows), nr = table->gemm_nr;
   const size_t b_ks = r->b_ks ? r->b_ks : nr;
-  const size_t i = index % blocks * p->rows, j = index / blocks * p->columns;
+  const size_t above = index % blocks * p->rows, i = r->i + above, j = index / blocks * p->columns;
   const void *a = staging_element(call->a_type, call->a, r->z * call->a_bs + i * call->a_rs);
   const size_t c_at = r->z * call->c_bs + i * call->c_rs + r->j + j;
   float *packed_a = r->pieces + ck_participant() * p->piece, *widened_a = packed_a + p->packed_a;
-  float *codes_a = widened_a + p->widened_a, *scales_a = codes_a + p->codes_a, *sums_a = scales_a + p->scales_a;
-  float *kept_c = sums_a + p->sums_a, *kept_value = kept_c + p->kept_c, *kept_residual = kept_value + p->kept_value;
+  float *kept_c = widened_a + p->widened_a, *kept_value = kept_c + p->kept_c, *kept_residual = kept_value + p->kept_value;
   ck_gemm_block block = {
-      .m = MIN(p->rows, call->m - i),
+      .m = MIN(p->rows, r->m - above),
       .n = MIN(p->columns, r->n - j),
       .a_rs = call->a_rs,
       .a_packed = p->packed_a != 0,
@@ -203,9 +217,6 @@ static void run_block(const region *r, size_t index) {
       .b_ks = r->b_ks,
       .alpha = call->k ? call->alpha : 0,
       .beta = call->beta,
-      .codes = codes_a,
-      .code_scales = scales_a,
-      .code_sums = (const int32_t *)sums_a,
   };
   void *c = (char *)call->c + c_at * ck_dtype_size(call->c_type);
   if (p->kept_c)
@@ -236,7 +247,7 @@ static void run_block(const region *r, size_t index) {
     const int last = k + block.k == call->k;
     block.b = (const char *)r->b + b_at;
     if (p->packed_a) table->f32_gemm_pack_a(block.m, block.k, slice, rs, cs, packed_a);
-    if (p->quantized) quantize_rows(p, slice, &block);
+    if (p->quantized) codes_at(p, above, k, block.k, &block);
     if (last) block.bias = bias, block.residual = residual, block.activation = call->activation;
     if (last && call->c_type != CK_F32) block.y = c, block.y_rs = call->c_rs, block.y_type = call->c_type;
     if (r->value) multiply_value(p, &block, (const char *)r->value + b_at, value_bias, last, kept_value);
@@ -251,7 +262,17 @@ static void run_blocks(const void *context, size_t first, size_t last) {
 
 static void run_region(const region *r, size_t threads) {
   const plan *p = r->plan;
-  ck_parallel(pieces_of(p->call->m, p->rows) * pieces_of(r->n, p->columns), 1, threads, run_blocks, r);
+  ck_parallel(pieces_of(r->m, p->rows) * pieces_of(r->n, p->columns), 1, threads, run_blocks, r);
+}
+
+// Rows of A as codes, as many as there is room for, and what they make.
+static void run_codes(region *r, size_t threads) {
+  const size_t m = r->m;
+  for (r->i = 0; r->i < m; r->i += r->plan->coded) {
+    r->m = MIN(r->plan->coded, m - r->i);
+    ck_parallel(r->m, CODES_A_PIECE / r->plan->call->k + 1, threads, code_rows, r);
+    run_region(r, threads);
+  }
 }
 
 // One entry: straight through packed B, or through the rest chunk by chunk; whole panels of unpacked B in place for few rows.
@@ -261,16 +282,20 @@ static void run_entry(const plan *p, size_t z, size_t threads, float *b_scratch,
   if (call->packed || !call->k) {
     const void *b = call->packed ? call->packed : call->b;
     const ck_dtype type = call->packed && call->k ? call->b_type : CK_F32;
-    run_region(&(region){p, z, 0, call->n, b, call->value, type, nr * call->k, 0, pieces}, threads);
+    region all = {p, z, 0, call->m, 0, call->n, b, call->value, type, nr * call->k, 0, pieces};
+    if (p->quantized)
+      run_codes(&all, threads);
+    else
+      run_region(&all, threads);
     return;
   }
   const void *b = staging_element(call->b_type, call->b, z * call->b_bs);
-  if (p->in_place) run_region(&(region){p, z, 0, p->in_place, b, 0, CK_F32, nr, call->b_rs, pieces}, threads);
+  if (p->in_place) run_region(&(region){p, z, 0, call->m, 0, p->in_place, b, 0, CK_F32, nr, call->b_rs, pieces}, threads);
   for (size_t j = p->in_place; j < call->n; j += p->chunk) {
     const void *from = staging_element(call->b_type, b, j * call->b_cs);
     packing chunk = {p->table, MIN(p->chunk, call->n - j), call->k, call->b_type, from, call->b_rs, call->b_cs, b_scratch};
     run_packing(&chunk, pack_panels, threads);
-    run_region(&(region){p, z, j, chunk.n, b_scratch, 0, CK_F32, nr * call->k, 0, pieces}, threads);
+    run_region(&(region){p, z, 0, call->m, j, chunk.n, b_scratch, 0, CK_F32, nr * call->k, 0, pieces}, threads);
   }
 }
 
@@ -284,8 +309,8 @@ static void run_entries(const void *context, size_t first, size_t last) {
 static void cut_blocks(plan *p, size_t threads, size_t work) {
   const size_t mr = p->table->gemm_mr, nr = p->table->gemm_nr, m = p->call->m, n = p->in_place ? p->in_place : p->chunk;
   p->rows = balanced(m, p->quantized ? MOST_ROWS_QUANTIZED : p->table->gemm_mc, mr);
-  const size_t kept = p->quantized ? MOST_COLUMNS_KEPT_QUANTIZED : MOST_COLUMNS_KEPT;
-  p->columns = balanced(n, p->call->c_type == CK_F32 && !p->call->value ? MOST_COLUMNS : kept, nr);
+  const int wide_blocks = p->call->c_type == CK_F32 && !p->call->value && !p->quantized;
+  p->columns = balanced(n, wide_blocks ? MOST_COLUMNS : MOST_COLUMNS_KEPT, nr);
   const size_t wanted = threads > 1 ? MIN(threads * BLOCKS_A_THREAD, work / BLOCK_WORK) : 1;
   while (pieces_of(m, p->rows) * pieces_of(n, p->columns) < wanted) {
     const size_t tall = p->rows / mr, wide = p->columns / nr;
@@ -302,10 +327,12 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   if (gemm_tile_pays(table, call)) return ck_tile_gemm(table, call, threads);
   const size_t k = call->k, n = call->n;
   const size_t work = MAX(call->m, 4) * n * k * (call->value ? 2 : 1);  // a few rows cost what reading B costs
-  const int by_entry = threads > 1 && work < BATCH_WORK && call->batch >= threads && work * call->batch >= CALLER_WORK;
+  const int quantized = k && call->packed && call->b_type >= CK_DTYPE_COUNT;
+  const int by_entry =
+      !quantized && threads > 1 && work < BATCH_WORK && call->batch >= threads && work * call->batch >= CALLER_WORK;
   if (!by_entry && work < CALLER_WORK) threads = 1;
 
-  plan p = {.table = table, .call = call, .quantized = k && call->packed && call->b_type >= CK_DTYPE_COUNT};
+  plan p = {.table = table, .call = call, .quantized = quantized};
   p.x8 = p.quantized && call->x8 && table->bytes >= (call->b_type == CK_Q8_0 ? CK_BYTES_ALL : CK_BYTES_SMALL);
   p.slice = p.quantized ? balanced(k, MOST_DEPTH_QUANTIZED, ck_quant_unit(call->b_type)) : balanced(k, table->gemm_kc, 4);
   const size_t nr = table->gemm_nr;
@@ -325,19 +352,24 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   const size_t a_floats = round_up(p.rows, 16) * p.slice;
   if (k && !p.in_place && !p.quantized && (strided || repays)) p.packed_a = a_floats;
   if (call->a_type != CK_F32 && !p.quantized) p.widened_a = p.whole ? round_up(p.rows, 16) * k : a_floats;
-  if (p.quantized)
-    p.codes_a = a_floats / (p.x8 ? 4 : 2), p.scales_a = a_floats / 32, p.sums_a = p.scales_a * ck_quant_parts(call->b_type);
   const size_t block = round_up(p.rows * p.columns, 16);
   if (call->c_type != CK_F32 && (k > p.slice || call->beta != 0)) p.kept_c = block;
   if (call->value) p.kept_value = block;
   const int overwritten = call->residual && call->residual == call->c && k > p.slice && call->c_type == CK_F32;
   if (overwritten) p.kept_residual = block;
-  p.piece = p.packed_a + p.widened_a + p.codes_a + p.scales_a + p.sums_a + p.kept_c + p.kept_value + p.kept_residual;
+  p.piece = p.packed_a + p.widened_a + p.kept_c + p.kept_value + p.kept_residual;
   p.b_piece = unpacked ? round_up(p.chunk * k, 16) : 0;
 
   const size_t blocks = pieces_of(call->m, p.rows) * pieces_of(n, p.columns);
   const size_t participants = MAX(MIN(threads, by_entry ? call->batch : blocks), 1);
   if (p.piece && !(p.pieces = ck_scratch(CK_SCRATCH_A, p.piece * participants))) return -1;
+  if (quantized) {
+    p.coded = MIN(call->m, MAX(CODES_OF_A / k / p.rows, 1) * p.rows);
+    const size_t elements = p.coded * k, codes = round_up(elements / (p.x8 ? 4 : 2), 16), scales = round_up(elements / 32, 16);
+    float *room = ck_scratch(CK_SCRATCH_B, codes + scales + scales * ck_quant_parts(call->b_type));
+    if (!room) return -1;
+    p.codes = room, p.scales = room + codes, p.sums = (int32_t *)(room + codes + scales);
+  }
   if (p.b_piece && !(p.b_pieces = ck_scratch(CK_SCRATCH_B, p.b_piece * (by_entry ? participants : 1)))) return -1;
   if (by_entry)
     ck_parallel(call->batch, 1, threads, run_entries, &p);
