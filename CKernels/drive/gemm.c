@@ -1,6 +1,7 @@
 // GEMM around the block kernel: K in slices, rows and columns in blocks, B packed when it comes unpacked, threads over blocks.
 //
-// Operands that are not f32 are widened where they are packed or copied for a block anyway, and C narrowed as a block is done.
+// Operands that are not f32 are widened where they are packed or copied for a block anyway, and C narrowed where a tile of it is
+// done.
 //
 // The slices depend on K alone and threads cut only rows and columns, so an element's arithmetic never depends on either.
 // Preconditions: every size product of the call, and each matrix's extent in elements, fits size_t.

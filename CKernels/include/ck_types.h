@@ -130,13 +130,14 @@ typedef struct ck_gemm_block {
   size_t b_ks;  // else B in place: n a multiple of NR / 2, b_panel NR, rows b_ks apart; A must not be packed
   size_t slice;  // f32_gemm_stream: rows of B, at least 1, whose sum is added to C before the next ones begin; k, of
                  // at most KC, where A is packed
-  float *c;  // [m, n]
+  float *c;  // [m, n], or NULL where y is set and beta is 0
   size_t c_rs;
   float alpha, beta;  // beta 0 never reads C
   const float *bias;  // [n] or NULL
   const float *factor;  // [m, n] or NULL: what the activation's result is multiplied by; last slice only
   size_t factor_rs;
-  const void *residual;  // [m, n] or NULL; last slice only; may equal c exactly, where there is one slice, and y always
+  const void
+      *residual;  // [m, n] or NULL; last slice only; may equal c exactly, where there is one slice, or y, type and rows alike
   size_t residual_rs;
   ck_dtype residual_type;
   void *y;  // [m, n], where the result goes instead of c; or NULL; last slice only

@@ -17,13 +17,15 @@
 //   vi_dot(s, a, b)  int32 lane i of s, + the products of pair i of a and b
 //   VI_FOURS         with CK_VNNI, CK_DOTPROD: what vi_fours(x) adds to each int8 of x; they are uint8 where it is 128
 //   vi_dot4(s, a, b) with VI_FOURS: int32 lane i of s, + the products of four i of a, as vi_fours made it, and b, int8
-//   VI_SMALL_FOURS   where vi_dot_small(s, a, b, c, d) adds the products of fours of a and b, and of c and d: int8, a and c 0 to
-//   64 vi_lane(x, i)    with CK_DOTPROD: int32 lane i of x in every lane, at no cost within vi_dot4 vi_pin(x)        x as it is:
-//   what made it is not regrouped with what follows vf_dot_bf16      with CK_TILES_DOT: lane i of s, + the products of pair i of
-//   a and b, bf16, the second first VI_ZIP16         where there are vi_store and vi_zip16: elements of 16 bits of a and b in
-//   turn, as two vectors vi_float(x)      the int32 lanes of x as floats vi_s8_even, _odd of 4 VL int8 those at even places, or
-//   at odd ones, as int16 vf_store_s16, _s8  to the nearest integer, ties to even; x is within the type's range vf_load_2_bf16 2
-//   VL bf16: those at even places and those at odd ones
+//   VI_SMALL_FOURS   where there is vi_dot_small(s, a, b, c, d): s, + fours of a times b, and c times d; a and c 0 to 64
+//   vi_lane(x, i)    with CK_DOTPROD: int32 lane i of x in every lane, at no cost within vi_dot4
+//   vi_pin(x)        x as it is: what made it is not regrouped with what follows
+//   vf_dot_bf16      with CK_TILES_DOT: lane i of s, + the products of pair i of a and b, bf16, the second first
+//   VI_ZIP16         where there are vi_store and vi_zip16: elements of 16 bits of a and b in turn, as two vectors
+//   vi_float(x)      the int32 lanes of x as floats
+//   vi_s8_even, _odd of 4 VL int8 those at even places, or at odd ones, as int16
+//   vf_store_s16, _s8  to the nearest integer, ties to even; x is within the type's range
+//   vf_load_2_bf16   2 VL bf16: those at even places and those at odd ones
 //   *_bf16, *_f16    the same from or to 16-bit elements; stores round to nearest even, NaN stays NaN
 #include <immintrin.h>
 

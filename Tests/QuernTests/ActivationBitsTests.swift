@@ -53,6 +53,14 @@ import Testing
     #expect((long != short) == Self.multipliesBytes(isa, format))
   }
 
+  /// Whoever judges a backend's results allows what its options do, through the backend that verifies it too.
+  @Test func boundsAreThoseOfTheOptions() throws {
+    let backend = try MultithreadedBackend(options: BackendOptions(f32: .bf16, activationBits: .eight))
+    let allowed = Rounding.anyOrder.of(backend)
+    #expect(allowed != .anyOrder && Rounding.anyOrder.of(VerifyingBackend(backend)) == allowed)
+    #expect(Rounding.anyOrder.of(ReferenceBackend()) == .anyOrder)
+  }
+
   @Test(arguments: ISA.available, QuantizedFormat.allCases)
   func neitherThreadsNorOtherRowsChangeBits(_ isa: ISA, _ format: QuantizedFormat) throws {
     let (x, quantized) = try Self.operands(format, rows: 77)

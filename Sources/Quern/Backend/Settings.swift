@@ -62,9 +62,9 @@ public enum F32Products: String, Sendable, CaseIterable {
 public enum ActivationBits: String, Sendable, CaseIterable {
   /// 2⁻¹⁶ of the largest of each 32.
   case sixteen = "16"
-  /// 2⁻⁸ of it, as in llama.cpp, and 1.3 to 1.9 times as fast where the instruction set multiplies bytes: all formats with
-  /// ``ISA/avxvnni``, ``ISA/avx512vnni`` and those after it, and ``ISA/neondot``; with ``ISA/avx2`` and ``ISA/avx512`` those of fewer than 8
-  /// bits. Elsewhere as ``sixteen``.
+  /// 2⁻⁸ of it, as in llama.cpp, where the instruction set multiplies bytes: all formats with ``ISA/avxvnni``, ``ISA/avx512vnni`` and those
+  /// after it, and ``ISA/neondot``; with ``ISA/avx2`` and ``ISA/avx512`` those of fewer than 8 bits. Prompts are 1.3 to 1.9 times as fast
+  /// on x86; `neondot` was not timed. Elsewhere as ``sixteen``.
   case eight = "8"
 }
 

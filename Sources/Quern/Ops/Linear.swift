@@ -84,7 +84,7 @@ extension Context {
   ///
   /// Each sum of K products, scaled and with its bias, is within γ(K + 3) (Σ|x w| |scale| + |bias|) of the exact one,
   /// whatever the blocking. By quantised weights, `multithreaded` rounds x to 16 bits
-  /// for each 32 inputs: that adds 2⁻¹⁶ max|x| Σ|w| over those 32, and a row with an x that is not finite becomes NaN. By int8
+  /// for each 32 inputs: that adds 2⁻¹⁶ max|x| Σ|w| over those 32 (max|x| / 254 Σ|w| with ``ActivationBits/eight``), and a row with an x that is not finite becomes NaN. By int8
   /// weights it rounds each row of x to int8: that adds max|x| / 254 Σ|w|, and the integer sums are the same on every machine. On `multithreaded`,
   /// thread counts do not change the bits of a row, nor do other rows, except on AMX by weights of 16 bits.
   ///

@@ -192,6 +192,7 @@ private struct CodeError {
   }
 
   func error(row: Int, column: Int) -> Double {
-    (0..<runs).reduce(0x1p-110) { $0 + largest[row * runs + $1] * weights[column * runs + $1] }
+    // Below 2^-100 steps shrink no more.
+    (0..<runs).reduce(0) { $0 + max(largest[row * runs + $1], 0x1p-100) * weights[column * runs + $1] }
   }
 }

@@ -95,6 +95,7 @@ extension VerifyingBackend {
 extension Rounding {
   /// The same sums of operands that are first rounded as a backend's options allow.
   package func of(_ backend: any Backend) -> Rounding {
+    if let verifying = backend as? VerifyingBackend { return of(verifying.wrapped) }
     guard let backend = (backend as? MultithreadedBackend) ?? (backend.fallback as? MultithreadedBackend) else {
       return self
     }

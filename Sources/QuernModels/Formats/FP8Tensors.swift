@@ -12,11 +12,15 @@ final class FP8Tensors: TensorSource {
   private let base: SafetensorsDirectory
   private let configuration: FP8Configuration
 
-  /// `nil` where the `config.json` of the directory has no `quantization_config`.
+  /// `nil` where no tensor is in FP8 and where the `config.json` of the directory has no `quantization_config`.
   ///
   /// - Throws: ``ModelError``, also for scales of a weight that is not there or not F8_E4M3.
   init?(_ base: SafetensorsDirectory) throws(ModelError) {
-    guard let configuration = try FP8Configuration(HubConfig(directory: base.path)) else { return nil }
+    var hasCodes = false
+    for name in base.tensorNames {
+      if try base.info(name).dtype == .f8E4M3 { hasCodes = true }
+    }
+    guard hasCodes, let configuration = try FP8Configuration(HubConfig(directory: base.path)) else { return nil }
     (self.base, self.configuration) = (base, configuration)
     for name in base.tensorNames {
       guard let weight = Self.weight(ofScale: name) else { continue }
@@ -158,7 +162,7 @@ final class FP8Tensors: TensorSource {
         count: min(matrix.info.elementCount, FP8Tensors.pieceCount), file: file.file.path,
         field: "tensors.\(matrix.name)")
       scaleBytes = try FileBytes(
-        count: matrix.scaleColumns.saturatingMultiply(4), file: scaleFile.file.path,
+        count: min(matrix.scaleColumns, matrix.scales.elementCount).saturatingMultiply(4), file: scaleFile.file.path,
         field: "tensors.\(matrix.scaleName)")
     }
 
