@@ -35,6 +35,13 @@ enum {
   CODES_A_PIECE = 1 << 15,  // worth handing to another thread
 };
 
+// Rows of A as codes, with their scales and sums.
+typedef struct coded_rows {
+  void *codes;  // of 16 bits, or of 8
+  float *scales;
+  int32_t *sums;
+} coded_rows;
+
 // What every entry of a call shares.
 typedef struct plan {
   const ck_kernels *table;
@@ -49,9 +56,7 @@ typedef struct plan {
   size_t packed_a;  // floats of a block's packed A slice, 0 where A is read in place
   size_t widened_a;  // floats of a block's A slice, or of all of them with `whole`, as f32; 0 where it is f32
   size_t coded;  // rows of A that are codes at a time, before all of their blocks
-  void *codes;  // those: slice after slice [coded, depth], and likewise their scales and sums
-  float *scales;
-  int32_t *sums;
+  coded_rows codes;  // those: slice after slice [coded, depth], and likewise their scales and sums
   size_t kept_c;  // floats of a block of C that is not f32 while it is summed
   size_t kept_value;  // floats of a block of A V
   size_t kept_residual;  // floats of a block's copy of a residual that C's first slice would overwrite
@@ -153,13 +158,14 @@ static void widen_block(const ck_kernels *table, ck_dtype type, size_t m, size_t
       for (size_t j = 0; j < n; j++) table->f32_widen(type, 1, staging_element(type, from, i * rs + j * cs), to + i * n + j);
 }
 
-// Where the codes of row i of those at hand begin, in a slice from k on; A has unit column stride.
-static void codes_at(const plan *p, size_t i, size_t k, size_t depth, ck_gemm_block *block) {
+// Row i of those at hand, in a slice of this depth from k on.
+static coded_rows codes_at(const plan *p, size_t i, size_t k, size_t depth) {
   const size_t at = p->coded * k + i * depth, scale = at / CK_QUANT_ROWS;
-  block->codes = (char *)p->codes + at * (p->x8 ? sizeof(int8_t) : sizeof(int16_t));
-  block->code_scales = p->scales + scale, block->code_sums = p->sums + scale * ck_quant_parts(p->call->b_type);
+  return (coded_rows){(char *)p->codes.codes + at * (p->x8 ? sizeof(int8_t) : sizeof(int16_t)), p->codes.scales + scale,
+                      p->codes.sums + scale * ck_quant_parts(p->call->b_type)};
 }
 
+// Rows [first, last) of a region; A has unit column stride.
 static void code_rows(const void *context, size_t first, size_t last) {
   const region *r = context;
   const plan *p = r->plan;
@@ -168,14 +174,12 @@ static void code_rows(const void *context, size_t first, size_t last) {
     for (size_t k = 0; k < call->k; k += p->slice) {
       const void *x = staging_element(call->a_type, call->a, r->z * call->a_bs + (r->i + i) * call->a_rs + k);
       const size_t depth = MIN(p->slice, call->k - k);
-      ck_gemm_block to = {0};
-      codes_at(p, i, k, depth, &to);
+      const coded_rows to = codes_at(p, i, k, depth);
       if (p->x8)
-        p->table->f32_quantize8(call->a_type, call->b_type, depth, x, (int8_t *)to.codes, (float *)to.code_scales,
-                                (int32_t *)to.code_sums);
+        p->table->f32_quantize8(call->a_type, call->b_type, depth, x, to.codes, to.scales, to.sums);
       else
-        p->table->f32_quantize(call->a_type, depth, CK_QUANT_ROWS / ck_quant_parts(call->b_type), x, (int16_t *)to.codes,
-                               (float *)to.code_scales, (int32_t *)to.code_sums);
+        p->table->f32_quantize(call->a_type, depth, CK_QUANT_ROWS / ck_quant_parts(call->b_type), x, to.codes, to.scales,
+                               to.sums);
     }
 }
 
@@ -248,7 +252,10 @@ static void run_block(const region *r, size_t index) {
     const int last = k + block.k == call->k;
     block.b = (const char *)r->b + b_at;
     if (p->packed_a) table->f32_gemm_pack_a(block.m, block.k, slice, rs, cs, packed_a);
-    if (p->quantized) codes_at(p, above, k, block.k, &block);
+    if (p->quantized) {
+      const coded_rows x = codes_at(p, above, k, block.k);
+      block.codes = x.codes, block.code_scales = x.scales, block.code_sums = x.sums;
+    }
     if (last) block.bias = bias, block.residual = residual, block.activation = call->activation;
     if (last && call->c_type != CK_F32) block.y = c, block.y_rs = call->c_rs, block.y_type = call->c_type;
     if (r->value) multiply_value(p, &block, (const char *)r->value + b_at, value_bias, last, kept_value);
@@ -334,11 +341,11 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   if (!by_entry && work < CALLER_WORK) threads = 1;
 
   plan p = {.table = table, .call = call, .quantized = quantized};
-  p.x8 = p.quantized && call->x8 && table->bytes >= (call->b_type == CK_Q8_0 ? CK_BYTES_ALL : CK_BYTES_SMALL);
-  p.slice = p.quantized ? balanced(k, MOST_DEPTH_QUANTIZED, ck_quant_unit(call->b_type)) : balanced(k, table->gemm_kc, 4);
+  p.x8 = quantized && call->x8 && table->bytes >= (call->b_type == CK_Q8_0 ? CK_BYTES_ALL : CK_BYTES_SMALL);
+  p.slice = quantized ? balanced(k, MOST_DEPTH_QUANTIZED, ck_quant_unit(call->b_type)) : balanced(k, table->gemm_kc, 4);
   const size_t nr = table->gemm_nr;
   const int strided = call->a_cs != 1 && call->a_type == CK_F32;
-  p.whole = k && call->packed && !p.quantized && !strided && gemm_streams_whole(call->m, call->b_type);
+  p.whole = k && call->packed && !quantized && !strided && gemm_streams_whole(call->m, call->b_type);
   const int unpacked = k && !call->packed;  // as floats in panels
   const size_t most_rows = call->b_rs <= NEARER_STRIDE ? MOST_ROWS_IN_PLACE_NEARER
                            : call->b_rs <= NEAR_STRIDE ? MOST_ROWS_IN_PLACE_NEAR
@@ -351,8 +358,8 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   const size_t columns_of_both = call->value ? 2 * p.columns : p.columns;
   const int repays = call->m >= GEMM_FEWEST_ROWS_TO_PACK && columns_of_both >= columns_to_pack;
   const size_t a_floats = round_up(p.rows, 16) * p.slice;
-  if (k && !p.in_place && !p.quantized && (strided || repays)) p.packed_a = a_floats;
-  if (call->a_type != CK_F32 && !p.quantized) p.widened_a = p.whole ? round_up(p.rows, 16) * k : a_floats;
+  if (k && !p.in_place && !quantized && (strided || repays)) p.packed_a = a_floats;
+  if (call->a_type != CK_F32 && !quantized) p.widened_a = p.whole ? round_up(p.rows, 16) * k : a_floats;
   const size_t block = round_up(p.rows * p.columns, 16);
   if (call->c_type != CK_F32 && (k > p.slice || call->beta != 0)) p.kept_c = block;
   if (call->value) p.kept_value = block;
@@ -369,7 +376,7 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
     const size_t elements = p.coded * k, codes = round_up(elements / (p.x8 ? 4 : 2), 16), scales = round_up(elements / 32, 16);
     float *room = ck_scratch(CK_SCRATCH_B, codes + scales + scales * ck_quant_parts(call->b_type));
     if (!room) return -1;
-    p.codes = room, p.scales = room + codes, p.sums = (int32_t *)(room + codes + scales);
+    p.codes = (coded_rows){room, room + codes, (int32_t *)(room + codes + scales)};
   }
   if (p.b_piece && !(p.b_pieces = ck_scratch(CK_SCRATCH_B, p.b_piece * (by_entry ? participants : 1)))) return -1;
   if (by_entry)

@@ -136,8 +136,7 @@ typedef struct ck_gemm_block {
   const float *bias;  // [n] or NULL
   const float *factor;  // [m, n] or NULL: what the activation's result is multiplied by; last slice only
   size_t factor_rs;
-  const void
-      *residual;  // [m, n] or NULL; last slice only; may equal c exactly, where there is one slice, or y, type and rows alike
+  const void *residual;  // [m, n] or NULL; last slice only; may equal c, where there is one slice, or y, types and rows alike
   size_t residual_rs;
   ck_dtype residual_type;
   void *y;  // [m, n], where the result goes instead of c; or NULL; last slice only

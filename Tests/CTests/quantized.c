@@ -184,14 +184,29 @@ void check_dequantize(test *t) {
     }
 }
 
+// Makes blocks of a row of very different sizes, and in a third of the cases one element NaN or infinite: its place, or the row's
+// length.
+static size_t spread_sizes(test *t, const operand *x) {
+  const double sizes[] = {1, 0, 1e30, 1e-38, 1e-28};
+  for (size_t p = 0; p < x->n; p++) set_element(x, 0, p, element(x, 0, p) * sizes[p / 32 % COUNT(sizes)]);
+  const size_t bad = x->n && one_in(t, 3) ? random_below(t, x->n) : x->n;
+  if (bad < x->n) set_element(x, 0, bad, one_in(t, 2) ? NAN : -INFINITY);
+  return bad;
+}
+
+// The code of x[p] is at most `most`, and off by at most this share of its scale; NaN is the scale where the block is not finite.
+static void check_code(test *t, size_t p, double value, double code, double scale, double most, double share, int finite) {
+  if (fabs(code) > most) fail(t, "code %zu is %g", p, code);
+  if (!isfinite(value) && finite) return;  // beyond f16
+  if (finite ? fabs(value - code * scale) > share * scale : !isnan(scale))
+    fail(t, "x[%zu] %g has %g by %g", p, value, code, scale);
+}
+
 static void quantize_case(test *t, ck_dtype type, size_t k, size_t group, int place) {
   situation(t, place, "type=%d k=%zu group=%zu place=%d", type, k, group, place);
   operand *x = matrix(t, type, 1, k, k, 1), *codes = matrix(t, CK_F16, 1, k, k, 1);
   operand *scales = matrix(t, CK_F32, 1, k / 32, k / 32, 1), *sums = matrix(t, CK_F32, 1, k / group, k / group, 1);
-  const double sizes[] = {1, 0, 1e30, 1e-38, 1e-28};
-  for (size_t p = 0; p < k; p++) set_element(x, 0, p, element(x, 0, p) * sizes[p / 32 % COUNT(sizes)]);
-  const size_t bad = k && one_in(t, 3) ? random_below(t, k) : k;
-  if (bad < k) set_element(x, 0, bad, one_in(t, 2) ? NAN : -INFINITY);
+  const size_t bad = spread_sizes(t, x);
   codes->written = scales->written = sums->written = 1;
   seal(t);
   t->table->f32_quantize(type, k, group, x->at, codes->at, scales->at, sums->at);
@@ -201,11 +216,7 @@ static void quantize_case(test *t, ck_dtype type, size_t k, size_t group, int pl
     const double code = ((int16_t *)codes->at)[p], scale = element(scales, 0, p / 32), value = element(x, 0, p);
     sum = (p % group ? sum : 0) + code;
     if (p % group == group - 1 && sum != ((int32_t *)sums->at)[p / group]) fail(t, "the sum of group %zu is wrong", p / group);
-    if (fabs(code) > 32767) fail(t, "code %zu is %g", p, code);
-    const int finite = bad == k || bad / 32 != p / 32;
-    if (!isfinite(value) && finite) continue;  // beyond f16
-    if (finite ? fabs(value - code * scale) > 0.51 * scale : !isnan(scale))
-      fail(t, "x[%zu] %g has %g by %g", p, value, code, scale);
+    check_code(t, p, value, code, scale, 32767, 0.51, bad == k || bad / 32 != p / 32);
   }
 }
 
@@ -223,10 +234,7 @@ static void quantize8_case(test *t, ck_dtype type, size_t kind, size_t k, int pl
   situation(t, place, "type=%d %s k=%zu place=%d", type, format_names[kind], k, place);
   operand *x = matrix(t, type, 1, k, k, 1), *codes = matrix(t, CK_F16, 1, k / 2, k / 2, 1);
   operand *scales = matrix(t, CK_F32, 1, k / 32, k / 32, 1), *starts = matrix(t, CK_F32, 1, k / group, k / group, 1);
-  const double sizes[] = {1, 0, 1e30, 1e-38, 1e-28};
-  for (size_t p = 0; p < k; p++) set_element(x, 0, p, element(x, 0, p) * sizes[p / 32 % COUNT(sizes)]);
-  const size_t bad = k && one_in(t, 3) ? random_below(t, k) : k;
-  if (bad < k) set_element(x, 0, bad, one_in(t, 2) ? NAN : -INFINITY);
+  const size_t bad = spread_sizes(t, x);
   codes->written = scales->written = starts->written = 1;
   seal(t);
   t->table->f32_quantize8(type, format, k, x->at, codes->at, floats(scales), starts->at);
@@ -243,11 +251,7 @@ static void quantize8_case(test *t, ck_dtype type, size_t kind, size_t k, int pl
                                           : start == -offsets[kind] * sum || (format == CK_Q8_0 && !start);
       if (!right) fail(t, "the start of part %zu is wrong", p / group);
     }
-    if (fabs(code) > 127) fail(t, "code %zu is %g", p, code);
-    const int finite = bad == k || bad / 32 != p / 32;
-    if (!isfinite(value) && finite) continue;  // beyond f16
-    if (finite ? fabs(value - code * scale) > 0.501 * scale : !isnan(scale))
-      fail(t, "x[%zu] %g has %g by %g", p, value, code, scale);
+    check_code(t, p, value, code, scale, 127, 0.501, bad == k || bad / 32 != p / 32);
   }
 }
 

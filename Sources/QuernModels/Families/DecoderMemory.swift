@@ -151,7 +151,7 @@ extension DecoderConfiguration {
       try add(matrix)
     }
     for (index, layer) in layers.enumerated() where layer.isSparse { try add(router(index)) }
-    try add(LinearLayer(parts: [.init(name: names.embedding, outputs: vocabSize)], inputs: hiddenSize))
+    try add(embeddings)
     if let latent {
       // The two products of each head that keys and values become.
       let product = latent.cacheWidth.saturatingMultiply(latent.queryHeadDim + latent.vHeadDim)
