@@ -1,4 +1,4 @@
-"""Fits the polynomial and rational coefficients of CKernels/body/math.h and random.h and prints them as C arrays.
+"""Fits the polynomial and rational coefficients of CKernels/body/math.h, random.h and attention_pairs.h and prints them as C arrays.
 
 Run: python3 tools/fit_math.py        (needs numpy, scipy and mpmath; deterministic, no random numbers)
 
@@ -58,6 +58,13 @@ def fit_exp():
     for degree in (5, 6):
         columns = np.stack([r**i for i in range(1, degree + 1)], axis=1)
         show(f"exp degree {degree}", *rounded_fit(columns, np.expm1(r), np.exp(-r)))
+
+
+def fit_exp2():
+    # 2^f = 1 + f (c1 + c2 f + ...) for f in [0, 1), in attention_pairs.h.
+    f = grid(0, 1, 2000)
+    columns = np.stack([f**i for i in range(1, 6)], axis=1)
+    show("exp2", *rounded_fit(columns, np.expm1(f * np.log(2)), np.exp2(-f)))
 
 
 def fit_expm1():
@@ -144,6 +151,7 @@ def fit_constants():
 if __name__ == "__main__":
     fit_constants()
     fit_exp()
+    fit_exp2()
     fit_expm1()
     fit_normal()
     fit_log()

@@ -4,32 +4,7 @@
 // Each element of S and of P v is one chain of FMAs from zero in key order, whatever rows share the call; the heads of a single
 // query (step 0) read keys and values where they lie, once, and a sum of S then has VL chains. bf16 goes by attention_pairs.h.
 
-// Rows of a group: those that a matrix unit takes, or a tile of GEMM.
-#define ATTENTION_ROWS_ (TILES_PAY == CK_TILES_UNIT ? CK_TILE_EDGE / 2 : GEMM_MR)
 #define ATTENTION_PAIRS_ (TILES_PAY && GEMM_NR == CK_TILE_EDGE)
-
-typedef struct attention_ {
-  const ck_attention_block *call;
-  size_t width;        // head_dim rounded up to whole panels
-  int pairs;           // keys and values of this tile are as attention_pairs.h has them, and
-  const uint16_t *key_pairs, *value_pairs;
-  const float *keys;   // else panels of [head_dim][NR]
-  const float *value;  // row p of panel j at value + p * value_rs + j * value_panel
-  size_t value_rs, value_panel;
-  float *score;        // [ATTENTION_ROWS_, ATTENTION_KEYS]: S, then P
-  float *product;      // [ATTENTION_ROWS_, width]: P v of this block
-  float *query;        // [GEMM_MR, head_dim]: q widened, where it is not f32
-  float *bias;         // [ATTENTION_KEYS]: a row of the mask widened, where it is not f32
-  // Of the head at hand:
-  const char *q;       // [rows, head_dim]
-  char *o;             // [rows, head_dim]
-  float *sum;          // [rows, head_dim], sum_rs apart: o as f32
-  size_t sum_rs;
-  const float *slope, *sink;  // [rows] or NULL
-  const char *mask;    // [rows, kv_rows] or NULL
-  float *lse;          // [rows] or NULL
-  float *top, *total;  // [rows]: m and l
-} attention_;
 
 // C [m, panels NR] = A [m, k] B, or C + A B; m, panels and the choice constants.
 CK_INLINE void attention_tile_(const size_t m, const size_t panels, const int more, size_t k, const float *a, size_t a_rs,
@@ -76,107 +51,6 @@ static __attribute__((noinline)) void attention_multiply_(size_t m, int more, si
 }
 _Static_assert(GEMM_MR == 4 || GEMM_MR == 6 || GEMM_MR == 12, "attention_multiply_ names every row count");
 _Static_assert(ATTENTION_KEYS % GEMM_NR == 0 && GEMM_MR * GEMM_NR % 16 == 0, "the scratch of a block keeps 64-byte alignment");
-
-// s = cap tanh(scale s / cap) - slope |key - position| in place; `distance` is that of s[0]. Whole vectors.
-static __attribute__((noinline)) void attention_bias_(float scale, float cap, float slope, ptrdiff_t distance, size_t n,
-                                                      float *s) {
-  static const float lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  const vf by = vf_set1(cap != 0 ? scale / cap : scale);
-  for (size_t j = 0; j < n; j += VL) {
-    vf x = vf_mul(by, vf_load(s + j));
-    if (cap != 0) x = vf_mul(vf_set1(cap), vf_tanh_(x));
-    const vf away = vf_abs(vf_add(vf_load(lanes), vf_set1((float)(distance + (ptrdiff_t)j))));
-    if (slope != 0) x = vf_fnma(vf_set1(slope), away, x);
-    vf_store(s + j, x);
-  }
-}
-
-// One row of S over keys [hidden, seen), hidden < VL, scaled and with its mask, and the largest of it; minus infinity for hidden
-// keys and for those that fill up the last vector. `mask` NULL is a constant at one call.
-CK_INLINE float attention_largest_(float scale, float *s, const float *mask, size_t hidden, size_t seen) {
-  const vf low = vf_set1(-INFINITY), by = vf_set1(scale);
-  vf best[4] = {low, low, low, low};
-  size_t j = 0;
-#define SCORE(at, lanes) (mask ? vf_fma(by, vf_load(s + (at)), row_load_(mask + (at), lanes)) : vf_mul(by, vf_load(s + (at))))
-  if (hidden) {
-    const size_t lanes = CK_MIN(seen, (size_t)VL);
-    const vf x = vf_select(vf_first(hidden), low, vf_select(vf_first(lanes), SCORE(0, lanes), low));
-    vf_store(s, x);
-    best[0] = x;
-    j = VL;
-  }
-  for (; j + 4 * VL <= seen; j += 4 * VL)
-    for (size_t v = 0; v < 4; v++) {
-      const vf x = SCORE(j + v * VL, VL);
-      vf_store(s + j + v * VL, x);
-      best[v] = vf_max(best[v], x);
-    }
-  for (; j < seen; j += VL) {
-    const size_t lanes = CK_MIN(seen - j, (size_t)VL);
-    const vf x = vf_select(vf_first(lanes), SCORE(j, lanes), low);
-    vf_store(s + j, x);
-    best[0] = vf_max(best[0], x);
-  }
-#undef SCORE
-  return vf_reduce_max(vf_max(vf_max(best[0], best[1]), vf_max(best[2], best[3])));
-}
-
-// The second pass: P in place of S, and its sum.
-CK_INLINE float attention_powers_(float base, float *s, size_t seen) {
-  vf sum[4];
-  size_t j = 0;
-  for (size_t v = 0; v < 4; v++) sum[v] = vf_zero();
-  for (; j + 4 * VL <= seen; j += 4 * VL) {
-    vf e[4];
-    MATH_EACH_(4) e[v] = vf_sub(vf_load(s + j + v * VL), vf_set1(base));
-    math_exp_nonpositive_(4, e);
-    MATH_EACH_(4) vf_store(s + j + v * VL, e[v]);
-    MATH_EACH_(4) sum[v] = vf_add(sum[v], e[v]);
-  }
-  for (; j < seen; j += VL) {
-    const vf e = vf_exp_nonpositive_(vf_sub(vf_load(s + j), vf_set1(base)));
-    vf_store(s + j, e);
-    sum[0] = vf_add(sum[0], e);
-  }
-  return vf_reduce_add(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
-}
-
-// Row i of S, keys [from, to) of the block that begins at k0: what its scores are, and its largest so far. Returns that of
-// before.
-CK_INLINE float attention_score_(const attention_ *t, size_t i, size_t k0, float *s, size_t from, size_t to) {
-  const ck_attention_block *g = t->call;
-  const float slope = t->slope ? t->slope[i * g->head_rs] : 0, before = t->top[i];
-  const size_t start = from / VL * VL;
-  float scale = g->scale, here;
-  if (slope != 0 || g->cap != 0) {
-    const ptrdiff_t distance = (ptrdiff_t)(k0 + start) - g->position - (ptrdiff_t)(i * g->step);
-    attention_bias_(scale, g->cap, slope, distance, to - start, s + start);
-    scale = 1;
-  }
-  if (t->mask) {
-    const size_t at = i * g->mask_rs + k0 + start;
-    const float *mask = (const float *)(t->mask + at * ck_dtype_size(g->mask_type));
-    if (g->mask_type != CK_F32) {
-      CK_NAME(f32_widen)(g->mask_type, to - start, mask, t->bias);
-      mask = t->bias;
-    }
-    here = attention_largest_(scale, s + start, mask, from - start, to - start);
-  } else {
-    here = attention_largest_(scale, s + start, 0, from - start, to - start);
-  }
-  if (here > before) t->top[i] = here;  // a NaN is lost here and found again by the sum
-  return before;
-}
-
-// P of row i in place of S, and its total so far. Returns the factor of what was summed before, whose largest score is given.
-CK_INLINE float attention_weigh_(const attention_ *t, size_t i, float before, float *s, size_t from, size_t to) {
-  const size_t start = from / VL * VL;
-  const float base = t->top[i] == -INFINITY ? 0 : t->top[i], sum = attention_powers_(base, s + start, to - start);
-  float factor = before == -INFINITY ? 0 : 1;
-  if (factor != 0 && before != base) vf_store_n(&factor, vf_exp_nonpositive_(vf_set1(before - base)), 1);
-  t->total[i] = t->total[i] * factor + sum;
-  return factor;
-}
 
 // o = (sum factor + product) r; r is 1 before a row's last block. Without an earlier sum it is NULL.
 CK_INLINE void attention_output_(const ck_dtype type, void *o, const float *sum, const float *product, float factor, float r,
@@ -267,7 +141,6 @@ CK_INLINE void attention_scores_(const attention_ *t, size_t i, size_t m, size_t
 CK_INLINE void attention_mixed_(const attention_ *t, size_t m, const size_t *from, const size_t *to, size_t keys) {
   if (t->pairs) {
     const size_t first = from[0] / PAIR_STEP_ * PAIR_STEP_, last = pair_depth_(to[m - 1]);
-    for (size_t r = 0; r < m; r++) pair_weights_(t->score + r * ATTENTION_KEYS, from[r], to[r], first, last);
     pair_multiply_(t->call->head_dim, last - first, (const uint16_t *)t->score + first, 2 * ATTENTION_KEYS,
                    t->value_pairs + first * CK_TILE_EDGE, pair_depth_(keys) * CK_TILE_EDGE, t->product, t->width);
     return;
@@ -300,13 +173,8 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, const a
   attention_scores_(t, i, m, from[0], to[m - 1]);
   float factor[ATTENTION_ROWS_];
   int fresh[ATTENTION_ROWS_];
-  for (size_t r = 0; r < m; r++) {
-    if (from[r] == to[r]) continue;
-    fresh[r] = attention_fresh_(t, i + r, w, seen[r].first);
-    factor[r] = attention_score_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from[r], to[r]);
-  }
-  for (size_t r = 0; r < m; r++)  // apart, so that reductions of neighbouring rows overlap
-    if (from[r] != to[r]) factor[r] = attention_weigh_(t, i + r, factor[r], t->score + r * ATTENTION_KEYS, from[r], to[r]);
+  for (size_t r = 0; r < m; r++) fresh[r] = attention_fresh_(t, i + r, w, seen[r].first);
+  attention_softmax_(t, i, m, k0, from, to, from[0] / PAIR_STEP_ * PAIR_STEP_, pair_depth_(to[m - 1]), factor);
   attention_mixed_(t, m, from, to, keys);
   for (size_t r = 0; r < m; r++) {
     if (from[r] == to[r]) continue;
@@ -416,11 +284,9 @@ CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, c
   if (g->k_type == CK_I8) attention_scale_(m, g->k_scales + k0, from, to, t->score);
   float factor[GEMM_MR];
   int fresh[GEMM_MR];
-  for (size_t r = 0; r < m; r++) {
-    fresh[r] = attention_fresh_(t, i + r, w, w->first);
-    factor[r] = attention_score_(t, i + r, k0, t->score + r * ATTENTION_KEYS, from, to);
-  }
-  for (size_t r = 0; r < m; r++) factor[r] = attention_weigh_(t, i + r, factor[r], t->score + r * ATTENTION_KEYS, from, to);
+  size_t starts[GEMM_MR], ends[GEMM_MR];
+  for (size_t r = 0; r < m; r++) fresh[r] = attention_fresh_(t, i + r, w, w->first), starts[r] = from, ends[r] = to;
+  attention_softmax_(t, i, m, k0, starts, ends, 0, 0, factor);
   if (g->v_type == CK_I8) attention_scale_(m, g->v_scales + k0, from, to, t->score);
   ATTENTION_WITH_(g->v_type, attention_values_, m, to - from, g->head_dim, t->width, t->score + from, v, g->v_rs, t->product);
   for (size_t r = 0; r < m; r++) {

@@ -9,6 +9,12 @@
 #if !TILES_PAY
 #define vf_store_bf16_flushed vf_store_bf16
 #endif
+#ifndef VI_ZIP16  // nor pairs: what follows is compiled and never called
+#define vf_fraction(x) (x)
+#define vi_load_n16(p, n) ((void)(n), vi_load(p))
+#define vi_zip16(a, b, first, second) (*(first) = (a), *(second) = (b))
+#define vi_store(p, x) memcpy(p, &(x), sizeof(x))
+#endif
 
 CK_INLINE size_t pair_depth_(size_t k) { return (k + PAIR_STEP_ - 1) / PAIR_STEP_ * PAIR_STEP_; }
 
@@ -89,20 +95,55 @@ CK_INLINE void pair_pack_keys_(size_t keys, size_t d, const uint16_t *k, size_t 
 // Values [keys, d] as the B of P v.
 CK_INLINE void pair_pack_values_(size_t keys, size_t d, const uint16_t *v, size_t v_rs, uint16_t *panels) {
   const size_t depth = pair_depth_(keys);
-  for (size_t j = 0; j < d; j += CK_TILE_EDGE)
-    for (size_t p = 0; p < depth; p += 2, panels += 2 * CK_TILE_EDGE)
-      for (size_t c = 0; c < CK_TILE_EDGE; c += VL) {
-        const size_t lanes = j + c < d ? CK_MIN(d - j - c, (size_t)VL) : 0;
-        const vf even = lanes && p < keys ? row_load_as_(CK_BF16, v + p * v_rs, j + c, lanes) : vf_zero();
-        const vf odd = lanes && p + 1 < keys ? row_load_as_(CK_BF16, v + (p + 1) * v_rs, j + c, lanes) : vf_zero();
-        vf first, second;
-        vf_zip(even, odd, &first, &second);
-        vf_store_bf16(panels + 2 * c, first), vf_store_bf16(panels + 2 * c + VL, second);
-      }
+  for (size_t j = 0; j < d; j += CK_TILE_EDGE) {
+    const size_t lanes = CK_MIN(d - j, (size_t)CK_TILE_EDGE);
+    for (size_t p = 0; p < depth; p += 2, panels += 2 * CK_TILE_EDGE) {
+      vi first, second;
+      vi_zip16(p < keys ? vi_load_n16(v + p * v_rs + j, lanes) : vi_set1(0),
+               p + 1 < keys ? vi_load_n16(v + (p + 1) * v_rs + j, lanes) : vi_set1(0), &first, &second);
+      vi_store(panels, first), vi_store(panels + CK_TILE_EDGE, second);
+    }
+  }
 }
 
-// A row of P as bf16 in its own place, keys [first, last): zeros but for [from, to). P is zero itself in the rest of its vectors.
-CK_INLINE void pair_weights_(float *p, size_t from, size_t to, size_t first, size_t last) {
-  for (size_t j = first / VL * VL; j < last; j += VL)
-    vf_store_bf16_flushed((uint16_t *)p + j, j + VL > from && j < to ? vf_load(p + j) : vf_zero());
+// Zeros for keys [first, last) of a row of P.
+CK_INLINE void pair_clear_(float *p, size_t first, size_t last) {
+  for (size_t j = first / VL * VL; j < last; j += VL) vf_store_bf16_flushed((uint16_t *)p + j, vf_zero());
+}
+
+// 2^y for y <= 0, within 4 u; 0 at minus infinity. Coefficients from tools/fit_math.py.
+CK_INLINE void pair_exp2_(const size_t count, vf *y) {
+  static const float rest[] = {0x1.277c1cp-7f, 0x1.c91c10p-5f, 0x1.ebdb6ap-3f, 0x1.62e4bap-1f, 1};
+  vf f[4], p[4];
+  MATH_EACH_(count) f[v] = vf_fraction(y[v]);
+  MATH_EACH_(count) p[v] = vf_set1(0x1.e96912p-10f);
+#pragma clang loop unroll(full)
+  for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) MATH_EACH_(count) p[v] = vf_fma(p[v], f[v], vf_set1(rest[i]));
+  MATH_EACH_(count) y[v] = vf_scalef(p[v], y[v]);
+}
+
+// P = exp(scale S - base) of a row as bf16 in its own place, and its sum, spread over a vector: keys [start, to) in whole
+// vectors, and zeros in the rest of [first, last).
+CK_INLINE vf pair_powers_(float scale, float base, float *s, size_t start, size_t to, size_t first, size_t last) {
+  const vf by = vf_set1(scale * MATH_LOG2E_), less = vf_set1(-base * MATH_LOG2E_);  // at the top their roundings may leave y > 0
+  uint16_t *p = (uint16_t *)s;
+  vf sum[4];
+  size_t j = start;
+  for (size_t v = 0; v < 4; v++) sum[v] = vf_zero();
+  pair_clear_(s, first, start);
+#define POWERS(count)                                                                    \
+  vf e[count];                                                                           \
+  MATH_EACH_(count) e[v] = vf_min(vf_zero(), vf_fma(by, vf_load(s + j + v * VL), less)); \
+  pair_exp2_(count, e);                                                                  \
+  MATH_EACH_(count) vf_store_bf16_flushed(p + j + v * VL, e[v]);                         \
+  MATH_EACH_(count) sum[v] = vf_add(sum[v], e[v]);
+  for (; j + 4 * VL <= to; j += 4 * VL) {
+    POWERS(4)
+  }
+  for (; j < to; j += VL) {
+    POWERS(1)
+  }
+#undef POWERS
+  pair_clear_(s, j, last);
+  return vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3]));
 }

@@ -34,6 +34,7 @@
 
 #include "../body/attention_pairs.h"
 #include "../body/attention_walk.h"
+#include "../body/attention_softmax.h"
 #include "../body/attention.h"
 #include "../body/conv.h"
 #include "../body/winograd.h"

@@ -21,7 +21,8 @@
 //   vi_lane(x, i)    with CK_DOTPROD: int32 lane i of x in every lane, at no cost within vi_dot4
 //   vi_pin(x)        x as it is: what made it is not regrouped with what follows
 //   vf_dot_bf16      with CK_TILES_DOT: lane i of s, + the products of pair i of a and b, bf16, the second first
-//   VI_ZIP16         where there are vi_store and vi_zip16: elements of 16 bits of a and b in turn, as two vectors
+//   VI_ZIP16         where there are vi_store, vi_load_n16(p, n) and vi_zip16: elements of 16 bits of a and b in turn, as two
+//                    vectors; and vf_fraction(x), x less its floor, 0 at infinities
 //   vi_float(x)      the int32 lanes of x as floats
 //   vi_s8_even, _odd of 4 VL int8 those at even places, or at odd ones, as int16
 //   vf_store_s16, _s8  to the nearest integer, ties to even; x is within the type's range

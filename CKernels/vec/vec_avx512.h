@@ -36,6 +36,7 @@ CK_INLINE uint32_t vf_bits(vm m) { return m; }
 CK_INLINE vf vf_clear(vm m, vf a) { return _mm512_maskz_mov_ps((__mmask16)~m, a); }  // m ? 0 : a
 CK_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
 CK_INLINE vf vf_scalef(vf x, vf e) { return _mm512_scalef_ps(x, e); }
+CK_INLINE vf vf_fraction(vf x) { return _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
 CK_INLINE vf vf_shift23(vf a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 23)); }
 CK_INLINE float vf_reduce_add(vf a) { return _mm512_reduce_add_ps(a); }
 CK_INLINE float vf_reduce_max(vf a) { return _mm512_reduce_max_ps(a); }
@@ -69,6 +70,7 @@ CK_INLINE vf vf_load_s8(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi
 typedef __m512i vi;
 CK_INLINE vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
 CK_INLINE vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
+CK_INLINE vi vi_load_n16(const uint16_t *p, size_t n) { return _mm512_maskz_loadu_epi16((__mmask32)(((uint64_t)1 << n) - 1), p); }
 CK_INLINE void vi_store(void *p, vi x) { _mm512_storeu_si512(p, x); }
 CK_INLINE vi vi_load_s8(const void *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(p)); }
 CK_INLINE vi vi_bits(vi x, int at, int mask) {

@@ -113,16 +113,18 @@ extension ErrorBounds {
   }
 
   /// Products, scale; the cap's quotient and product with tanh (4 u, and its argument's roundings again); codes round once more.
-  /// The bias of ALiBi rounds once at the size of the farthest key, as do the sums with it and with a mask.
+  /// The bias of ALiBi rounds once at the size of the farthest key, as do the sums with it and with a mask. Of bf16, scores may
+  /// become exponents of 2: products of what is rounded already, twice, and a sum.
   private func score(_ call: AttentionOperands) -> Double {
     let (q, mask, layout) = (call.queries, call.mask, call.layout)
     let norm = (0..<q.shape[0]).reduce(0) { max($0, q.largestNorm(row: $1)) } * call.keys.largestNorm(layout)
     let offset = mask.additive.map { $0.values.filter(\.isFinite).map(abs).max() ?? 0 } ?? 0
     let steepest = mask.slopes.map { $0.elements.map(abs).max() ?? 0 } ?? 0
     let farthest = Double(max(layout.queries.maximumLength, layout.longestKeys)) * Double(steepest)
-    let steps = (call.softCap == 0 ? 2.0 : 10) + (call.isInt8 ? 1 : 0)
+    let exponent = call.isBF16 ? 6.0 : 0
+    let steps = (call.softCap == 0 ? 2.0 : 10) + (call.isInt8 ? 1 : 0) + exponent
     return (rounding.sum(q.shape[2]) + steps * Rounding.unit) * abs(Double(call.scale)) * norm
-      + 2 * Rounding.unit * (Double(offset) + farthest)
+      + (2 + exponent) * Rounding.unit * (Double(offset) + farthest)
   }
 
   /// Each block of keys rescales the sums once; exp is within 2 ulp (4 u). Parts of keys, at least four blocks each, are put together
