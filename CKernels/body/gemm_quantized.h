@@ -57,19 +57,19 @@ typedef struct quant_block_ {
 
 // Takes the block at `at`, the first of a super-block or not; returns where the next one starts.
 CK_INLINE const char *quant_block_at_(const ck_dtype type, size_t row, const char *at, quant_block_ *block) {
-  const int large = type == CK_Q4_K || type == CK_Q6_K;
+  const int large = ck_quant_unit(type) == CK_SUPER_ROWS, fifth = type == CK_Q5_1 || type == CK_Q5_K;
   if (!large || row % CK_SUPER_ROWS == 0) {
 #pragma clang loop unroll(full)
     for (size_t v = 0; v < GEMM_NRV; v++) {
       const uint16_t *d = (const uint16_t *)at + v * VL;
       block->d[v] = type == CK_MXFP4 ? vf_load_bf16(d) : vf_load_f16(d);
-      if (type == CK_Q4_K) block->low[v] = vf_load_f16((const uint16_t *)at + GEMM_NR + v * VL);
+      if (ck_quant_lowered(type)) block->low[v] = vf_load_f16((const uint16_t *)at + GEMM_NR + v * VL);
     }
-    at += (type == CK_Q4_K ? 4 : 2) * GEMM_NR;
+    at += (ck_quant_lowered(type) ? 4 : 2) * GEMM_NR;
   }
   block->scales = at;
   block->codes = large ? at + 2 * GEMM_NR : at;
-  return block->codes + (type == CK_Q8_0 ? 32 : type == CK_Q6_K ? 24 : 16) * GEMM_NR;
+  return block->codes + (type == CK_Q8_0 ? 32 : type == CK_Q6_K ? 24 : fifth ? 20 : 16) * GEMM_NR;
 }
 
 // Codes of pair p of a block's rows, vector v of its columns, without the offset of their format.
@@ -78,8 +78,9 @@ CK_INLINE vi quant_pair_(const ck_dtype type, const char *codes, size_t p, size_
   const vi word = vi_load(codes + (p / 4 * GEMM_NR + v * VL) * 4);
   if (type == CK_MXFP4) return vi_e2m1(word, (int)(p % 4 * 4));
   const vi low = vi_bits(word, (int)(p % 4 * 4), 15);
-  if (type != CK_Q6_K) return low;
   const char *crumbs = codes + 16 * GEMM_NR;
+  if (type == CK_Q5_1 || type == CK_Q5_K) return vi_or(low, vi_up(vi_bits(vi_load(crumbs + v * VL * 4), (int)ck_fifth(p), 1), 4));
+  if (type != CK_Q6_K) return low;
   const vi high = vi_bits(vi_load(crumbs + (p / 8 * GEMM_NR + v * VL) * 4), (int)(2 * ck_crumb(p)), 3);
   return vi_or(low, vi_up(high, 4));
 }
@@ -95,12 +96,13 @@ CK_INLINE int32_t quant_offset_(const ck_dtype type) { return type == CK_Q4_0 ? 
 
 // The scale of the codes of part `part` of a block.
 CK_INLINE vf quant_scale_(const ck_dtype type, const quant_block_ *block, size_t part, size_t v) {
-  if (type != CK_Q4_K && type != CK_Q6_K) return block->d[v];
+  if (ck_quant_unit(type) != CK_SUPER_ROWS) return block->d[v];
   return vf_mul(block->d[v], vf_load_s8(block->scales + part * GEMM_NR + v * VL));
 }
 
-// What Q4_K takes off every weight of a block.
-CK_INLINE vf quant_low_(const quant_block_ *block, size_t v) {
+// What a format of two terms takes off every weight of a block.
+CK_INLINE vf quant_low_(const ck_dtype type, const quant_block_ *block, size_t v) {
+  if (type == CK_Q5_1) return vf_sub(vf_zero(), block->low[v]);
   return vf_mul(block->low[v], vf_load_s8(block->scales + GEMM_NR + v * VL));
 }
 
@@ -116,7 +118,8 @@ CK_INLINE void dequantize_(const ck_dtype type, size_t k, const char *at, float 
         const vf scale = quant_scale_(type, &block, p / pairs, v);
         vf even = vf_mul(scale, vi_float(vi_dot(offset, pair, first))),
            odd = vf_mul(scale, vi_float(vi_dot(offset, pair, second)));
-        if (type == CK_Q4_K) even = vf_sub(even, quant_low_(&block, v)), odd = vf_sub(odd, quant_low_(&block, v));
+        if (ck_quant_lowered(type))
+          even = vf_sub(even, quant_low_(type, &block, v)), odd = vf_sub(odd, quant_low_(type, &block, v));
         vf_store(y + 2 * p * GEMM_NR + v * VL, even);
         vf_store(y + (2 * p + 1) * GEMM_NR + v * VL, odd);
       }
@@ -137,6 +140,12 @@ CK_INLINE void dequantize_(const ck_dtype type, size_t k, const char *at, float 
       break;                      \
     case CK_MXFP4:                \
       f(CK_MXFP4, __VA_ARGS__);   \
+      break;                      \
+    case CK_Q5_1:                 \
+      f(CK_Q5_1, __VA_ARGS__);    \
+      break;                      \
+    case CK_Q5_K:                 \
+      f(CK_Q5_K, __VA_ARGS__);    \
       break;                      \
     default:                      \
       f(CK_Q6_K, __VA_ARGS__);    \
@@ -185,7 +194,8 @@ CK_INLINE void quant_step_(const ck_dtype type, const size_t m, const ck_gemm_bl
         vf *to = sum + r * GEMM_NRV + v;
         const float *s = x_scale + r * g->k / CK_QUANT_ROWS;
         *to = vf_fma(vf_mul(vi_float(acc[r * GEMM_NRV + v]), scale), vf_broadcast(s), *to);
-        if (type == CK_Q4_K) *to = vf_fnma(quant_low_(block, v), vf_set1(*s * (float)x_sum[r * g->k / CK_QUANT_ROWS]), *to);
+        if (ck_quant_lowered(type))
+          *to = vf_fnma(quant_low_(type, block, v), vf_set1(*s * (float)x_sum[r * g->k / CK_QUANT_ROWS]), *to);
       }
     }
   }

@@ -51,7 +51,7 @@ CK_INLINE void quantize8_(const ck_dtype type, const ck_dtype format, size_t k, 
     if (format != CK_Q8_0) quant8_order_(codes);
     for (size_t part = 0; part < parts; part++) {
       const float sum = quant_sum_(block, part, parts);
-      *starts++ = format == CK_Q4_K ? (int32_t)ck_bits_(-*scales * sum) : -quant8_offset_(format) * (int32_t)sum;
+      *starts++ = ck_quant_lowered(format) ? (int32_t)ck_bits_(-*scales * sum) : -quant8_offset_(format) * (int32_t)sum;
     }
   }
 }
@@ -69,6 +69,10 @@ CK_INLINE vi quant8_four_(const ck_dtype type, const char *codes, const size_t q
   const size_t word = q / 2;
   const vi low = vi_bits(vi_load(codes + (word * GEMM_NR + v * VL) * 4), (int)(q % 2 * 4), 0x0F0F);
   if (type == CK_MXFP4) return vi_e2m1_bytes(low);
+  if (type == CK_Q5_1 || type == CK_Q5_K) {
+    const vi fifth = vi_load(codes + 16 * GEMM_NR + v * VL * 4);
+    return vi_or(low, vi_bits(q < 4 ? vi_up(fifth, 4 - (int)q) : fifth, q < 4 ? 0 : (int)q - 4, 0x1010));
+  }
   if (type != CK_Q6_K) return low;
   const vi crumbs = vi_load(codes + 16 * GEMM_NR + (word / 2 * GEMM_NR + v * VL) * 4);
   const int at = (int)(2 * (q % 2 + word % 2 * 2));
@@ -117,7 +121,7 @@ CK_INLINE void quant8_step_(const ck_dtype type, const size_t m, const ck_gemm_b
         vf *to = sum + r * GEMM_NRV + v;
         const size_t at = r * g->k / CK_QUANT_ROWS;
         *to = vf_fma(vf_mul(vi_float(acc[r * GEMM_NRV + v]), scale), vf_broadcast(x_scale + at), *to);
-        if (type == CK_Q4_K) *to = vf_fma(quant_low_(block, v), vf_broadcast((const float *)starts + at), *to);
+        if (ck_quant_lowered(type)) *to = vf_fma(quant_low_(type, block, v), vf_broadcast((const float *)starts + at), *to);
       }
     }
   }

@@ -31,7 +31,9 @@ typedef enum ck_dtype {
   CK_Q4_K = 5,
   CK_Q6_K = 6,
   CK_MXFP4 = 7,
-  CK_I8 = 8,  // codes of keys and values, with a scale for each vector: ck_attention.h, ck_position.h
+  CK_Q5_1 = 8,
+  CK_Q5_K = 9,
+  CK_I8 = 10,  // codes of keys and values, with a scale for each vector: ck_attention.h, ck_position.h
 } ck_dtype;
 static inline size_t ck_dtype_size(ck_dtype type) { return type == CK_F32 ? 4 : type == CK_I8 ? 1 : 2; }
 
@@ -40,7 +42,10 @@ static inline size_t ck_dtype_size(ck_dtype type) { return type == CK_F32 ? 4 : 
 //   Q8_0  scale f16 [NR], q int8 [16][NR][2]:  w = scale q
 //   Q4_0  scale f16 [NR], four pairs a 16-bit word [4][NR][2], pair p at bits 4 (p % 4) of word p / 4:  w = scale (q - 8)
 //   MXFP4 scale bf16 [NR], words as in Q4_0 of E2M1 codes e:  w = scale e(q), e(0..15) as CK_E2M1
+//   Q5_1  d, m f16 [NR], words as in Q4_0 of the low 4 bits, and a word of the high bits [NR][2], pair p at bit ck_fifth(p):
+//         w = d q + m
 //   Q4_K  d, m f16 [NR]; 8 times s, l int8 [NR] and words as in Q4_0:  w = d s q - m l
+//   Q5_K  the same with words as in Q5_1
 //   Q6_K  d f16 [NR]; 8 times s int8 [2][NR] for 16 rows each, words of the low 4 bits as in Q4_0, and of the high 2 bits
 //         [2][NR][2], pair p at bits 2 ck_crumb(p) of word p / 8:  w = d s (q - 32)
 #define CK_QUANT_ROWS 32
@@ -53,19 +58,27 @@ static inline size_t ck_packed_bytes(ck_dtype type, size_t elements) {
     case CK_Q4_0:
     case CK_MXFP4:
       return elements / CK_QUANT_ROWS * 18;
+    case CK_Q5_1:
+      return elements / CK_QUANT_ROWS * 24;
     case CK_Q4_K:
       return elements / CK_SUPER_ROWS * 148;
+    case CK_Q5_K:
+      return elements / CK_SUPER_ROWS * 180;
     case CK_Q6_K:
       return elements / CK_SUPER_ROWS * 210;
     default:
       return elements * ck_dtype_size(type);
   }
 }
-// Bits 1 and 2 of p % 8 change places, so that a byte of a word's high bits has the same rows as one of its low bits.
+// Where the high bits of pair p lie, so that a byte of them has the same rows as one of the low bits.
 static inline size_t ck_crumb(size_t p) { return (p & 1) | (p & 2) << 1 | (p & 4) >> 1; }
-// Rows of what a format cannot be cut in, and scales of a block of 32 rows.
-static inline size_t ck_quant_unit(ck_dtype type) { return type == CK_Q4_K || type == CK_Q6_K ? CK_SUPER_ROWS : CK_QUANT_ROWS; }
+static inline size_t ck_fifth(size_t p) { return (p & 1) | (p & 2) << 2 | (p & 12) >> 1; }
+// Rows of what a format cannot be cut in, scales of a block of 32 rows, and whether a weight is the difference of two terms.
+static inline size_t ck_quant_unit(ck_dtype type) {
+  return type == CK_Q4_K || type == CK_Q5_K || type == CK_Q6_K ? CK_SUPER_ROWS : CK_QUANT_ROWS;
+}
 static inline size_t ck_quant_parts(ck_dtype type) { return type == CK_Q6_K ? 2 : 1; }
+static inline int ck_quant_lowered(ck_dtype type) { return type == CK_Q5_1 || type == CK_Q4_K || type == CK_Q5_K; }
 
 // The table of one instruction set, in ck_kernels.h.
 typedef struct ck_kernels ck_kernels;

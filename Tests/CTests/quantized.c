@@ -5,8 +5,8 @@
 #include "definitions.h"
 #include "products.h"
 
-static const ck_dtype formats[] = {CK_Q8_0, CK_Q4_0, CK_Q4_K, CK_Q6_K, CK_MXFP4};
-static const char *const format_names[] = {"q8_0", "q4_0", "q4_k", "q6_k", "mxfp4"};
+static const ck_dtype formats[] = {CK_Q8_0, CK_Q4_0, CK_Q4_K, CK_Q6_K, CK_MXFP4, CK_Q5_1, CK_Q5_K};
+static const char *const format_names[] = {"q8_0", "q4_0", "q4_k", "q6_k", "mxfp4", "q5_1", "q5_k"};
 
 // A weight, and the magnitude of the terms that it is the difference of.
 typedef struct weight {
@@ -37,9 +37,17 @@ static weight weight_at(ck_dtype type, const void *panels, size_t nr, size_t k, 
     const double w = d * e2m1[word_at(at + 2 * nr + words) >> pair % 4 * 4 & 15];
     return (weight){w, fabs(w)};
   }
-  if (type == CK_Q4_K) {
-    const unsigned char *part = at + 4 * nr + p % 256 / 32 * 18 * nr;
-    const double high = d * (signed char)part[c] * (word_at(part + 2 * nr + words) >> pair % 4 * 4 & 15);
+  const size_t fifths = (c * 2 + odd) * 2, fifth = pair % 2 + pair / 4 * 2 + pair / 2 % 2 * 8;
+  if (type == CK_Q5_1) {
+    const unsigned q = (word_at(at + 4 * nr + words) >> pair % 4 * 4 & 15) | (word_at(at + 20 * nr + fifths) >> fifth & 1) << 4;
+    const double high = d * q, low = half_at(at + 2 * nr + 2 * c);
+    return (weight){high + low, fabs(high) + fabs(low)};
+  }
+  if (type == CK_Q4_K || type == CK_Q5_K) {
+    const unsigned char *part = at + 4 * nr + p % 256 / 32 * (type == CK_Q5_K ? 22 : 18) * nr;
+    unsigned q = word_at(part + 2 * nr + words) >> pair % 4 * 4 & 15;
+    if (type == CK_Q5_K) q |= (word_at(part + 18 * nr + fifths) >> fifth & 1) << 4;
+    const double high = d * (signed char)part[c] * q;
     const double low = half_at(at + 2 * nr + 2 * c) * (signed char)part[nr + c];
     return (weight){high - low, fabs(high) + fabs(low)};
   }
@@ -57,7 +65,7 @@ operand *quantized_panels(test *t, ck_dtype type, size_t n, size_t k) {
   uint16_t *words = packed->at;
   for (size_t i = 0; i < packed->n; i++) words[i] = (uint16_t)random_bits(t);
   for (size_t block = 0; block < columns * k / (unit * nr); block++)
-    for (size_t c = 0; c < (type == CK_Q4_K ? 2 : 1) * nr; c++)
+    for (size_t c = 0; c < (ck_quant_lowered(type) ? 2 : 1) * nr; c++)
       words[block * ck_packed_bytes(type, unit * nr) / 2 + c] = (uint16_t)((random_bits(t) & 1) << 15 | random_bits(t) % 0x4000);
   return packed;
 }
@@ -114,7 +122,7 @@ static codes random_codes8(test *t, ck_dtype type, size_t m, size_t k) {
 // Every code of some blocks of panels is the largest, or Q8_0's the least: sums of products of bytes are largest there.
 static void saturate(test *t, ck_dtype type, const operand *packed, size_t count) {
   const size_t nr = t->table->gemm_nr, unit = ck_quant_unit(type), bytes = ck_packed_bytes(type, unit * nr);
-  const size_t head = (type == CK_Q4_K ? 4 : 2) * nr, own = unit > 32 ? 2 * nr : 0, part = (bytes - head) / (unit / 32);
+  const size_t head = (ck_quant_lowered(type) ? 4 : 2) * nr, own = unit > 32 ? 2 * nr : 0, part = (bytes - head) / (unit / 32);
   for (size_t block = 0; block < count / (unit * nr); block++)
     for (size_t i = 0; one_in(t, 3) && i < unit / 32; i++)
       memset((char *)packed->at + block * bytes + head + i * part + own, type == CK_Q8_0 ? 0x7F + (int)random_below(t, 2) : 0xFF,
@@ -239,7 +247,7 @@ static void quantize8_case(test *t, ck_dtype type, size_t kind, size_t k, int pl
   seal(t);
   t->table->f32_quantize8(type, format, k, x->at, codes->at, floats(scales), starts->at);
   check_untouched(t);
-  const int offsets[] = {128, 8, 0, 32, 12};
+  const int offsets[] = {128, 8, 0, 32, 12, 0, 0};
   double sum = 0;
   for (size_t p = 0; p < k; p++) {
     const double code = code8_at(format, codes, 0, p), scale = element(scales, 0, p / 32), value = element(x, 0, p);
@@ -247,8 +255,8 @@ static void quantize8_case(test *t, ck_dtype type, size_t kind, size_t k, int pl
     if (p % group == group - 1) {
       const int32_t start = ((int32_t *)starts->at)[p / group];
       const float low = element(starts, 0, p / group);
-      const int right = format == CK_Q4_K ? low == (float)(-scale * sum) || (isnan(scale) && isnan(low))
-                                          : start == -offsets[kind] * sum || (format == CK_Q8_0 && !start);
+      const int right = ck_quant_lowered(format) ? low == (float)(-scale * sum) || (isnan(scale) && isnan(low))
+                                                 : start == -offsets[kind] * sum || (format == CK_Q8_0 && !start);
       if (!right) fail(t, "the start of part %zu is wrong", p / group);
     }
     check_code(t, p, value, code, scale, 127, 0.501, bad == k || bad / 32 != p / 32);
@@ -268,11 +276,16 @@ static double file_weight(ck_dtype type, const void *blocks, size_t k, size_t p,
   if (type == CK_Q8_0) return half_at(at) * (signed char)at[2 + i];
   if (type == CK_Q4_0) return half_at(at) * ((i < 16 ? at[2 + i] & 15 : at[2 + i - 16] >> 4) - 8.0);
   if (type == CK_MXFP4) return decoded(CK_BF16, word_at(at)) * e2m1[i < 16 ? at[2 + i] & 15 : at[2 + i - 16] >> 4];
-  if (type == CK_Q4_K) {
-    const unsigned char *s = at + 4;
+  if (type == CK_Q5_1) {
+    const unsigned q = (i < 16 ? at[8 + i] & 15u : at[8 + i - 16] >> 4u) + (at[4 + i / 8] >> i % 8 & 1u) * 16;
+    return half_at(at) * q + half_at(at + 2);
+  }
+  if (type == CK_Q4_K || type == CK_Q5_K) {
+    const unsigned char *s = at + 4, *nibbles = at + (type == CK_Q5_K ? 48 : 16);
     const unsigned scale = part < 4 ? s[part] & 63u : (s[part + 4] & 15u) + (s[part - 4] >> 6) * 16u;
     const unsigned low = part < 4 ? s[part + 4] & 63u : (s[part + 4] >> 4) + (s[part] >> 6) * 16u;
-    const unsigned byte = at[16 + i / 64 * 32 + i % 32], q = i % 64 < 32 ? byte & 15 : byte >> 4;
+    const unsigned byte = nibbles[i / 64 * 32 + i % 32], fifth = type == CK_Q5_K ? at[16 + i % 32] >> part & 1u : 0;
+    const unsigned q = (i % 64 < 32 ? byte & 15 : byte >> 4) + 16 * fifth;
     return half_at(at) * scale * q - half_at(at + 2) * low;
   }
   const unsigned low = at[i / 128 * 64 + i % 64] >> (i % 128 < 64 ? 0 : 4) & 15;
@@ -292,7 +305,7 @@ static void pack_case(test *t, const void *of, size_t threads) {
   for (size_t i = 0; i < n * k / unit; i++) {  // scales that are numbers
     unsigned char *block = bytes + i * ck_quantized_bytes(type, unit);
     block[type == CK_Q6_K ? 209 : 1] &= 0xBF;
-    if (type == CK_Q4_K) block[3] &= 0xBF;
+    if (ck_quant_lowered(type)) block[3] &= 0xBF;
   }
   packed->written = 1;
   seal(t);

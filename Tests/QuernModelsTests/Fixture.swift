@@ -17,12 +17,21 @@ enum Fixture {
 
   /// The folder of the real all-MiniLM-L6-v2, where this machine has one.
   static let miniLM: String? = {
-    let repository = URL(fileURLWithPath: #filePath).resolvingSymlinksInPath()
-      .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-    let own = repository.appendingPathComponent(".model/all-MiniLM-L6-v2").path
-    let directory = ProcessInfo.processInfo.environment["QUERN_MODEL_DIR"] ?? own
+    let directory = ProcessInfo.processInfo.environment["QUERN_MODEL_DIR"] ?? downloaded("all-MiniLM-L6-v2")
     return FileManager.default.fileExists(atPath: directory + "/tokenizer.json") ? directory : nil
   }()
+
+  /// The file of the real SmolLM2-135M-Instruct, where this machine has one.
+  static let smolLM: String? = {
+    let file = downloaded("SmolLM2-135M-Instruct/SmolLM2-135M-Instruct.Q4_1.gguf")
+    return FileManager.default.fileExists(atPath: file) ? file : nil
+  }()
+
+  private static func downloaded(_ path: String) -> String {
+    URL(fileURLWithPath: #filePath).resolvingSymlinksInPath()
+      .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+      .appendingPathComponent(".model/\(path)").path
+  }
 }
 
 /// How much more memory this process had at some time during a call than before it. Only for a process of its own.

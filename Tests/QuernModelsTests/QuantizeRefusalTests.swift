@@ -170,7 +170,7 @@ import Testing
     }
     let report = try JSONDecoder().decode(Report.self, from: Data(json.standardOutput.utf8))
     #expect(report.storage == "bf16" && report.matrices.count == 12 && report.bytesAfter < report.bytesBefore)
-    let usage = try quern("quantize", "--model", model.path, "--dtype", "q5_1", "--output", output)
+    let usage = try quern("quantize", "--model", model.path, "--dtype", "q9", "--output", output)
     #expect(usage.status == 2 && usage.standardError.contains("q8_0"))
   }
 

@@ -102,7 +102,7 @@ public final class PackedMatrix: Sendable {
     guard let format = quantization, let weights = weights(of: output, in: format) else { return [] }
     return stride(from: 0, to: inputs, by: 32).map { first in
       weights[first..<first + 32].reduce((0, 0)) { sums, weight in
-        (sums.0 + abs(weight.value), sums.1 + (format == .q4K ? weight.reach : 0))
+        (sums.0 + abs(weight.value), sums.1 + (format.isLowered ? weight.reach : 0))
       }
     }
   }

@@ -150,6 +150,8 @@ extension QuantizedFormat {
     case .q4K: CK_Q4_K
     case .q6K: CK_Q6_K
     case .mxfp4: CK_MXFP4
+    case .q5One: CK_Q5_1
+    case .q5K: CK_Q5_K
     }
   }
 }

@@ -1,4 +1,4 @@
-/// Whole blocks at a time. The products are exact in f32 but for Q6_K's and the difference of Q4_K, which are rounded once, so the
+/// Whole blocks at a time. The products are exact in f32 but for Q6_K's and the differences of two terms, which are rounded once, so the
 /// values are those of `weight`, to the bit.
 extension QuantizedFormat {
   /// The weights of as many blocks as `blocks` and `values` both have room for.
@@ -10,7 +10,9 @@ extension QuantizedFormat {
       case .q8: Self.dequantizeQ8(block, into: weights)
       case .q4: Self.dequantizeQ4(block, into: weights)
       case .mxfp4: Self.dequantizeMXFP4(block, into: weights)
-      case .q4K: Self.dequantizeQ4K(block, into: weights)
+      case .q4K: Self.dequantizeQ4K(block, fifths: nil, into: weights)
+      case .q5K: Self.dequantizeQ4K(block, fifths: block + 16, into: weights)
+      case .q5One: Self.dequantizeQ5One(block, into: weights)
       case .q6K: Self.dequantizeQ6K(block, into: weights)
       }
     }
@@ -42,14 +44,34 @@ extension QuantizedFormat {
     }
   }
 
-  private static func dequantizeQ4K(_ block: UnsafeRawPointer, into weights: UnsafeMutablePointer<Float>) {
+  private static func dequantizeQ5One(_ block: UnsafeRawPointer, into weights: UnsafeMutablePointer<Float>) {
     let (d, m) = (half(block, 0), half(block, 2))
+    let fifths = block.loadUnaligned(fromByteOffset: 4, as: UInt32.self)
+    let codes = (block + 8).assumingMemoryBound(to: UInt8.self)
+    for i in 0..<16 {
+      let (low, high) = (fifths >> UInt32(i) & 1, fifths >> UInt32(i + 16) & 1)
+      weights[i] = d * Float(UInt32(codes[i] & 15) | low << 4) + m
+      weights[i + 16] = d * Float(UInt32(codes[i] >> 4) | high << 4) + m
+    }
+  }
+
+  /// Q5_K too, whose fifth bits lie at `fifths`, before the others.
+  @inline(__always)
+  private static func dequantizeQ4K(
+    _ block: UnsafeRawPointer, fifths: UnsafeRawPointer?, into weights: UnsafeMutablePointer<Float>
+  ) {
+    let (d, m) = (half(block, 0), half(block, 2))
+    let nibbles = fifths.map { $0 + 32 } ?? block + 16
     for part in 0..<8 {
       let (scale, low) = scales(of: part, at: block + 4)
       let (step, least) = (d * Float(scale), m * Float(low))
-      let codes = (block + 16 + part / 2 * 32).assumingMemoryBound(to: UInt8.self)
+      let codes = (nibbles + part / 2 * 32).assumingMemoryBound(to: UInt8.self)
       let shift = UInt8(part % 2 * 4)
-      for i in 0..<32 { weights[part * 32 + i] = step * Float(codes[i] >> shift & 15) - least }
+      for i in 0..<32 {
+        var code = codes[i] >> shift & 15
+        if let fifths { code |= (fifths.load(fromByteOffset: i, as: UInt8.self) >> UInt8(part) & 1) << 4 }
+        weights[part * 32 + i] = step * Float(code) - least
+      }
     }
   }
 

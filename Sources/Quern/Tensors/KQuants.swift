@@ -1,7 +1,11 @@
 /// Rounding to the super-blocks of 256 weights: scales first, each for the weights that share it, then codes by the scales as stored.
 extension QuantizedFormat {
   /// One block of Q4_K; false where it has no finite scales.
-  static func encodeQ4K(_ values: UnsafePointer<Float>, into block: UnsafeMutableRawPointer) -> Bool {
+  static func encodeQ4K(
+    _ values: UnsafePointer<Float>, fifths: UnsafeMutablePointer<UInt8>?, into block: UnsafeMutableRawPointer
+  ) -> Bool {
+    let top: Float = fifths == nil ? 15 : 31
+    fifths?.update(repeating: 0, count: 32)
     var (scales, lows) = ([Float](repeating: 0, count: 8), [Float](repeating: 0, count: 8))
     for part in 0..<8 {
       var (least, most) = (Float(0), Float(0))
@@ -9,7 +13,7 @@ extension QuantizedFormat {
         guard values[i].isFinite else { return false }
         (least, most) = (min(least, values[i]), max(most, values[i]))
       }
-      scales[part] = most / 15 - least / 15
+      scales[part] = most / top - least / top
       lows[part] = -least
     }
     guard let d = store((scales.max() ?? 0) / 63, to: block), let m = store((lows.max() ?? 0) / 63, to: block + 2)
@@ -24,10 +28,11 @@ extension QuantizedFormat {
         packed[part - 4] |= (scale >> 4) << 6
         packed[part] |= (low >> 4) << 6
       }
-      let codes = (block + 16 + part / 2 * 32).assumingMemoryBound(to: UInt8.self)
+      let codes = (block + (fifths == nil ? 16 : 48) + part / 2 * 32).assumingMemoryBound(to: UInt8.self)
       for i in 0..<32 {
-        let code = nearest(values[part * 32 + i] + m * Float(low), d * Float(scale), 0, 15)
-        codes[i] = part % 2 == 0 ? code : codes[i] | code << 4
+        let code = nearest(values[part * 32 + i] + m * Float(low), d * Float(scale), 0, top)
+        codes[i] = part % 2 == 0 ? code & 15 : codes[i] | code << 4
+        if let fifths { fifths[i] |= (code >> 4) << UInt8(part) }
       }
     }
     return true

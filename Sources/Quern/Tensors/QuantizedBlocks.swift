@@ -20,7 +20,7 @@ extension QuantizedFormat {
     switch self {
     case .q8, .mxfp4: nil
     case .q4: 8
-    case .q4K: 0
+    case .q4K, .q5K, .q5One: 0
     case .q6K: 32
     }
   }
@@ -40,11 +40,15 @@ extension QuantizedFormat {
     case .mxfp4:
       weight.scale = Double(DataType.bf16.load(block, 0))
       weight.code = UInt8(bitPattern: Self.e2m1[Int(nibble(2, 16, i))])
-    case .q4K:
+    case .q5One:
+      weight.low = -half(2)
+      weight.code = nibble(8, 16, i) | (byte(4 + i / 8) >> (i % 8) & 1) << 4
+    case .q4K, .q5K:
       let (scale, low) = Self.scales(of: i / 32, at: block + 4)
       weight.scale *= Double(scale)
       weight.low = half(2) * Double(low)
-      weight.code = nibble(16 + i / 64 * 32, 32, i % 64)
+      weight.code = nibble((self == .q5K ? 48 : 16) + i / 64 * 32, 32, i % 64)
+      if self == .q5K { weight.code |= (byte(16 + i % 32) >> (i / 32) & 1) << 4 }
     case .q6K:
       let part = i % 128
       weight.scale *= Double(Int8(bitPattern: byte(192 + i / 16)))
@@ -54,7 +58,7 @@ extension QuantizedFormat {
     return weight
   }
 
-  /// The two 6-bit scales of 32 weights of Q4_K: the first four pairs lie in bytes of their own, the others' high bits above.
+  /// The two 6-bit scales of 32 weights of Q4_K or Q5_K: the first four pairs lie in bytes of their own, the others' high bits above.
   static func scales(of part: Int, at packed: UnsafeRawPointer) -> (UInt8, UInt8) {
     func byte(_ at: Int) -> UInt8 { packed.load(fromByteOffset: at, as: UInt8.self) }
     if part < 4 { return (byte(part) & 63, byte(part + 4) & 63) }
@@ -68,7 +72,7 @@ extension QuantizedFormat {
     let (pair, odd) = (i % 32 / 2, i % 2)
     // Codes of `bits` bits, in 16-bit words from `first` on.
     func code(_ first: Int, _ bits: Int) -> UInt8 {
-      let shift = bits == 2 ? 2 * ck_crumb(pair) : pair * bits % 16
+      let shift = bits == 1 ? ck_fifth(pair) : bits == 2 ? 2 * ck_crumb(pair) : pair * bits % 16
       return byte(first + ((pair * bits / 16 * width + column) * 2 + odd) * 2 + shift / 8) >> (shift % 8)
         & (1 << bits - 1)
     }
@@ -79,11 +83,15 @@ extension QuantizedFormat {
     case .mxfp4:
       weight.scale = Double(DataType.bf16.load(block, column))
       weight.code = UInt8(bitPattern: Self.e2m1[Int(code(2 * width, 4))])
-    case .q4K:
-      let part = 4 * width + i / 32 * 18 * width
+    case .q5One:
+      weight.low = -half(2 * width)
+      weight.code = code(4 * width, 4) | code(20 * width, 1) << 4
+    case .q4K, .q5K:
+      let part = 4 * width + i / 32 * (self == .q5K ? 22 : 18) * width
       weight.scale *= Double(byte(part + column))
       weight.low = half(2 * width) * Double(byte(part + width + column))
       weight.code = code(part + 2 * width, 4)
+      if self == .q5K { weight.code |= code(part + 18 * width, 1) << 4 }
     case .q6K:
       let part = 2 * width + i / 32 * 26 * width
       weight.scale *= Double(Int8(bitPattern: byte(part + i % 32 / 16 * width + column)))
@@ -93,5 +101,5 @@ extension QuantizedFormat {
   }
 
   /// Bytes of a column of a block of a panel.
-  var panelBytes: Int { self == .q4K ? 148 : blockBytes }
+  var panelBytes: Int { self == .q4K || self == .q5K ? blockBytes + 4 : blockBytes }
 }

@@ -1,5 +1,5 @@
-/// How weights are stored in blocks along a row: the block layouts of GGUF (ggml's `block_q8_0`, `block_q4_0`, `block_q4_K` and
-/// `block_q6_K`), and one of the microscaling formats of the Open Compute Project.
+/// How weights are stored in blocks along a row: the block layouts of GGUF (ggml's `block_q8_0`, `block_q4_0`, `block_q4_K`,
+/// `block_q6_K`, `block_q5_1` and `block_q5_K`), and one of the microscaling formats of the Open Compute Project.
 public enum QuantizedFormat: String, Sendable, CaseIterable {
   /// `w = d q` with d in f16 and q in int8: 34 bytes for 32 weights.
   case q8 = "q8_0"
@@ -10,12 +10,21 @@ public enum QuantizedFormat: String, Sendable, CaseIterable {
   case q4K = "q4_K"
   /// `w = d s (q - 32)` with d in f16 for 256 weights, s in int8 for each 16, and q of 6 bits: 210 bytes for 256.
   case q6K = "q6_K"
+  /// `w = d q + m` with d and m in f16 and q of 5 bits, the fifth ones in four bytes, the others as in ``q4``: 24 bytes for 32 weights.
+  case q5One = "q5_1"
+  /// As ``q4K``, with q of 5 bits, of which the fifth ones lie in 32 bytes before the others: 176 bytes for 256.
+  case q5K = "q5_K"
   /// MXFP4 (OCP Microscaling Formats 1.0): `w = d e` with d a power of two and e a float of 4 bits (E2M1: 0, 1/2, 1, 3/2, 2, 3, 4, 6 and their
   /// negatives): 18 bytes for 32 weights, d/2 in bf16, and codes as in ``q4``. ggml's `block_mxfp4` has the exponent of d in one byte.
   case mxfp4 = "mxfp4"
 
   /// Weights of a block.
-  public var blockSize: Int { self == .q4K || self == .q6K ? 256 : 32 }
+  public var blockSize: Int {
+    switch self {
+    case .q8, .q4, .mxfp4, .q5One: 32
+    case .q4K, .q6K, .q5K: 256
+    }
+  }
   /// Bytes of a block.
   public var blockBytes: Int {
     switch self {
@@ -23,8 +32,12 @@ public enum QuantizedFormat: String, Sendable, CaseIterable {
     case .q4, .mxfp4: 18
     case .q4K: 144
     case .q6K: 210
+    case .q5One: 24
+    case .q5K: 176
     }
   }
+  /// Whether a weight is the difference of two terms.
+  var isLowered: Bool { self == .q4K || self == .q5K || self == .q5One }
   /// The largest error of a weight that ``QuantizedMatrix/init(quantizing:as:)`` rounds, as a share of the largest magnitude in its
   /// block: half a step for Q8_0; for Q4_0, whose codes reach from -8 to 7 steps, a whole one; for MXFP4 that of 5, between 4 and 6; for the others half a step of
   /// their scale and what the rounding of the scales adds. The rounding of d to f16 is part of it.
@@ -33,6 +46,8 @@ public enum QuantizedFormat: String, Sendable, CaseIterable {
     case .q8: 0.5 / 127 + 0x1p-11
     case .q4: 1.0 / 8 + 0x1p-10
     case .q4K: 1.0 / 15 + 1.0 / 63 + 1.0 / 126 + 0x1p-9
+    case .q5K: 1.0 / 31 + 1.0 / 63 + 1.0 / 126 + 0x1p-9
+    case .q5One: 1.0 / 31 + 0x1p-9
     case .mxfp4: 1.0 / 5
     case .q6K: 0.5 / 31 + 32.0 / 31 / 254 + 0x1p-9
     }

@@ -80,13 +80,33 @@ extension QuantizedFormat {
   }
 
   /// One block; false where it has no finite scale.
-  @inline(__always)
-  private func encode(_ values: UnsafePointer<Float>, into block: UnsafeMutableRawPointer) -> Bool {
+  package func encode(_ values: UnsafePointer<Float>, into block: UnsafeMutableRawPointer) -> Bool {
     switch self {
     case .q8, .q4, .mxfp4: encodeSmall(values, into: block)
-    case .q4K: Self.encodeQ4K(values, into: block)
+    case .q4K: Self.encodeQ4K(values, fifths: nil, into: block)
+    case .q5K: Self.encodeQ4K(values, fifths: (block + 16).assumingMemoryBound(to: UInt8.self), into: block)
+    case .q5One: Self.encodeQ5One(values, into: block)
     case .q6K: Self.encodeQ6K(values, into: block)
     }
+  }
+
+  private static func encodeQ5One(_ values: UnsafePointer<Float>, into block: UnsafeMutableRawPointer) -> Bool {
+    var (least, most) = (values[0], values[0])
+    for i in 0..<32 {
+      guard values[i].isFinite else { return false }
+      (least, most) = (min(least, values[i]), max(most, values[i]))
+    }
+    guard let scale = store(most / 31 - least / 31, to: block), let low = store(least, to: block + 2) else {
+      return false
+    }
+    var fifths: UInt32 = 0
+    for i in 0..<16 {
+      let (first, second) = (nearest(values[i] - low, scale, 0, 31), nearest(values[i + 16] - low, scale, 0, 31))
+      block.storeBytes(of: first & 15 | second << 4, toByteOffset: 8 + i, as: UInt8.self)
+      fifths |= UInt32(first >> 4) << UInt32(i) | UInt32(second >> 4) << UInt32(i + 16)
+    }
+    block.storeBytes(of: fifths.littleEndian, toByteOffset: 4, as: UInt32.self)
+    return true
   }
 
   @inline(__always)

@@ -67,7 +67,8 @@ public final class GGUF: TensorSource {
   public func typeName(_ name: String) throws(ModelError) -> String { try place(name).tensor.type.name }
 
   /// The tensor named `name`, its shape the reverse of the file's. A quantised one is the bytes of its rows, of which
-  /// `quantization` says what they stand for; further dimensions count as rows. MXFP4 is read as blocks of its format, a byte longer.
+  /// `quantization` says what they stand for; further dimensions count as rows. Blocks that no product reads are read as others: see
+  /// docs/quantized-models.md.
   public func info(_ name: String) throws(ModelError) -> TensorInfo {
     let place = try place(name)
     let tensor = place.tensor
@@ -75,17 +76,16 @@ public final class GGUF: TensorSource {
     case .elements(let dtype):
       return TensorInfo(
         dtype: dtype, shape: tensor.shape, byteRange: tensor.range, elementCount: tensor.elementCount)
-    case .blocks(let format):
+    case .blocks(let format, let stored):
       let inputs = tensor.shape.last ?? 1
-      let stored = tensor.type.block?.bytes ?? format.blockBytes
-      let rowBytes = inputs / format.blockSize * stored
+      let rowBytes = inputs / (stored?.size ?? format.blockSize) * (stored?.bytes ?? format.blockBytes)
       // The extents were multiplied when the file was opened; without inputs, nothing bounds the product of the others.
       let outputs = inputs == 0 ? 0 : tensor.elementCount / inputs
       return TensorInfo(
         dtype: .u8, shape: tensor.shape.dropLast() + [rowBytes], byteRange: tensor.range,
         elementCount: tensor.range.count,
         quantization: TensorInfo.Quantization(
-          format: format, outputs: outputs, inputs: inputs, storedBlockBytes: stored))
+          format: format, outputs: outputs, inputs: inputs, stored: stored))
     case .other:
       throw ModelError(
         file: place.file.path, field: "tensors.\(name).type", offset: tensor.typeOffset,

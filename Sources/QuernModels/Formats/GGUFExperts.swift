@@ -78,7 +78,7 @@ struct GGUFExperts: TensorSource {
     let start = whole.byteRange.lowerBound + expert * size
     let blocks = whole.quantization.map {
       TensorInfo.Quantization(
-        format: $0.format, outputs: $0.outputs / experts, inputs: $0.inputs, storedBlockBytes: $0.storedBlockBytes)
+        format: $0.format, outputs: $0.outputs / experts, inputs: $0.inputs, stored: $0.stored)
     }
     let info = TensorInfo(
       dtype: whole.dtype, shape: Array(whole.shape[1...]), byteRange: start..<start + size,

@@ -6,7 +6,8 @@ struct GGUFType: Sendable, Equatable {
   /// What Quern does with the bytes.
   enum Content: Equatable {
     case elements(SafetensorsDType)
-    case blocks(QuantizedFormat)
+    /// Of a format, which `stored` become where they are not of it.
+    case blocks(QuantizedFormat, stored: StoredBlocks? = nil)
     /// Known to ggml but not read here, and so by its size alone; or not known at all.
     case other
   }
@@ -20,12 +21,15 @@ struct GGUFType: Sendable, Equatable {
   var block: (size: Int, bytes: Int)? { Self.layouts[number].map { ($0.size, $0.bytes) } }
 
   var content: Content {
-    switch number {
+    if let stored { return .blocks(stored.format, stored: stored) }
+    return switch number {
     case 0: .elements(.f32)
     case 1: .elements(.f16)
     case 2: .blocks(.q4)
     case 8: .blocks(.q8)
+    case 7: .blocks(.q5One)
     case 12: .blocks(.q4K)
+    case 13: .blocks(.q5K)
     case 14: .blocks(.q6K)
     case 24: .elements(.i8)
     case 25: .elements(.i16)
@@ -33,8 +37,20 @@ struct GGUFType: Sendable, Equatable {
     case 27: .elements(.i64)
     case 28: .elements(.f64)
     case 30: .elements(.bf16)
-    case 39: .blocks(.mxfp4)
     default: .other
+    }
+  }
+
+  private var stored: StoredBlocks? {
+    switch number {
+    case 3: .q4One
+    case 6: .q5
+    case 10: .q2K
+    case 11: .q3K
+    case 20: .iq4NL
+    case 23: .iq4XS
+    case 39: .mxfp4
+    default: nil
     }
   }
 

@@ -25,13 +25,4 @@ enum MXFP4Blocks {
         .copyMemory(from: UnsafeRawBufferPointer(rebasing: stored[from + 1..<from + ggmlBytes]))
     }
   }
-
-  /// The same for memory that `body` alone sees.
-  static func withWidened(_ stored: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) -> Void) {
-    let bytes = stored.count / ggmlBytes * QuantizedFormat.mxfp4.blockBytes
-    withUnsafeTemporaryAllocation(byteCount: bytes, alignment: 2) { blocks in
-      widen(stored, into: blocks)
-      body(UnsafeRawBufferPointer(blocks))
-    }
-  }
 }

@@ -38,13 +38,13 @@ struct TensorFile: Sendable {
     _ name: String, _ info: TensorInfo, _ quantization: TensorInfo.Quantization,
     into destination: UnsafeMutableBufferPointer<Float>
   ) throws(ModelError) {
-    let (format, stored) = (quantization.format, quantization.storedBlockBytes)
-    try file.forEachPiece(of: info.byteRange, unit: stored, field: "tensors.\(name)") { bytes, position in
-      let first = position / stored * format.blockSize
-      let count = bytes.count / stored * format.blockSize
+    let (format, stored) = (quantization.format, quantization.stored)
+    let (unit, size) = (stored?.bytes ?? format.blockBytes, stored?.size ?? format.blockSize)
+    try file.forEachPiece(of: info.byteRange, unit: unit, field: "tensors.\(name)") { bytes, position in
+      let (first, count) = (position / unit * size, bytes.count / unit * size)
       let weights = UnsafeMutableBufferPointer(rebasing: destination[first..<first + count])
-      guard quantization.isRewritten else { return format.dequantize(bytes, into: weights) }
-      MXFP4Blocks.withWidened(bytes) { format.dequantize($0, into: weights) }
+      guard let stored else { return format.dequantize(bytes, into: weights) }
+      stored.dequantize(bytes, into: weights)
     }
   }
 
@@ -67,7 +67,7 @@ struct TensorFile: Sendable {
   }
 
   func readBytes(_ name: String, _ info: TensorInfo) throws(ModelError) -> FileBytes {
-    guard info.quantization?.isRewritten == true else { return try file.read(info.byteRange, field: "tensors.\(name)") }
+    guard info.quantization?.stored != nil else { return try file.read(info.byteRange, field: "tensors.\(name)") }
     let bytes = try FileBytes(count: info.byteCount, file: file.path, field: "tensors.\(name)")
     try readBytes(name, info, into: bytes.mutableBytes)
     return bytes
@@ -79,11 +79,18 @@ struct TensorFile: Sendable {
     guard destination.count == info.byteCount else {
       throw error("", name, info, "is \(info.byteCount) bytes, but \(destination.count) are wanted")
     }
-    if let quantization = info.quantization, quantization.isRewritten {
-      let (stored, size) = (quantization.storedBlockBytes, quantization.format.blockBytes)
-      return try file.forEachPiece(of: info.byteRange, unit: stored, field: "tensors.\(name)") { bytes, position in
-        let (first, count) = (position / stored * size, bytes.count / stored * size)
-        MXFP4Blocks.widen(bytes, into: UnsafeMutableRawBufferPointer(rebasing: destination[first..<first + count]))
+    if let stored = info.quantization?.stored {
+      return try file.forEachPiece(of: info.byteRange, unit: stored.bytes, field: "tensors.\(name)") {
+        (bytes, position) throws(ModelError) in
+        let (first, count) = (
+          position / stored.bytes * stored.formatBytes, bytes.count / stored.bytes * stored.formatBytes
+        )
+        let blocks = UnsafeMutableRawBufferPointer(rebasing: destination[first..<first + count])
+        guard let block = stored.rewrite(bytes, into: blocks) else { return }
+        throw ModelError(
+          file: file.path, field: "tensors.\(name)",
+          offset: info.byteRange.lowerBound + position + block * stored.bytes,
+          reason: "is a block without a finite scale, which \(stored.format.rawValue) has no weights for")
       }
     }
     try file.read(into: destination, at: info.byteRange.lowerBound, field: "tensors.\(name)")

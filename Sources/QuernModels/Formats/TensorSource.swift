@@ -54,8 +54,8 @@ public struct TensorInfo: Sendable, Equatable {
 
   /// How many bytes `readBytes` gives: those of the file, or, where it stores blocks in another way, those of their format.
   public var byteCount: Int {
-    guard let quantization, quantization.isRewritten else { return byteRange.count }
-    return (byteRange.count / quantization.storedBlockBytes).saturatingMultiply(quantization.format.blockBytes)
+    guard let stored = quantization?.stored else { return byteRange.count }
+    return (byteRange.count / stored.bytes).saturatingMultiply(stored.formatBytes)
   }
 
   /// A matrix of quantised weights.
@@ -63,18 +63,15 @@ public struct TensorInfo: Sendable, Equatable {
     public var format: QuantizedFormat
     public var outputs: Int
     public var inputs: Int
-    /// Of a block in the file.
-    var storedBlockBytes: Int
-    /// Whether reading makes the blocks of `format` from others: ggml's MXFP4, see ``MXFP4Blocks``.
-    var isRewritten: Bool { storedBlockBytes != format.blockBytes }
+    /// The blocks of the file, where reading makes those of `format` from others.
+    var stored: StoredBlocks?
 
     public init(format: QuantizedFormat, outputs: Int, inputs: Int) {
-      self.init(format: format, outputs: outputs, inputs: inputs, storedBlockBytes: format.blockBytes)
+      self.init(format: format, outputs: outputs, inputs: inputs, stored: nil)
     }
 
-    init(format: QuantizedFormat, outputs: Int, inputs: Int, storedBlockBytes: Int) {
-      (self.format, self.outputs, self.inputs) = (format, outputs, inputs)
-      self.storedBlockBytes = storedBlockBytes
+    init(format: QuantizedFormat, outputs: Int, inputs: Int, stored: StoredBlocks?) {
+      (self.format, self.outputs, self.inputs, self.stored) = (format, outputs, inputs, stored)
     }
   }
 

@@ -7,7 +7,7 @@ public enum WeightStorage: Sendable, Hashable, CaseIterable {
 
   public static let allCases = QuantizedFormat.allCases.map { WeightStorage.blocks($0) } + [.bf16]
 
-  /// `q8_0`, `q4_0`, `q4_K`, `q6_K`, `mxfp4`, `bf16`.
+  /// `q8_0`, `q4_0`, `q4_K`, `q6_K`, `mxfp4`, `q5_1`, `q5_K`, `bf16`.
   public var name: String {
     switch self {
     case .blocks(let format): format.rawValue

@@ -351,6 +351,8 @@ extension Suite {
     ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q4)),
     ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q4K)),
     ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q6K)),
+    ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q5One)),
+    ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q5K)),
     ("Llama-3.2-1B up 128", LinearShape(m: 128, n: 8192, k: 2048, int8: true)),
     ("Llama-3.2-1B up 128", LinearShape(m: 128, n: 8192, k: 2048, quantization: .q8)),
     ("Llama-3.2-1B up 128", LinearShape(m: 128, n: 8192, k: 2048, quantization: .q4)),
