@@ -3,7 +3,8 @@
 // Operands that are not f32 are widened where they are packed or copied for a block anyway, and C narrowed where a tile of it is
 // done.
 //
-// The slices depend on K alone and threads cut only rows and columns, so an element's arithmetic never depends on either.
+// The slices depend on K alone and threads cut only rows and columns, so an element's arithmetic never depends on either. A long
+// K of few columns comes in pieces, each a product of its own: gemm_long.c.
 // Preconditions: every size product of the call, and each matrix's extent in elements, fits size_t.
 #include <string.h>
 
@@ -17,7 +18,6 @@ enum {
   MOST_COLUMNS = 2048,       // columns of one block: packing its A is then a small share of it
   MOST_COLUMNS_KEPT = 512,  // and where a block of results is summed or multiplied as floats, or B is quantised: it stays in L2
   UNPACKED_FLOATS = 1 << 22,  // unpacked B is packed this much at a time (16 MiB): A is packed for each
-  CALLER_WORK = 1 << 19,  // multiply-adds worth handing to another thread: about 20 microseconds
   BLOCK_WORK = 1 << 18,  // and the least worth cutting a block for
   BATCH_WORK = 1 << 24,  // entries below this are shared out whole when there are enough of them
   BLOCKS_A_THREAD = 4,
@@ -290,7 +290,7 @@ static void run_entry(const plan *p, size_t z, size_t threads, float *b_scratch,
   if (call->packed || !call->k) {
     const void *b = call->packed ? call->packed : call->b;
     const ck_dtype type = call->packed && call->k ? call->b_type : CK_F32;
-    region all = {p, z, 0, call->m, 0, call->n, b, call->value, type, nr * call->k, 0, pieces};
+    region all = {p, z, 0, call->m, 0, call->n, b, call->value, type, gemm_panel(p->table, call), 0, pieces};
     if (p->quantized)
       run_codes(&all, threads);
     else
@@ -330,15 +330,13 @@ static void cut_blocks(plan *p, size_t threads, size_t work) {
   }
 }
 
-int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads) {
-  if (!call->batch || !call->m || !call->n) return 0;
-  if (gemm_tile_pays(table, call)) return ck_tile_gemm(table, call, threads);
-  const size_t k = call->k, n = call->n;
-  const size_t work = MAX(call->m, 4) * n * k * (call->value ? 2 : 1);  // a few rows cost what reading B costs
+// A product that is not empty, by FMA or of codes, K uncut.
+static int32_t run_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads) {
+  const size_t k = call->k, n = call->n, work = gemm_work(call);
   const int quantized = k && call->packed && call->b_type >= CK_DTYPE_COUNT;
   const int by_entry =
-      !quantized && threads > 1 && work < BATCH_WORK && call->batch >= threads && work * call->batch >= CALLER_WORK;
-  if (!by_entry && work < CALLER_WORK) threads = 1;
+      !quantized && threads > 1 && work < BATCH_WORK && call->batch >= threads && work * call->batch >= GEMM_CALLER_WORK;
+  if (!by_entry && work < GEMM_CALLER_WORK) threads = 1;
 
   plan p = {.table = table, .call = call, .quantized = quantized};
   p.x8 = quantized && call->x8 && table->bytes >= (call->b_type == CK_Q8_0 ? CK_BYTES_ALL : CK_BYTES_SMALL);
@@ -384,4 +382,10 @@ int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads
   else
     for (size_t z = 0; z < call->batch; z++) run_entry(&p, z, threads, p.b_pieces, p.pieces);
   return 0;
+}
+
+int32_t ck_f32_gemm(const ck_kernels *table, const ck_gemm *call, size_t threads) {
+  if (!call->batch || !call->m || !call->n) return 0;
+  gemm_driver *run = gemm_tile_pays(table, call) ? ck_tile_gemm : run_gemm;
+  return gemm_long_depth(call) < call->k ? gemm_long(table, call, run, threads) : run(table, call, threads);
 }

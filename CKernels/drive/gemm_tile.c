@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "../include/ck_parallel.h"
+#include "gemm.h"
 #include "staging.h"
 
 enum {
@@ -91,18 +92,18 @@ static const float *panels_of(const region *r, size_t j, size_t n, size_t k, siz
     p->table->f32_gemm_pack_b(n, depth, from, ks, ns, panels);
     return panels;
   }
-  const size_t at = j * call->k + k * nr;  // j is a multiple of nr
+  const size_t apart = gemm_panel(p->table, call), at = j / nr * apart + k * nr;
   for (size_t q = 0; is_quantized(call) && q < pieces_of(n, nr); q++) {
-    const char *from = (const char *)r->packed + ck_packed_bytes(call->b_type, at + q * nr * call->k);
+    const char *from = (const char *)r->packed + ck_packed_bytes(call->b_type, at + q * apart);
     p->table->f32_dequantize(call->b_type, depth, from, panels + q * nr * depth);
   }
   if (is_quantized(call)) return panels;
   if (call->b_type == CK_F32) {
-    *panel = nr * call->k;
+    *panel = apart;
     return (const float *)r->packed + at;
   }
   for (size_t q = 0; q < pieces_of(n, nr); q++) {
-    const size_t first = at + q * nr * call->k;
+    const size_t first = at + q * apart;
     p->table->f32_widen(call->b_type, nr * depth, staging_element(call->b_type, r->packed, first), panels + q * nr * depth);
   }
   return panels;
@@ -126,8 +127,8 @@ static void pack_panel(const region *r, size_t slice, size_t q, ck_tile_range *r
     pack.tiles = r->tiles + pieces_of(r->n, EDGE) * ck_tile_panel(k, p->b_pieces) + q * ck_tile_panel(depth, p->b_pieces);
   }
   if (r->packed && !is_quantized(call)) {
-    pack.x = staging_element(call->b_type, r->packed, j * call->k + k * p->table->gemm_nr);
-    pack.panel = p->table->gemm_nr * call->k;
+    pack.panel = gemm_panel(p->table, call);
+    pack.x = staging_element(call->b_type, r->packed, j / p->table->gemm_nr * pack.panel + k * p->table->gemm_nr);
   } else if (!r->packed && call->b_cs == 1) {
     pack.x = staging_element(call->b_type, call->b, r->z * call->b_bs + k * call->b_rs + j), pack.rs = call->b_rs;
   } else {
@@ -191,8 +192,8 @@ static void run_rows(const region *r, const ck_gemm_block *block, const rows_a *
   const size_t first = (j - r->j) / EDGE, last = pieces_of(to, EDGE);
   ck_tile_block tile = rows->tile;
   if (p->direct) {
-    tile.b_panel = p->table->gemm_nr * p->call->k;
-    tile.b = (const uint16_t *)r->packed + j * p->call->k + slice * p->slice * p->table->gemm_nr;
+    tile.b_panel = gemm_panel(p->table, p->call);
+    tile.b = (const uint16_t *)r->packed + j / p->table->gemm_nr * tile.b_panel + slice * p->slice * p->table->gemm_nr;
   } else {
     tile.b = r->tiles + pieces_of(r->n, EDGE) * ck_tile_panel(slice * p->slice, p->b_pieces);
     tile.b += first * ck_tile_panel(block->k, p->b_pieces);

@@ -1,5 +1,6 @@
 // One product for each group of rows (experts) or columns: the blocks of all are shared out together, so that small groups leave
-// no thread waiting; after them groups that pay in tiles, one by one. The arithmetic of an element is that of ck_f32_gemm.
+// no thread waiting; after them groups that pay in tiles, one by one. The arithmetic of an element is that of ck_f32_gemm, K
+// uncut.
 #include "../include/ck_drive.h"
 #include "../include/ck_parallel.h"
 #include "gemm.h"

@@ -14,6 +14,7 @@ typedef struct ck_gemm {
   const float *b;  // [batch, k, n]: element (z, p, j) at b[z * b_bs + p * b_rs + j * b_cs]; unused with `packed`
   size_t b_bs, b_rs, b_cs;
   const void *packed;  // panels of b_type, as ck_pack_b makes them, shared by every batch; or NULL
+  size_t packed_panel;  // elements from panel to panel of `packed` and `value`; 0: NR k, else they begin within deeper panels
   const void *value;   // V as `packed` is, or NULL; with it there are panels, batch is 1 and beta 0
   const float *value_bias;  // [n] or NULL
   float *c;             // [batch, m, n], unit column stride

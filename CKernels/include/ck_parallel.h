@@ -18,13 +18,14 @@ size_t ck_participant(void);
 // 64-byte aligned scratch of this thread for at least `count` floats, valid until this thread's next call with the same slot.
 // Grows and never shrinks, so a steady state allocates nothing. NULL when memory is exhausted. Slots: 0 ..< CK_SCRATCH_SLOTS.
 float *ck_scratch(size_t slot, size_t count);
-#define CK_SCRATCH_SLOTS 6
+#define CK_SCRATCH_SLOTS 7
 #define CK_SCRATCH_B 0          // the GEMM driver's packed B
 #define CK_SCRATCH_A 1          // the GEMM driver's packed A, a block for every participant
 #define CK_SCRATCH_ATTENTION 2  // the attention driver's
 #define CK_SCRATCH_CALLER 3     // free for whoever calls the drivers
 #define CK_SCRATCH_ROWS 4       // rows of operands that are not f32
 #define CK_SCRATCH_OPERATION 5  // drivers that call other drivers
+#define CK_SCRATCH_PIECES 6     // sums of pieces of a long K
 
 // Threads the process may use: affinity mask and cgroup quota (rounded down), at least 1.
 size_t ck_allowed_threads(void);

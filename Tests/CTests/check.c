@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MOST_OPERANDS = 24, ARENA_BYTES = 8 << 20, MARGIN = 256, CANARY = 0xFF, MOST_MESSAGES = 4 };
+enum { MOST_OPERANDS = 24, ARENA_BYTES = 12 << 20, MARGIN = 256, CANARY = 0xFF, MOST_MESSAGES = 4 };
 
 // One arena an operand of a case, between two pages that nobody may touch.
 static unsigned char *arenas[MOST_OPERANDS];

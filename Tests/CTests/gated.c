@@ -90,6 +90,8 @@ void check_gated_gemm(test *t) {
   for (size_t i = 0; i < COUNT(sizes); i++)
     for (size_t style = 0; style < STYLES; style++)
       check_threads(t, driver_case, &(gated_shape){sizes[i][0], sizes[i][1], sizes[i][2], style, CK_F32});
+  for (size_t style = 0; style < STYLES; style++)  // K in pieces
+    check_threads(t, driver_case, &(gated_shape){style % 3 * 17 + 2, 40, 8300, style, CK_F32});
   static const ck_dtype formats[] = {CK_Q8_0, CK_Q4_0, CK_Q4_K, CK_Q6_K, CK_MXFP4, CK_Q5_1, CK_Q5_K};
   static const size_t blocks[][3] = {{1, 70, 9}, {5, 33, 2}, {70, 130, 1}, {20, 600, 1}};
   for (size_t f = 0; f < COUNT(formats); f++)
@@ -98,6 +100,8 @@ void check_gated_gemm(test *t) {
         const size_t k = blocks[i][2] * ck_quant_unit(formats[f]);
         check_threads(t, driver_case, &(gated_shape){blocks[i][0], blocks[i][1], k, style, formats[f]});
       }
+  for (size_t f = 0; f < COUNT(formats); f++)
+    check_threads(t, driver_case, &(gated_shape){3, 40, 8448, BIASED | RESIDUAL, formats[f]});
 }
 
 void check_gated_tiles(test *t) {

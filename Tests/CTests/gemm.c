@@ -103,9 +103,10 @@ void check_pack_b_driver(test *t) {
 }
 
 // Entries of a batch lie below one another. Bits of the style: A, B transposed, B packed, integers; then the epilogue: none, with
-// a residual of its own, with C as the residual. `typed`: each operand in a type of its own.
+// a residual of its own, with C as the residual. `typed`: each operand in a type of its own. `tiles`: on a table that has them;
+// 2: of bf16.
 typedef struct gemm_shape {
-  size_t batch, m, n, k, style, typed;
+  size_t batch, m, n, k, style, typed, tiles;
 } gemm_shape;
 
 static void gemm_case(test *t, const void *shape, size_t threads) {
@@ -113,18 +114,23 @@ static void gemm_case(test *t, const void *shape, size_t threads) {
   const size_t batch = s.batch, m = s.m, n = s.n, k = s.k;
   const int ta = s.style & 1, tb = s.style >> 1 & 1, packs = s.style >> 2 & 1, exact = s.style >> 3 & 1;
   const size_t finishes = s.style >> 4;
-  situation(t, AT_END, "batch=%zu m=%zu n=%zu k=%zu style=%zu typed=%zu threads=%zu", batch, m, n, k, s.style, s.typed, threads);
+  situation(t, AT_END, "batch=%zu m=%zu n=%zu k=%zu style=%zu typed=%zu tiles=%zu threads=%zu", batch, m, n, k, s.style, s.typed,
+            s.tiles, threads);
+  ck_kernels table = *t->table;
+  if (s.tiles && !table.tiles) table.tiles = CK_TILES_UNIT;
   side a = {.transposed = ta}, b = {.transposed = tb};
-  a.at = values(t, s.typed, batch * (ta ? k : m), ta ? m : k, exact);
-  b.at = values(t, s.typed, (packs ? 1 : batch) * (tb ? n : k), tb ? k : n, exact);
+  const size_t a_rows = ta ? k : m, b_rows = tb ? n : k;
+  a.at = s.tiles > 1 ? matrix(t, CK_BF16, m, k, k, 2) : values(t, s.typed, batch * a_rows, ta ? m : k, exact);
+  b.at = s.tiles > 1 ? matrix(t, CK_BF16, b_rows, tb ? k : n, tb ? k : n, 2)
+                     : values(t, s.typed, (packs ? 1 : batch) * b_rows, tb ? k : n, exact);
   operand *c = values(t, s.typed, batch * m, n, exact);
   c->written = 1;
   finish f = fixed_finish(t, finishes, s.typed, c, exact);
-  const size_t a_rows = ta ? k : m, b_rows = tb ? n : k;
-  const ck_gemm call = gemm_call(t, &a, &b, c, batch, k, packs, &f);
+  ck_gemm call = gemm_call(t, &a, &b, c, batch, k, packs, &f);
+  if (s.tiles > 1 && packs && one_in(t, 2)) call.packed_range = ck_packed_range(&table, n, k, call.packed, 1);
   f.held = values_of(c);
   seal(t);
-  if (ck_f32_gemm(t->table, &call, threads)) fail(t, "no scratch");
+  if (ck_f32_gemm(&table, &call, threads)) fail(t, "no scratch");
   check_untouched(t);
   for (size_t z = 0; threads == 1 && z < batch; z++) {
     a.first = z * a_rows, b.first = packs ? 0 : z * b_rows;
@@ -140,7 +146,22 @@ void check_gemm(test *t) {
   for (size_t k = 0; k < COUNT(sizes); k++)
     for (size_t style = 0; style < 48; style++)
       for (size_t typed = 0; typed <= (style % 3 == 0); typed++) {
-        const gemm_shape shape = {sizes[k][0], sizes[k][1], sizes[k][2], sizes[k][3], style, typed};
+        const gemm_shape shape = {sizes[k][0], sizes[k][1], sizes[k][2], sizes[k][3], style, typed, 0};
         check_threads(t, gemm_case, &shape);
       }
+}
+
+void check_long_gemm(test *t) {
+  // Pieces of K shared out alone, with the batch, with the columns, and one after the other by all threads.
+  static const size_t sizes[][4] = {{1, 1, 33, 12288}, {2, 3, 40, 8710}, {1, 17, 33, 8450}, {1, 200, 1, 8200}};
+  for (size_t k = 0; k < COUNT(sizes); k++)
+    for (size_t style = k; style < 48; style += 7)
+      for (size_t kind = 0; kind < 3; kind++) {
+        const gemm_shape shape = {sizes[k][0], sizes[k][1], sizes[k][2], sizes[k][3], style, kind > 0, kind > 1};
+        check_threads(t, gemm_case, &shape);
+      }
+  // In tiles: B as it lies, its transpose and packed, with and without its range.
+  static const size_t styles[] = {16, 2, 4, 20, 36, 6, 22, 38};
+  for (size_t k = 0; k < COUNT(styles); k++)
+    check_threads(t, gemm_case, &(gemm_shape){1, 18 + k % 2 * 14, 40, 8450, styles[k], 0, 2});
 }

@@ -328,7 +328,7 @@ void check_pack_quantized(test *t) {
 
 typedef struct shape {
   size_t kind, m, n, k;
-  int tiles;
+  int tiles;  // 2: the driver's choice
 } shape;
 
 // The driver's own quantising adds half a code, and the roundings of the code, to each x; tiles round x and weights instead.
@@ -336,7 +336,11 @@ static void driver_case(test *t, const void *of, size_t threads) {
   const shape *s = of;
   const ck_dtype type = formats[s->kind];
   const size_t nr = t->table->gemm_nr;
-  const ck_split split = s->tiles ? (ck_split)(CK_SPLIT_THREE + random_below(t, 3)) : CK_SPLIT_NARROW;
+  const ck_split split = s->tiles == 2 ? CK_SPLIT_ONE
+                         : s->tiles    ? (ck_split)(CK_SPLIT_THREE + random_below(t, 3))
+                                       : CK_SPLIT_NARROW;
+  ck_kernels table = *t->table;
+  if (s->tiles == 2) table.tiles = CK_TILES_UNIT;
   const int x8 = one_in(t, 2), bytes = x8 && t->table->bytes >= (type == CK_Q8_0 ? CK_BYTES_ALL : CK_BYTES_SMALL);
   situation(t, AT_END, "driver %s m=%zu n=%zu k=%zu tiles=%d split=%d x8=%d threads=%zu", format_names[s->kind], s->m, s->n, s->k,
             s->tiles, split, x8, threads);
@@ -351,7 +355,7 @@ static void driver_case(test *t, const void *of, size_t threads) {
   if (f.residual) call.residual = f.residual->at, call.residual_rs = f.residual->rs, call.residual_type = f.residual->type;
   seal(t);
   call.split = split, call.x8 = x8;
-  if ((s->tiles ? ck_tile_gemm : ck_f32_gemm)(t->table, &call, threads)) fail(t, "no memory");
+  if ((s->tiles == 1 ? ck_tile_gemm : ck_f32_gemm)(&table, &call, threads)) fail(t, "no memory");
   check_untouched(t);
   for (size_t i = 0; threads == 1 && i < s->m; i++)
     for (size_t j = 0; j < s->n; j += 1 + j % 7) {
@@ -378,7 +382,8 @@ void check_gemm_quantized_driver(test *t) {
       {0, 1, 70, 2304, 0},  {1, 5, 33, 2560, 0}, {2, 3, 90, 2304, 0},  {3, 4, 17, 2560, 0},  {0, 70, 130, 64, 0},
       {1, 150, 40, 96, 0},  {2, 33, 65, 256, 0}, {3, 20, 100, 512, 0}, {4, 1, 70, 2304, 0},  {4, 37, 50, 160, 0},
       {0, 40, 70, 1056, 1}, {1, 65, 33, 96, 1},  {2, 33, 90, 768, 1},  {3, 70, 100, 512, 1}, {4, 37, 50, 608, 1},
-      {1, 70, 2, 29696, 0}};  // more codes than are made at a time
+      {1, 280, 2, 8160, 0},  // more codes than are made at a time
+      {1, 5, 33, 9280, 0},  {2, 3, 40, 8704, 0}, {1, 64, 40, 8448, 2}};  // K in pieces
   for (size_t i = 0; i < COUNT(shapes); i++)
     for (int round = 0; round < 4; round++) check_threads(t, driver_case, &shapes[i]);
 }

@@ -45,6 +45,8 @@ import Testing
       try .matmul(MatmulShape(m: 300, n: 500, k: 700), operands: operands(4)),
       try .matmul(MatmulShape(m: 9, n: 700, k: 900).with { $0.transposesB = true }, operands: operands(5)),
       try .matmul(MatmulShape(batch: 40, m: 33, n: 65, k: 64), operands: operands(6)),
+      try .matmul(MatmulShape(m: 65, n: 70, k: 12_000).with { $0.beta = 1 }, operands: operands(6)),
+      try .linear(LinearShape(m: 300, n: 40, k: 9000, bias: true), operands: operands(6)),
       try .attention(AttentionShape([200], heads: 4, kvHeads: 2, size: 40, mask: .causal), operands: operands(7)),
       try .attention(AttentionShape([200, 3, 77], keys: [50, 300, 77], heads: 3, size: 64), operands: operands(8)),
       try .attention(AttentionShape([1], keys: [5000], heads: 6, kvHeads: 1, size: 64), operands: operands(8)),
@@ -100,6 +102,24 @@ import Testing
         let part = try MutableTensor(zeros: Shape(count, outputs))
         try context.linear(x.view.rows(first..<first + count), weights: weights, epilogue: epilogue, into: part)
         #expect(bits(part) == bits(whole.rows(first..<first + count)), "\(count) rows from \(first)")
+      }
+    }
+  }
+
+  /// K in pieces: their sums are added in the same order for one row, for more than are shared out by piece, and for so many
+  /// that sums come in parts.
+  @Test(arguments: ISA.available) func aRowOfALongProductStandsAlone(_ isa: ISA) throws {
+    let context = try Self.context(threads: 2, isa: isa)
+    let largest = isa == ISA.available.last
+    for (rows, inputs, outputs) in [(200, 8300, 40)] + (largest ? [(300, 65536, 250)] : []) {
+      let x = try random(Shape(rows, inputs), seed: 1)
+      let weights = try context.pack(random(Shape(outputs, inputs), seed: 2).view)
+      let whole = try MutableTensor(zeros: Shape(rows, outputs))
+      try context.linear(x.view, weights: weights, into: whole)
+      for count in [1, 2, 5, 16, 17, 128, 129] {
+        let part = try MutableTensor(zeros: Shape(count, outputs))
+        try context.linear(x.view.rows(rows - count..<rows), weights: weights, into: part)
+        #expect(bits(part) == bits(whole.rows(rows - count..<rows)), "\(count) of \(rows) rows")
       }
     }
   }

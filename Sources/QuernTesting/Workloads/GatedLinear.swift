@@ -111,6 +111,7 @@ extension Suite {
     shapes += [
       GatedLinearShape(m: 1, n: 1023, k: 511), GatedLinearShape(m: 150, n: 200, k: 700, bias: true),
       GatedLinearShape(m: 301, n: 67, k: 129, activation: .gelu), GatedLinearShape(m: 3, n: 1100, k: 40),
+      GatedLinearShape(m: 3, n: 40, k: 8200, bias: true),
     ]
     for format in QuantizedFormat.allCases {
       shapes += [

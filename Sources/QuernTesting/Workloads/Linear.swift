@@ -266,6 +266,9 @@ extension Suite {
     shapes += [
       LinearShape(m: 150, n: 200, k: 700, bias: true, residual: true), LinearShape(m: 301, n: 67, k: 129),
       LinearShape(m: 1, n: 1023, k: 511, activation: .silu),
+      // K in pieces.
+      LinearShape(m: 5, n: 40, k: 8300, activation: .gelu, bias: true, residual: true, scale: 0.5),
+      LinearShape(m: 19, n: 33, k: 12_400),
     ]
     var random = SeededRandom()
     for _ in 0..<20 {
@@ -319,6 +322,8 @@ extension Suite {
       base.with { $0.beta = 1 }, base.with { ($0.alpha, $0.beta, $0.hasResidual) = (0.25, -1, true) },
       base.with { ($0.activation, $0.hasBias, $0.hasResidual) = (.gelu, true, true) },
       MatmulShape(batch: 64, m: 4, n: 4, k: 4), MatmulShape(m: 600, n: 40, k: 300), MatmulShape(m: 40, n: 600, k: 300),
+      MatmulShape(batch: 2, m: 3, n: 20, k: 8200).with { ($0.beta, $0.hasResidual) = (0.5, true) },
+      MatmulShape(m: 20, n: 24, k: 9000).with { $0.transposesA = true },
     ]
     return shapes.map { shape in TestCases.Entry(.matmul) { try .matmul(shape, operands: $0) } }
   }()
@@ -347,6 +352,7 @@ extension Suite {
     ("Qwen3-0.6B q 128", LinearShape(m: 128, n: 2048, k: 1024)),
     ("Qwen3-0.6B gate+silu 128", LinearShape(m: 128, n: 3072, k: 1024, activation: .silu)),
     ("SD-1.5 ff 1024", LinearShape(m: 1024, n: 2560, k: 640, bias: true)),
+    ("long", LinearShape(m: 1, n: 64, k: 65536)), ("long", LinearShape(m: 16, n: 64, k: 65536)),
     ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q8)),
     ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q4)),
     ("Llama-3.2-1B up 1", LinearShape(m: 1, n: 8192, k: 2048, quantization: .q4K)),
@@ -367,6 +373,8 @@ extension Suite {
     ("square", MatmulShape(m: 1024, n: 1024, k: 1024)),
     ("square Bt", MatmulShape(m: 1024, n: 1024, k: 1024).with { $0.transposesB = true }),
     ("SD-1.5 scores", MatmulShape(batch: 16, m: 1024, n: 77, k: 40).with { $0.transposesB = true }),
+    ("long", MatmulShape(m: 64, n: 64, k: 65536)),
+    ("long At", MatmulShape(m: 64, n: 64, k: 65536).with { $0.transposesA = true }),
     ("many small", MatmulShape(batch: 512, m: 16, n: 16, k: 32)),
   ].map { model, shape in
     BenchmarkCases.Entry(.matmul, "\(model): \(shape)", kernels: gemmKernels) {
