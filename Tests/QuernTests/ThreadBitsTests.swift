@@ -45,6 +45,9 @@ import Testing
       try .matmul(MatmulShape(m: 300, n: 500, k: 700), operands: operands(4)),
       try .matmul(MatmulShape(m: 9, n: 700, k: 900).with { $0.transposesB = true }, operands: operands(5)),
       try .matmul(MatmulShape(batch: 40, m: 33, n: 65, k: 64), operands: operands(6)),
+      try .conv2d(
+        ConvolutionShape(9, 20, 200, to: 130, Convolution(padding: 1, upsampling: 2, allowsWinograd: true)),
+        operands: operands(6)),
       try .attention(AttentionShape([200], heads: 4, kvHeads: 2, size: 40, mask: .causal), operands: operands(7)),
       try .attention(AttentionShape([200, 3, 77], keys: [50, 300, 77], heads: 3, size: 64), operands: operands(8)),
       try .attention(AttentionShape([1], keys: [5000], heads: 6, kvHeads: 1, size: 64), operands: operands(8)),
