@@ -68,24 +68,77 @@ void CK_NAME(f32_winograd_weights)(size_t k, const float *w, size_t w_ts, float 
   }
 }
 
+// Channels [j, j + lanes) of pixel i from its sum.
+CK_INLINE void winograd_finish_(const ck_activation kind, const ck_winograd_tile *g, size_t i, size_t j, const size_t lanes,
+                                vf sum) {
+  if (!g->y[i]) return;
+  vf s = vf_mul(vf_set1(g->scale), sum);
+  if (g->bias) s = vf_add(s, row_load_(g->bias + j, lanes));
+  s = ck_activate_(s, kind);
+  if (g->residual[i]) s = vf_add(s, row_load_as_(g->residual_type, g->residual[i], j, lanes));
+  row_store_as_(g->y_type, g->y[i], j, s, lanes);
+}
+
 CK_INLINE void winograd_tile_(const ck_activation kind, const ck_winograd_tile *g) {
-  const vf scale = vf_set1(g->scale);
 #define STEP(j, lanes)                                                                                  \
   {                                                                                                     \
     vf m[36], t[24], y[16];                                                                             \
     WINOGRAD_EACH_ for (size_t i = 0; i < 36; i++) m[i] = row_load_(g->m + i * g->m_fs + (j), (lanes)); \
     WINOGRAD_EACH_ for (size_t i = 0; i < 6; i++) winograd_output_(m + i, 6, t + i, 6);                 \
     WINOGRAD_EACH_ for (size_t i = 0; i < 4; i++) winograd_output_(t + 6 * i, 1, y + 4 * i, 1);         \
-    WINOGRAD_EACH_ for (size_t i = 0; i < 16; i++) {                                                    \
-      if (!g->y[i]) continue;                                                                           \
-      vf s = vf_mul(scale, y[i]);                                                                       \
-      if (g->bias) s = vf_add(s, row_load_(g->bias + (j), (lanes)));                                    \
-      s = ck_activate_(s, kind);                                                                        \
-      if (g->residual[i]) s = vf_add(s, row_load_as_(g->residual_type, g->residual[i], (j), (lanes)));  \
-      row_store_as_(g->y_type, g->y[i], (j), s, (lanes));                                               \
-    }                                                                                                   \
+    WINOGRAD_EACH_ for (size_t i = 0; i < 16; i++) winograd_finish_(kind, g, i, (j), (lanes), y[i]);    \
   }
   ROW_COLUMNS_(g->n, STEP);
 #undef STEP
 }
 void CK_NAME(f32_winograd_output)(const ck_winograd_tile *tile) { CK_WITH_ACTIVATION(tile->activation, winograd_tile_, tile); }
+
+// The same of an image whose pixels are repeated, 2 x 2 pixels of y from 3 x 3 of x by 9 products instead of 36. Along an axis
+// y[2j] = v x[j] + w[0] (x[j - 1] - x[j]) and y[2j + 1] = v x[j] + w[2] (x[j + 1] - x[j]), v = w[0] + w[1] + w[2].
+CK_INLINE void doubled_square_(const ck_dtype type, size_t n, const void *const *x, float *v, size_t v_fs) {
+#define STEP(j, lanes)                                                                                                         \
+  {                                                                                                                            \
+    vf d[9];                                                                                                                   \
+    WINOGRAD_EACH_ for (size_t i = 0; i < 9; i++) d[i] = row_load_as_(type, x[i], (j), (lanes));                               \
+    WINOGRAD_EACH_ for (size_t i = 0; i < 3; i++) { d[i] = vf_sub(d[i], d[3 + i]), d[6 + i] = vf_sub(d[6 + i], d[3 + i]); }    \
+    WINOGRAD_EACH_ for (size_t i = 0; i < 9; i += 3) { d[i] = vf_sub(d[i], d[i + 1]), d[i + 2] = vf_sub(d[i + 2], d[i + 1]); } \
+    WINOGRAD_EACH_ for (size_t i = 0; i < 9; i++) row_store_(v + i * v_fs + (j), d[i], (lanes));                               \
+  }
+  ROW_COLUMNS_(n, STEP);
+#undef STEP
+}
+void CK_NAME(f32_doubled_input)(ck_dtype type, size_t n, const void *const *x, float *v, size_t v_fs) {
+  CK_WITH_DTYPE(type, doubled_square_, n, x, v, v_fs);
+}
+
+void CK_NAME(f32_doubled_weights)(size_t k, const float *w, size_t w_ts, float *u, size_t u_fs) {
+  for (size_t j = 0; j < k * GEMM_NR; j += VL) {
+    vf g[9];
+    WINOGRAD_EACH_ for (size_t i = 0; i < 9; i++) g[i] = vf_load(w + i * w_ts + j);
+    WINOGRAD_EACH_ for (size_t i = 0; i < 3; i++) g[3 + i] = vf_add(vf_add(g[i], g[3 + i]), g[6 + i]);
+    WINOGRAD_EACH_ for (size_t i = 0; i < 9; i += 3) g[i + 1] = vf_add(vf_add(g[i], g[i + 1]), g[i + 2]);
+    WINOGRAD_EACH_ for (size_t i = 0; i < 9; i++) vf_store(u + i * u_fs + j, g[i]);
+  }
+}
+
+// One axis of the result: to[2] from m[3]. At the end of an odd image x[j + 1] - x[j] is -x[j], and takes w[2] out of v.
+CK_INLINE void doubled_output_(const vf *m, size_t m_step, vf *to, size_t to_step, int32_t odd) {
+  to[0] = vf_add(m[0], m[m_step]);
+  to[to_step] = vf_add(m[m_step], m[2 * m_step]);
+  if (odd) to[0] = vf_add(m[0], to[to_step]);
+}
+
+CK_INLINE void doubled_tile_(const ck_activation kind, const ck_winograd_tile *g) {
+  const int32_t odd_h = !g->y[2], odd_w = !g->y[1];
+#define STEP(j, lanes)                                                                                 \
+  {                                                                                                    \
+    vf m[9], t[6], y[4];                                                                               \
+    WINOGRAD_EACH_ for (size_t i = 0; i < 9; i++) m[i] = row_load_(g->m + i * g->m_fs + (j), (lanes)); \
+    WINOGRAD_EACH_ for (size_t i = 0; i < 3; i++) doubled_output_(m + i, 3, t + i, 3, odd_h);          \
+    WINOGRAD_EACH_ for (size_t i = 0; i < 2; i++) doubled_output_(t + 3 * i, 1, y + 2 * i, 1, odd_w);  \
+    WINOGRAD_EACH_ for (size_t i = 0; i < 4; i++) winograd_finish_(kind, g, i, (j), (lanes), y[i]);    \
+  }
+  ROW_COLUMNS_(g->n, STEP);
+#undef STEP
+}
+void CK_NAME(f32_doubled_output)(const ck_winograd_tile *tile) { CK_WITH_ACTIVATION(tile->activation, doubled_tile_, tile); }

@@ -25,6 +25,8 @@ enum {
   ALIASING_STRIDE = 512,
   FEWEST_SQUARES = 16,  // of 4 x 4 pixels of an image, for Winograd's sums to repay transformed weights; and beside vdpbf16ps
   FEWEST_SQUARES_OVER_DOT = 48,
+  FEWEST_DOUBLED = 4,  // pixels of x, whose weights cost little more than a copy
+  FEWEST_DOUBLED_OVER_DOT = 32,
 };
 
 // One axis for one class of output positions: q-th at first + q * step, tap t of it reads start + q * move + t * tap.
@@ -88,6 +90,17 @@ static void widen_run(const ck_kernels *table, ck_dtype type, size_t n, const vo
   table->f32_widen(type, n, step == 1 ? from : raw, to);
 }
 
+// Elements (first + i step) / 2 for i < n: a row whose pixels are repeated.
+static void widen_repeated(const ck_kernels *table, ck_dtype type, size_t n, const void *from, size_t first, size_t step,
+                           void *raw, float *to) {
+  if (type == CK_F32) {
+    for (size_t i = 0; i < n; i++) to[i] = ((const float *)from)[(first + i * step) / 2];
+    return;
+  }
+  for (size_t i = 0; i < n; i++) ((uint16_t *)raw)[i] = ((const uint16_t *)from)[(first + i * step) / 2];
+  table->f32_widen(type, n, raw, to);
+}
+
 static void narrow_run(const ck_kernels *table, ck_dtype type, size_t n, const float *from, void *raw, void *to, size_t step) {
   if (step == 1) {
     table->f32_narrow(type, n, from, to);
@@ -105,6 +118,7 @@ static void gather_rows(const plan *g, size_t image, size_t p, size_t m, size_t 
   const ck_conv *call = g->call;
   char *to = rows;
   const size_t size = ck_dtype_size(type), channels = call->channels, unit = g->merged ? g->w.taps * channels : channels;
+  const int half = call->doubled != 0;
   const ck_conv_strides *s = &call->x_s;
   for (size_t r = p; r < p + m; r++) {
     const ptrdiff_t y = g->h.start + (ptrdiff_t)(r / g->w.count) * g->h.move;
@@ -121,7 +135,7 @@ static void gather_rows(const plan *g, size_t image, size_t p, size_t m, size_t 
       }
       memset(to, 0, (low - from) * size);
       if (high > low) {
-        const ptrdiff_t first = iy * (ptrdiff_t)s->row + ix * (ptrdiff_t)s->pixel + (ptrdiff_t)low;
+        const ptrdiff_t first = (iy >> half) * (ptrdiff_t)s->row + (ix >> half) * (ptrdiff_t)s->pixel + (ptrdiff_t)low;
         const void *run = staging_element(call->x_type, call->x, image * s->image + (size_t)first);
         char *inside = to + (low - from) * size;
         if (type == call->x_type)
@@ -140,6 +154,7 @@ static void gather_line(const plan *g, size_t image, size_t p, size_t m, size_t 
   const ck_conv *call = g->call;
   const size_t tap = k / call->channels, channel = k % call->channels;
   const ptrdiff_t move = g->w.move, width = (ptrdiff_t)call->w.input;
+  const int half = call->doubled != 0;
   for (size_t left = m; left;) {
     const size_t q = p % g->w.count, run = MIN(g->w.count - q, left);
     const ptrdiff_t iy = g->h.start + (ptrdiff_t)(p / g->w.count) * g->h.move + (ptrdiff_t)(tap / g->w.taps) * g->h.tap;
@@ -151,8 +166,13 @@ static void gather_line(const plan *g, size_t image, size_t p, size_t m, size_t 
     }
     memset(to, 0, low * sizeof *to);
     if (high > low) {
-      const size_t first = offset_of(&call->x_s, image, (size_t)iy, (size_t)(ix + (ptrdiff_t)low * move), channel);
-      widen_run(g->table, call->x_type, high - low, staging_element(call->x_type, call->x, first), (size_t)move, raw, to + low);
+      const size_t row = (size_t)iy >> half, pixel = (size_t)(ix + (ptrdiff_t)low * move);
+      const size_t first = offset_of(&call->x_s, image, row, pixel >> half, channel);
+      const void *from = staging_element(call->x_type, call->x, first);
+      if (half)
+        widen_repeated(g->table, call->x_type, high - low, from, pixel % 2, (size_t)move, raw, to + low);
+      else
+        widen_run(g->table, call->x_type, high - low, from, (size_t)move, raw, to + low);
     }
     memset(to + high, 0, (run - high) * sizeof *to);
     to += run, p += run, left -= run;
@@ -254,6 +274,8 @@ static int is_even(const plan *g, const ck_conv_strides *s, size_t move_h, size_
   return g->h.count <= 1 || move_h * s->row == g->w.count * move_w * s->pixel;
 }
 
+static int is_merged(const plan *g) { return g->w.tap == 1 && g->call->x_s.pixel == g->call->channels && !g->call->doubled; }
+
 static int is_inside(const axis *a, size_t input) {
   return a->start >= 0 && a->start + ((ptrdiff_t)a->count - 1) * a->move < (ptrdiff_t)input;
 }
@@ -265,12 +287,12 @@ static void lay_out(plan *g, size_t threads) {
   g->pixels = g->h.count * g->w.count;
   g->k = g->h.taps * g->w.taps * call->channels;
   g->slice = balanced(g->k, g->table->gemm_kc, 4);
-  g->merged = g->w.tap == 1 && call->x_s.pixel == call->channels;
+  g->merged = is_merged(g);
   const int overwritten = call->residual == call->y && g->k > g->slice;
   g->direct = call->channels_last && call->y_type == CK_F32 && is_even(g, &call->y_s, 1, 1) && g->h.step * g->w.step == 1 &&
               !(call->residual && (overwritten || call->residual_type != CK_F32 || !is_even(g, &call->residual_s, 1, 1)));
   const size_t apart = (size_t)g->w.move * call->x_s.pixel;
-  g->in_place = call->channels_last && call->x_type == CK_F32 && g->h.taps == 1 && g->w.taps == 1 &&
+  g->in_place = call->channels_last && !call->doubled && call->x_type == CK_F32 && g->h.taps == 1 && g->w.taps == 1 &&
                 is_even(g, &call->x_s, (size_t)g->h.move, (size_t)g->w.move) && is_inside(&g->h, call->h.input) &&
                 is_inside(&g->w, call->w.input) && apart % ALIASING_STRIDE && n <= MOST_COLUMNS_IN_PLACE;
   g->rows = balanced(g->pixels, g->table->gemm_mc, mr);
@@ -317,10 +339,11 @@ void ck_conv_biases(const ck_kernels *table, const ck_conv *call, float *to) {
 
 // Transforming the weights costs what some squares save; squares that reach far beyond the image save little. One image decides,
 // so that its bits are the same in any batch.
-static int winograd_pays(const ck_conv *call, size_t fewest_squares) {
-  const size_t squares = pieces_of(call->h.output, 4) * pieces_of(call->w.output, 4);
-  return call->winograd && squares >= fewest_squares && call->h.output * call->w.output >= 8 * squares && call->channels >= 16 &&
-         call->outputs >= 16 && ck_winograd_can(call);
+static int winograd_pays(const ck_conv *call, int over_dot) {
+  if (!call->winograd || call->channels < 16 || call->outputs < 16 || !ck_winograd_can(call)) return 0;
+  const size_t side = call->doubled ? 2 : 4, squares = pieces_of(call->h.output, side) * pieces_of(call->w.output, side);
+  if (call->doubled) return squares >= (over_dot ? FEWEST_DOUBLED_OVER_DOT : FEWEST_DOUBLED);
+  return squares >= (over_dot ? FEWEST_SQUARES_OVER_DOT : FEWEST_SQUARES) && call->h.output * call->w.output >= 8 * squares;
 }
 
 int ck_tile_conv_can(const ck_conv *call) {
@@ -363,7 +386,7 @@ int32_t ck_tile_conv(const ck_kernels *table, const ck_conv *call, size_t thread
   plan g = {.table = table, .call = call, .h = axis_of(&call->h, 0, 0), .w = axis_of(&call->w, 0, 0)};
   ck_gemm product = product_of(call);
   const ck_conv_strides *y = &call->y_s, *residual = &call->residual_s;
-  g.pixels = product.m, g.merged = g.w.tap == 1 && call->x_s.pixel == call->channels;
+  g.pixels = product.m, g.merged = is_merged(&g);
   ck_tile_rows rows = {make_pixels, &g, 0};
   if (call->add) {
     float *biases = ck_scratch(CK_SCRATCH_OPERATION, call->batch * call->outputs);
@@ -391,14 +414,14 @@ static int tiles_pay(const ck_kernels *table, const ck_conv *call) {
   if (!ck_tile_conv_can(call)) return 0;
   const ck_gemm product = product_of(call);
   if (!gemm_tile_pays(table, &product)) return 0;
-  if (gemm_tile_products(&product) > 1) return !winograd_pays(call, FEWEST_SQUARES);
-  return table->tiles != CK_TILES_DOT || !winograd_pays(call, FEWEST_SQUARES_OVER_DOT);
+  if (gemm_tile_products(&product) > 1) return !winograd_pays(call, 0);
+  return table->tiles != CK_TILES_DOT || !winograd_pays(call, 1);
 }
 
 int32_t ck_f32_conv(const ck_kernels *table, const ck_conv *call, size_t threads) {
   if (!call->batch || !call->outputs || !call->h.output || !call->w.output) return 0;
   if (tiles_pay(table, call)) return ck_tile_conv(table, call, threads);
-  if (winograd_pays(call, FEWEST_SQUARES)) return ck_f32_winograd(table, call, threads);
+  if (winograd_pays(call, 0)) return ck_f32_winograd(table, call, threads);
   const size_t nr = table->gemm_nr, taps = call->h.kernel * call->w.kernel, panel = nr * taps * call->channels;
   const size_t classes_h = call->transposed ? MIN(call->h.stride, call->h.output) : 1;
   const size_t classes_w = call->transposed ? MIN(call->w.stride, call->w.output) : 1;

@@ -22,28 +22,31 @@ typedef struct ck_conv {
   size_t batch, channels, outputs;  // of the group
   ck_conv_axis h, w;
   int32_t transposed, channels_last;
-  const void *x;  // [batch, h.input, w.input, channels] by strides
+  int32_t doubled;  // row and column i of the image that is read are i / 2 of x: `input`, odd or even, is twice the size of x
+  const void *x;  // [batch, h.input, w.input, channels] by strides; doubled, [batch, (h.input + 1) / 2, (w.input + 1) / 2, ...]
   ck_conv_strides x_s;
   const void *weights;  // ck_f32_conv: panels [outputs/NR][K][NR]; ck_f32_depthwise: [taps][outputs]
-  void *y;              // [batch, h.output, w.output, outputs] by strides
+  void *y;  // [batch, h.output, w.output, outputs] by strides
   ck_conv_strides y_s;
   float scale;
   const float *bias;  // [outputs] or NULL
-  const void *add;    // [batch, outputs] or NULL, rows add_rs apart
+  const void *add;  // [batch, outputs] or NULL, rows add_rs apart
   size_t add_rs;
   ck_activation activation;
   const void *residual;  // the shape of y or NULL; may be y exactly
   ck_conv_strides residual_s;
   ck_dtype x_type, weights_type, y_type, add_type, residual_type;
   int32_t winograd;  // whether its sums may be Winograd's, where that pays
-  ck_split split;    // what may go through tiles, where the table has them
+  ck_split split;  // what may go through tiles, where the table has them
 } ck_conv;
 
 // Both return 0, or -1 when scratch memory cannot be had (then y is untouched).
 int32_t ck_f32_conv(const ck_kernels *table, const ck_conv *call, size_t threads);
-// Every channel by itself: outputs a multiple of channels, output o reads channel o / (outputs / channels). Not transposed.
+// Every channel by itself: outputs a multiple of channels, output o reads channel o / (outputs / channels). Not transposed, not
+// doubled.
 int32_t ck_f32_depthwise(const ck_kernels *table, const ck_conv *call, size_t threads);
-// Winograd's F(4, 3), where it can be: 3 x 3 taps at stride 1, not dilated nor transposed, channels last.
+// Winograd's F(4, 3), where it can be: 3 x 3 taps at stride 1, not dilated nor transposed, channels last. Of a doubled image that
+// keeps its size, by differences of its pixels: as many products, fewer roundings.
 int ck_winograd_can(const ck_conv *call);
 int32_t ck_f32_winograd(const ck_kernels *table, const ck_conv *call, size_t threads);
 // By tiles, in plain C where the table has none: not transposed, channels last, pixels of y and of the residual at one distance.
@@ -58,7 +61,7 @@ typedef struct ck_depthwise_run {
   size_t pixels, n, taps_h, taps_w;
   const float *x;  // pixel 0, tap (0, 0), channel 0; channels lie together
   size_t x_ps, x_ths, x_tws;  // from pixel to pixel, tap row to tap row, tap to tap
-  const float *weights;       // [n] for tap (0, 0)
+  const float *weights;  // [n] for tap (0, 0)
   size_t w_ths, w_tws;
   float *y;  // [pixels, n]
   size_t y_ps;
@@ -69,12 +72,12 @@ typedef struct ck_depthwise_run {
   size_t residual_ps;
 } ck_depthwise_run;
 
-// A square of 4 x 4 pixels of y: y[i] = activation(scale A^T m A + bias) + residual[i] for n channels.
+// A square of 4 x 4 pixels of y, of a doubled image 2 x 2: y[i] = activation(scale A^T m A + bias) + residual[i] for n channels.
 typedef struct ck_winograd_tile {
   size_t n;
-  const float *m;  // [36][n], m_fs apart
+  const float *m;  // [36][n], doubled [9][n], m_fs apart
   size_t m_fs;
-  void *y[16];               // [n] of y_type each; NULL beyond the image
+  void *y[16];  // [n] of y_type each; NULL beyond the image
   const void *residual[16];  // [n] of residual_type or NULL; may equal y exactly
   ck_dtype y_type, residual_type;
   float scale;

@@ -141,6 +141,7 @@ static void compare_conv(test *t, const ck_conv *g, const conv_operands *o) {
     for (size_t tap = 0; tap < g->h.kernel * g->w.kernel; tap++) {
       if (!reads(&g->h, g->transposed, i, tap / g->w.kernel, &row)) continue;
       if (!reads(&g->w, g->transposed, j, tap % g->w.kernel, &column)) continue;
+      if (g->doubled) row /= 2, column /= 2;
       for (size_t c = 0; c < channels; c++) {
         const double weight = element(o->weights, tap * channels + c, out);
         const double term = g->scale * weight * pixel(&o->x, b, o->depthwise ? out / each : c, row, column);
@@ -179,14 +180,17 @@ static void conv_case(test *t, const void *shape, size_t threads) {
   const int exact = one_in(t, 3), typed = one_in(t, 2), last = s.tiles || one_in(t, 2);
   ck_conv g = {.batch = s.batch, .channels = s.channels, .outputs = s.outputs, .channels_last = last};
   g.transposed = !s.depthwise && !s.tiles && one_in(t, 3);
+  g.doubled = !s.depthwise && one_in(t, 3);
   g.split = (ck_split)random_below(t, s.tiles ? 4 : 1);
   g.h = axis_of(t, s.h, s.kernel, g.transposed), g.w = axis_of(t, s.w, s.kernel, g.transposed);
   situation(t, any_place(t),
-            "%zux%zux%zux%zu to %zux%zux%zu kernel %zux%zu stride %zux%zu dilation %zux%zu last=%d transposed=%d threads=%zu",
+            "%zux%zux%zux%zu to %zux%zux%zu kernel %zux%zu stride %zux%zu dilation %zux%zu last=%d transposed=%d "
+            "doubled=%d threads=%zu",
             s.batch, s.channels, s.h, s.w, s.outputs, g.h.output, g.w.output, g.h.kernel, g.w.kernel, g.h.stride, g.w.stride,
-            g.h.dilation, g.w.dilation, last, g.transposed, threads);
+            g.h.dilation, g.w.dilation, last, g.transposed, g.doubled, threads);
   conv_operands o = {.exact = exact, .depthwise = s.depthwise, .tiles = s.tiles};
-  o.x = conv_image(t, typed, exact, last, s.batch, s.channels, s.h, s.w);
+  const size_t apart = g.doubled ? 2 : 1;
+  o.x = conv_image(t, typed, exact, last, s.batch, s.channels, (s.h + apart - 1) / apart, (s.w + apart - 1) / apart);
   o.y = conv_image(t, typed, exact, last, s.batch, s.outputs, g.h.output, g.w.output);
   o.weights = values(t, typed, g.h.kernel * g.w.kernel * (s.depthwise ? 1 : s.channels), s.outputs, exact);
   o.bias = one_in(t, 2) ? values(t, 0, 1, s.outputs, exact) : 0;

@@ -24,6 +24,36 @@ import Testing
     refuses(.pack, "rank 4") { _ = try context.packConvolution(try MutableTensor(zeros: Shape(6, 3)).view) }
   }
 
+  @Test func anUpsamplingFitsTheRest() throws {
+    let weights = try zeros(6, 6, 3, 3).view
+    for other in [
+      Convolution(padding: 1, upsampling: 0), Convolution(padding: 1, upsampling: 3), Convolution(upsampling: 2),
+      Convolution(stride: 2, padding: 1, upsampling: 2), Convolution(padding: 1, dilation: 2, upsampling: 2),
+      Convolution(padding: 1, groups: 2, upsampling: 2), Convolution(padding: 1, isTransposed: true, upsampling: 2),
+    ] {
+      refuses(.pack, "an upsampling of") { _ = try context.packConvolution(weights, other) }
+    }
+    let twice = Convolution(padding: 1, upsampling: 2)
+    refuses(.pack, "3x3 taps") { _ = try context.packConvolution(try zeros(6, 6, 1, 1).view, twice) }
+    refuses(.pack, "3x3 taps") { _ = try context.packConvolution(try MutableTensor(zeros: Shape(6, 6, 3)).view, twice) }
+
+    let packed = try context.packConvolution(weights, twice)
+    let x = try zeros(1, 3, 4, 6)
+    #expect(try packed.outputShape(of: x.shape) == Shape(1, 6, 8, 6))
+    for (height, width) in [(6, 8), (5, 8), (6, 7), (5, 7)] {
+      try context.conv2d(x.view, weights: packed, into: try zeros(1, height, width, 6))
+    }
+    for (height, width) in [(7, 8), (4, 8), (6, 9), (6, 6), (3, 4)] {
+      refuses(.conv2d, "they must agree") {
+        try context.conv2d(x.view, weights: packed, into: try zeros(1, height, width, 6))
+      }
+    }
+    refuses(.conv2d, "they must agree") { try context.conv2d(x.view, weights: packed, into: try zeros(1, 5, 7, 5)) }
+    refuses(.conv2d, "they must agree") {
+      try context.conv2d(x.view, weights: packed, into: try MutableTensor(zeros: Shape(5, 8, 6)))
+    }
+  }
+
   @Test func imagesFitTheWeights() throws {
     let packed = try context.packConvolution(try zeros(6, 3, 3, 3).view)
     let (x, y) = (try zeros(1, 5, 5, 3), try zeros(1, 3, 3, 6))

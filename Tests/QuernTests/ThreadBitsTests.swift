@@ -47,6 +47,9 @@ import Testing
       try .matmul(MatmulShape(batch: 40, m: 33, n: 65, k: 64), operands: operands(6)),
       try .matmul(MatmulShape(m: 65, n: 70, k: 12_000).with { $0.beta = 1 }, operands: operands(6)),
       try .linear(LinearShape(m: 300, n: 40, k: 9000, bias: true), operands: operands(6)),
+      try .conv2d(
+        ConvolutionShape(9, 20, 200, to: 130, Convolution(padding: 1, upsampling: 2, allowsWinograd: true)),
+        operands: operands(6)),
       try .attention(AttentionShape([200], heads: 4, kvHeads: 2, size: 40, mask: .causal), operands: operands(7)),
       try .attention(AttentionShape([200, 3, 77], keys: [50, 300, 77], heads: 3, size: 64), operands: operands(8)),
       try .attention(AttentionShape([1], keys: [5000], heads: 6, kvHeads: 1, size: 64), operands: operands(8)),

@@ -28,12 +28,15 @@ extension MultithreadedBackend {
     var call = ck_conv()
     (call.batch, call.channels, call.outputs) = (x.shape[0], weights.channels / groups, weights.outputs / groups)
     call.h = ck_conv_axis(
-      input: x.shape[layout.height], output: y.shape[layout.height], kernel: weights.kernel.height,
+      input: c.imageExtent(x.shape[layout.height], y.shape[layout.height]), output: y.shape[layout.height],
+      kernel: weights.kernel.height,
       stride: c.stride.height, dilation: c.dilation.height, padding: c.padding.top)
     call.w = ck_conv_axis(
-      input: x.shape[layout.width], output: y.shape[layout.width], kernel: weights.kernel.width,
+      input: c.imageExtent(x.shape[layout.width], y.shape[layout.width]), output: y.shape[layout.width],
+      kernel: weights.kernel.width,
       stride: c.stride.width, dilation: c.dilation.width, padding: c.padding.left)
     (call.transposed, call.channels_last) = (c.isTransposed ? 1 : 0, layout == .channelsLast ? 1 : 0)
+    call.doubled = c.upsampling == 2 ? 1 : 0
     (call.x_s, call.x_type) = (layout.strides(of: x), x.dataType.code)
     (call.y_s, call.y_type) = (layout.strides(of: y), y.dataType.code)
     (call.scale, call.activation, call.weights_type) = (epilogue.scale, epilogue.activation.code, weights.dataType.code)

@@ -58,6 +58,10 @@ extension Context {
         || (c.isTransposed && within(0...c.stride.height - 1, extra.height)
           && within(0...c.stride.width - 1, extra.width)),
       "an output padding of \(extra) takes a transposed convolution and a stride above it, not \(c.stride)")
+    try check.require(
+      c.upsampling == 1 || (c.upsampling == 2 && c.canUpsample(.init(height: w.shape[2], width: w.shape[3]))),
+      "an upsampling of \(c.upsampling) of weights \(weights.shape); 2 takes 3x3 taps with a padding of 1, and nothing else"
+    )
     return try packer(weights.types).packConvolution(w, convolution)
   }
 
@@ -66,7 +70,8 @@ extension Context {
   ///
   /// `conv(x)[b, o, i, j] = Σ w[o, c, p, q] x[b, c, i stride + p dilation - top, j stride + q dilation - left]`, over the
   /// channels c of o's group, where x is 0 outside the image (Dumoulin and Visin, arXiv 1603.07285). A transposed convolution
-  /// exchanges the positions of x and y. Weights are finite: a product with padding may or may not be formed.
+  /// exchanges the positions of x and y. Weights are finite: a product with padding may or may not be formed. With an
+  /// ``Convolution/upsampling`` of 2, `x[b, c, i, j]` stands for `x[b, c, i / 2, j / 2]`, rounded down.
   ///
   /// Each sum of K products is as exact as one of ``linear(_:weights:epilogue:residual:into:)``. On `multithreaded`, thread counts
   /// do not change its bits.
@@ -78,7 +83,8 @@ extension Context {
   ///   - epilogue: scale, a bias for each output channel, activation.
   ///   - add: `[batch, outputs]`, added with the bias: a U-Net's time embedding.
   ///   - residual: the shape of y, added last; may be `y` itself.
-  ///   - y: ``PackedConvolution/outputShape(of:layout:)``; overlaps no other operand.
+  ///   - y: ``PackedConvolution/outputShape(of:layout:)``, with an upsampling of 2 also one row or column less; overlaps no other
+  ///     operand.
   /// - Throws: ``QuernError/invalidOperand(operation:reason:)`` for shapes that do not fit, a kernel larger than the padded
   ///   image, memory that overlaps; ``QuernError/foreignPacking(operation:layout:backend:)``.
   public func conv2d(
@@ -87,7 +93,9 @@ extension Context {
   ) throws(QuernError) {
     let check = Check(operation: .conv2d)
     let expected = try weights.outputShape(of: x.shape, layout: layout)
-    try check.same(y.shape, "y", expected, "conv(x)")
+    if !weights.convolution.reaches(y.shape, within: expected, layout) {
+      try check.same(y.shape, "y", expected, "conv(x)")
+    }
     try check.require(x.shape.last <= 1 || x.strides[3] == 1, "x \(x.shape) needs unit stride along its last axis")
     try check.require(y.shape.last <= 1 || y.strides[3] == 1, "y \(y.shape) needs unit stride along its last axis")
     try check.vector(epilogue.bias, "bias", count: weights.outputs)

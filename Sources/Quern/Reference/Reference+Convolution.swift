@@ -12,13 +12,12 @@ extension ReferenceBackend {
     let rows = (0..<y.shape[layout.height]).map { i in
       c.inputs(
         of: i, kernel: weights.kernel.height, stride: c.stride.height, dilation: c.dilation.height,
-        before: c.padding.top,
-        extent: x.shape[layout.height])
+        before: c.padding.top, extent: c.imageExtent(x.shape[layout.height], y.shape[layout.height]))
     }
     let columns = (0..<y.shape[layout.width]).map { j in
       c.inputs(
         of: j, kernel: weights.kernel.width, stride: c.stride.width, dilation: c.dilation.width, before: c.padding.left,
-        extent: x.shape[layout.width])
+        extent: c.imageExtent(x.shape[layout.width], y.shape[layout.width]))
     }
     for output in 0..<weights.outputs {
       guard let taps = weights.taps(of: output) else {
@@ -48,6 +47,9 @@ extension ReferenceBackend {
 }
 
 extension Convolution {
+  /// An extent of the image that is read: that of x, or of x enlarged, which a result has as well.
+  package func imageExtent(_ input: Int, _ output: Int) -> Int { upsampling == 1 ? input : output }
+
   /// The taps of one axis that meet the image at an output position, and where.
   fileprivate func inputs(
     of output: Int, kernel: Int, stride: Int, dilation: Int, before: Int, extent: Int
@@ -59,7 +61,7 @@ extension Convolution {
         guard apart >= 0, apart % stride == 0 else { return nil }
         input = apart / stride
       }
-      return input >= 0 && input < extent ? (tap, input) : nil
+      return input >= 0 && input < extent ? (tap, input / upsampling) : nil
     }
   }
 }

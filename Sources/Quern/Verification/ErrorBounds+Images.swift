@@ -23,7 +23,8 @@ extension ErrorBounds {
   /// convolution of the absolute values.
   ///
   /// By Winograd's sums the factor is γ(channels + 33), of the 36 products and at most 30 roundings of the transforms, and the sum that
-  /// of ``winogradMagnitudes(_:weights:layout:pixels:)``, `patches` where the caller has them.
+  /// of ``winogradMagnitudes(_:weights:layout:output:pixels:)``, `patches` where the caller has them. By differences of repeated pixels
+  /// it is γ(9 channels + 14), which covers the direct sums of few of them as well: 2 roundings of x, 4 of the weights, 4 of the result.
   package func conv2d(
     _ x: TensorView, weights: PackedConvolution, layout: ImageLayout, epilogue: Epilogue, add: TensorView?,
     residual: TensorView?, output: Shape, patches: TensorView? = nil, expected: [Float]
@@ -32,7 +33,7 @@ extension ErrorBounds {
     let (through, pixels) = (weights.channels / c.groups, layout.size(output).height * layout.size(output).width)
     let depth = through * weights.kernel.height * weights.kernel.width
     var patches = patches
-    if patches == nil { patches = try Self.winogradMagnitudes(x, weights: weights, layout: layout, pixels: nil) }
+    if patches == nil { patches = try Self.winogradMagnitudes(x, weights: weights, layout: layout, output: output) }
     let products = try MutableTensor(zeros: output)
     if let patches {
       ReferenceBackend().conv2d(
@@ -50,30 +51,47 @@ extension ErrorBounds {
       return abs(Double(epilogue.scale)) * Double(sum) + abs(epilogue.bias?.view[channel] ?? 0)
         + abs(add?[image, channel] ?? 0)
     }
+    let sums = patches == nil ? depth + 1 : c.upsampling == 2 ? depth + 11 : through + 30
     return finished(
-      totals, factor: rounding.product(patches == nil ? depth + 1 : through + 30), terms: depth,
+      totals, factor: rounding.product(sums), terms: depth,
       activation: epilogue.activation, residual: residual, expected: expected)
   }
 
   /// What bounds Winograd's sums at these pixels, as patches `[pixels, 3, 3, channels]` to be multiplied by |weights|: tap (p, q) has
-  /// Σ |Aᵀ G| |Bᵀ| |x| |B| |Gᵀ A| over the 36 places, of its pixel's square of x. `nil` where the sums are direct.
+  /// Σ |Aᵀ G| |Bᵀ| |x| |B| |Gᵀ A| over the 36 places, of its pixel's square of x; of an enlarged image, |x| and for outer taps twice the
+  /// middle one's. `nil` where the sums are direct.
   ///
   /// - Parameter pixels: counted through the images; `nil` for all.
   package static func winogradMagnitudes(
-    _ x: TensorView, weights: PackedConvolution, layout: ImageLayout, pixels: [Int]?
+    _ x: TensorView, weights: PackedConvolution, layout: ImageLayout, output: Shape, pixels: [Int]? = nil
   ) throws(QuernError) -> TensorView? {
     let (c, padding) = (weights.convolution, weights.convolution.padding)
     guard c.allowsWinograd, weights.kernel == 3, c.stride == 1, c.dilation == 1, !c.isTransposed,
       layout == .channelsLast
     else { return nil }
     let (size, channels) = (layout.size(x.shape), weights.channels)
-    let height = size.height + padding.top + padding.bottom - 2
-    let width = size.width + padding.left + padding.right - 2
+    let (height, width) = (output[1], output[2])
     let pixels = pixels ?? Array(0..<x.shape[0] * height * width)
     let patches = try MutableTensor(zeros: Shape(pixels.count, 3, 3, channels))
     var (tile, squares) = (-1, [Double](repeating: 0, count: 36 * channels))
     for (index, pixel) in pixels.enumerated() {
       let (image, i, j) = (pixel / width / height, pixel / width % height, pixel % width)
+      if c.upsampling == 2 {
+        func magnitude(_ row: Int, _ column: Int, _ channel: Int) -> Double {
+          guard (0..<height).contains(row), (0..<width).contains(column) else { return 0 }
+          return abs(x[image, row / 2, column / 2, channel])
+        }
+        for channel in 0..<channels {
+          for place in 0..<9 {
+            let (p, q) = (place / 3 - 1, place % 3 - 1)
+            patches[index, p + 1, q + 1, channel] =
+              magnitude(i + p, j + q, channel) + 2 * abs(Double(p)) * magnitude(i, j + q, channel)
+              + 2 * abs(Double(q)) * magnitude(i + p, j, channel)
+              + 4 * abs(Double(p * q)) * magnitude(i, j, channel)
+          }
+        }
+        continue
+      }
       let next = (image * height + i / 4) * width + j / 4
       for channel in 0..<channels {
         if next != tile {

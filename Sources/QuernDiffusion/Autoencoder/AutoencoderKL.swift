@@ -99,9 +99,9 @@ public final class AutoencoderKL: LatentAutoencoder {
       }
       if block < widths.count - 1 {
         layers.append(
-          .upsample(
-            try Upsample2D("decoder.up_blocks.\(block).upsamplers.0", inputs: width, outputs: width, reader),
-            channels: width))
+          .doubling(
+            try reader.convolution(
+              "decoder.up_blocks.\(block).upsamplers.0.conv", inputs: width, outputs: width, .enlarging)))
       }
     }
     layers.append(.norm(try reader.groupNorm("decoder.conv_norm_out", channels: channels, norm, activation: .silu)))

@@ -66,22 +66,21 @@ public final class AutoencoderTiny: LatentAutoencoder {
   ) throws -> ImageChain {
     let width = configuration.decoderChannels
     var layers: [ImageChain.Layer] = [.activation(.relu)]
+    var enlarged = 0  // In the file an enlarged image is a layer of its own.
+    var name: String { "decoder.layers.\(layers.count + 1 + enlarged)" }
     for (block, count) in configuration.numDecoderBlocks.enumerated() {
       for _ in 0..<count {
-        layers.append(.tiny(try TinyBlock("decoder.layers.\(layers.count + 1)", channels: width, reader)))
+        layers.append(.tiny(try TinyBlock(name, channels: width, reader)))
       }
       guard block < configuration.numDecoderBlocks.count - 1 else { break }
-      layers.append(.repeating)
+      enlarged += 1
       layers.append(
-        .convolution(
-          try reader.convolution(
-            "decoder.layers.\(layers.count + 1)", inputs: width, outputs: width, hasBias: false)))
+        .doubling(try reader.convolution(name, inputs: width, outputs: width, .enlarging, hasBias: false)))
     }
     return ImageChain(
       first: try reader.convolution("decoder.layers.0", inputs: configuration.latentChannels, outputs: width),
       layers: layers,
-      last: try reader.convolution(
-        "decoder.layers.\(layers.count + 1)", inputs: width, outputs: configuration.outChannels))
+      last: try reader.convolution(name, inputs: width, outputs: configuration.outChannels))
   }
 
   public func decode(

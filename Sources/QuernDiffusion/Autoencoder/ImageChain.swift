@@ -9,9 +9,8 @@ struct ImageChain: Sendable {
     case resnet(ResnetBlock2D)
     case attention(SpatialAttention)
     case downsample(Downsample2D, channels: Int)
-    case upsample(Upsample2D, channels: Int)
-    /// Each pixel four times.
-    case repeating
+    /// The same of each pixel four times.
+    case doubling(ConvolutionLayer)
     case norm(GroupNorm)
     case activation(Activation)
     case tiny(TinyBlock)
@@ -45,9 +44,8 @@ struct ImageChain: Sendable {
       return Extent(
         height: Downsample2D.extent(x.height, padding: 0), width: Downsample2D.extent(x.width, padding: 0),
         channels: channels)
-    case .upsample(_, let channels):
-      return Extent(height: 2 * x.height, width: 2 * x.width, channels: channels)
-    case .repeating: return Extent(height: 2 * x.height, width: 2 * x.width, channels: x.channels)
+    case .doubling(let convolution):
+      return Extent(height: 2 * x.height, width: 2 * x.width, channels: convolution.outputs)
     case .attention, .norm, .activation, .tiny: return x
     }
   }
@@ -57,9 +55,8 @@ struct ImageChain: Sendable {
     switch layer {
     case .resnet(let block): return block.configuration.scratch(pixels: pixels)
     case .attention(let attention): return attention.configuration.scratch(pixels: pixels)
-    case .upsample: return Upsample2D.scratch(pixels: pixels.saturatingMultiply(4), inputs: x.channels)
     case .tiny(let block): return block.scratch(pixels: pixels)
-    case .convolution, .halving, .downsample, .repeating, .norm, .activation: return 0
+    case .convolution, .halving, .downsample, .doubling, .norm, .activation: return 0
     }
   }
 
@@ -106,7 +103,7 @@ struct ImageChain: Sendable {
       let target = image(next, 1 - place)
       var isInPlace = false
       switch layer {
-      case .convolution(let convolution), .halving(let convolution):
+      case .convolution(let convolution), .halving(let convolution), .doubling(let convolution):
         try convolution(current.view, into: target, context)
       case .resnet(let block): try block(current.view, into: target, arena, context)
       case .attention(let attention):
@@ -114,8 +111,6 @@ struct ImageChain: Sendable {
         try attention(current.view, images: images, into: current, arena, context)
         isInPlace = true
       case .downsample(let downsample, _): try downsample(current.view, into: target, context)
-      case .upsample(let upsample, _): try upsample(current.view, into: target, arena, context)
-      case .repeating: try context.resize(current.view, by: .nearest, into: target)
       case .norm(let norm):
         try norm(current.view, into: current, context)
         isInPlace = true

@@ -24,26 +24,7 @@ package struct Downsample2D: Sendable {
   }
 }
 
-/// The nearest pixels at the height and width of the result, which is twice those of x or one less, then a 3x3 convolution.
-package struct Upsample2D: Sendable {
-  private let inputs: Int
-  private let convolution: ConvolutionLayer
-
-  package init(_ name: String, inputs: Int, outputs: Int, _ reader: LayerReader) throws {
-    self.inputs = inputs
-    convolution = try reader.convolution("\(name).conv", inputs: inputs, outputs: outputs)
-  }
-
-  /// Elements of an arena that a call takes, for so many pixels of the result.
-  package static func scratch(pixels: Int, inputs: Int) -> Int { Arena.size(pixels.saturatingMultiply(inputs)) }
-
-  package func callAsFunction(
-    _ x: TensorView, into y: MutableTensor, _ arena: Arena, _ context: Context
-  ) throws(QuernError) {
-    let mark = arena.mark
-    defer { arena.release(mark) }
-    let larger = try arena.take(batch: y.shape[0], height: y.shape[1], width: y.shape[2], channels: inputs)
-    try context.resize(x, by: .nearest, into: larger)
-    try convolution(larger.view, into: y, context)
-  }
+extension Convolution {
+  /// The nearest pixels at the height and width of the result, which is twice those of x or one less, then 3x3 taps.
+  package static let enlarging = Convolution(padding: 1, upsampling: 2)
 }

@@ -33,7 +33,7 @@ public final class UNet2DConditionModel: Sendable {
 
   private enum Resampler: Sendable {
     case down(Downsample2D)
-    case up(Upsample2D, channels: Int)
+    case up(ConvolutionLayer)
   }
 
   private struct Layer: Sendable {
@@ -123,8 +123,8 @@ public final class UNet2DConditionModel: Sendable {
         resampler: !block.resamples
           ? nil
           : .up(
-            try Upsample2D("\(block.name).upsamplers.0", inputs: block.channels, outputs: block.channels, reader),
-            channels: block.channels))
+            try reader.convolution(
+              "\(block.name).upsamplers.0.conv", inputs: block.channels, outputs: block.channels, .enlarging)))
     }
   }
 
@@ -262,13 +262,13 @@ public final class UNet2DConditionModel: Sendable {
       for (place, layer) in block.layers.enumerated() {
         let joint = workspace.joints[next].view
         let result = next > 0 ? below[next - 1] : workspace.last
-        if place == block.layers.count - 1, case .up(let resampler, let channels) = block.resampler {
+        if place == block.layers.count - 1, case .up(let resampler) = block.resampler {
           let mark = arena.mark
           defer { arena.release(mark) }
           let smaller = try arena.take(
-            batch: joint.shape[0], height: joint.shape[1], width: joint.shape[2], channels: channels)
+            batch: joint.shape[0], height: joint.shape[1], width: joint.shape[2], channels: resampler.outputs)
           try run(layer, joint, into: smaller, level, conditioning, workspace)
-          try resampler(smaller.view, into: result, arena, context)
+          try resampler(smaller.view, into: result, context)
         } else {
           try run(layer, joint, into: result, level, conditioning, workspace)
         }

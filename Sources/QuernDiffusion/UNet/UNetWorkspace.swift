@@ -138,10 +138,6 @@ struct UNetSizes {
         let held = place == block.layers.count - 1 ? result : 0
         most = max(most, held.saturatingAdd(scratch(layer, level)))
       }
-      if block.resamples {
-        let larger = Upsample2D.scratch(pixels: pixels(level - 1), inputs: block.channels)
-        most = max(most, result.saturatingAdd(larger))
-      }
     }
     var activations = Arena.size(pixels(0).saturatingMultiply(c.inChannels))
       .saturatingAdd(Arena.size(pixels(0).saturatingMultiply(c.blockOutChannels[0]))).saturatingAdd(most)

@@ -5,6 +5,8 @@ public struct ConvolutionShape: Sendable, CustomStringConvertible {
   public var batch, height, width, channels, outputs: Int
   public var kernel: Convolution.Pair
   public var convolution: Convolution
+  /// Rows and columns that the result of an enlarged image lacks.
+  public var cut: Convolution.Pair = 0
   public var layout = ImageLayout.channelsLast
   public var activation = Activation.identity
   public var hasBias = false
@@ -30,6 +32,7 @@ public struct ConvolutionShape: Sendable, CustomStringConvertible {
     let c = convolution
     return "\(batch)x\(height)x\(width)x\(channels) to \(outputs) kernel \(kernel)"
       + (c.stride == 1 ? "" : " stride \(c.stride)") + (c.dilation == 1 ? "" : " dilation \(c.dilation)")
+      + (c.upsampling == 1 ? "" : " upsampling \(c.upsampling)") + (cut == 0 ? "" : " less \(cut)")
       + (c.groups == 1 ? "" : " groups \(c.groups)") + (c.isTransposed ? " transposed" : "")
       + (layout == .channelsLast ? "" : " NCHW") + (activation == .identity ? "" : " \(activation.rawValue)")
       + (c.allowsWinograd ? " Winograd" : "") + (hasBias ? " bias" : "") + (hasAdd ? " add" : "")
@@ -44,7 +47,8 @@ public struct ConvolutionShape: Sendable, CustomStringConvertible {
   }
   fileprivate var kernels: [String] {
     if convolution.allowsWinograd {
-      return ["f32_gemm_block", "f32_winograd_input", "f32_winograd_weights", "f32_winograd_output"]
+      let form = convolution.upsampling == 2 ? "f32_doubled" : "f32_winograd"
+      return ["f32_gemm_block", "\(form)_input", "\(form)_weights", "\(form)_output"]
     }
     return isDepthwise ? ["f32_depthwise"] : ["f32_gemm_block"] + (layout == .channelsLast ? [] : ["f32_conv_strips"])
   }
@@ -60,7 +64,10 @@ extension Workload {
       layout.shape(batch: shape.batch, height: shape.height, width: shape.width, channels: shape.channels))
     let weights = try operands.make(shape.weightShape)
     let packed = try Context(backend: ReferenceBackend()).packConvolution(weights.view, shape.convolution)
-    let extents = try packed.outputShape(of: x.shape, layout: layout)
+    let whole = try packed.outputShape(of: x.shape, layout: layout)
+    let extents = layout.shape(
+      batch: shape.batch, height: whole[layout == .channelsLast ? 1 : 2] - shape.cut.height,
+      width: whole[layout == .channelsLast ? 2 : 3] - shape.cut.width, channels: shape.outputs)
     // Made even where they are not used, so that a mutant without one has the same operands otherwise.
     let bias = try operands.vector(shape.outputs)
     let add = try operands.make(Shape(shape.batch, shape.outputs))
@@ -86,7 +93,8 @@ extension Workload {
       .conv2d, name ?? "\(shape)",
       kernels: shape.kernels,
       flops: 2 * products, bytes: 4 * Double(touched),
-      isExactOnIntegers: !shape.convolution.allowsWinograd && [.identity, .relu].contains(shape.activation),
+      isExactOnIntegers: (!shape.convolution.allowsWinograd || shape.convolution.upsampling == 2)
+        && [.identity, .relu].contains(shape.activation),
       operands: operands, output: output,
       prepare: { context in
         let packed = try context.packConvolution(weights, shape.convolution)
@@ -127,8 +135,12 @@ extension Workload {
       for p in 0..<reach.0 {
         for q in 0..<reach.1 {
           let (r, s) = (i * c.stride.height + p - c.padding.top, j * c.stride.width + q - c.padding.left)
-          guard (0..<shape.height).contains(r), (0..<shape.width).contains(s) else { continue }
-          for channel in 0..<shape.channels { patches[index, p, q, channel] = x[image, r, s, channel] }
+          guard (0..<c.imageExtent(shape.height, height)).contains(r),
+            (0..<c.imageExtent(shape.width, width)).contains(s)
+          else { continue }
+          for channel in 0..<shape.channels {
+            patches[index, p, q, channel] = x[image, r / c.upsampling, s / c.upsampling, channel]
+          }
         }
       }
       for o in 0..<shape.outputs {
@@ -137,7 +149,7 @@ extension Workload {
       }
     }
     let part = shape.with {
-      ($0.batch, $0.height, $0.width) = (rows.count, reach.0, reach.1)
+      ($0.batch, $0.height, $0.width, $0.cut) = (rows.count, reach.0, reach.1, 0)
       $0.convolution = Convolution(dilation: c.dilation, groups: c.groups, allowsWinograd: c.allowsWinograd)
     }
     return conv2d(
@@ -146,7 +158,7 @@ extension Workload {
       output: try MutableTensor(zeros: Shape(rows.count, 1, 1, shape.outputs)),
       magnitudes: try ErrorBounds.winogradMagnitudes(
         x, weights: try Context(backend: ReferenceBackend()).packConvolution(weights, c), layout: shape.layout,
-        pixels: rows))
+        output: output.shape, pixels: rows))
   }
 }
 
@@ -225,6 +237,19 @@ extension Suite {
       },
     ]
     shapes += shapes.prefix(20).dropFirst(2).map { $0.with { $0.layout = .channelsFirst } }
+    let twice = Convolution(padding: 1, upsampling: 2)
+    let differences = Convolution(padding: 1, upsampling: 2, allowsWinograd: true)
+    let odd = Convolution.Pair(1, 1)
+    let enlarged = [
+      ConvolutionShape(1, 2, 3, to: 5, twice), ConvolutionShape(5, 4, 33, to: 34, twice).with { $0.cut = odd },
+      ConvolutionShape(3, 4, 16, to: 33, differences),
+      ConvolutionShape(6, 7, 40, to: 48, differences).with { $0.cut = odd },
+      ConvolutionShape(1, 1, 5, to: 4, differences).with { $0.cut = odd },
+      ConvolutionShape(5, 4, 20, to: 19, differences, batch: 3).with {
+        ($0.cut.width, $0.activation, $0.hasBias, $0.hasAdd, $0.hasResidual) = (1, .silu, true, true, true)
+      },
+    ]
+    shapes += ImageLayout.allCases.flatMap { layout in enlarged.map { $0.with { $0.layout = layout } } }
     return (shapes + others).map { shape in TestCases.Entry(.conv2d) { try .conv2d(shape, operands: $0) } }
   }()
 
@@ -267,6 +292,12 @@ extension Suite {
     (
       "SD-1.5 res",
       ConvolutionShape(16, 16, 1280, to: 1280, Convolution(padding: 1, allowsWinograd: true)).with { $0.hasBias = true }
+    ),
+    (
+      "SD-1.5 up",
+      ConvolutionShape(16, 16, 1280, to: 1280, Convolution(padding: 1, upsampling: 2, allowsWinograd: true)).with {
+        $0.hasBias = true
+      }
     ),
     ("SD-1.5 VAE", ConvolutionShape(128, 128, 128, to: 128, Convolution(padding: 1)).with { $0.hasBias = true }),
     (
