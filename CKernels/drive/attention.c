@@ -169,7 +169,8 @@ static void merge_parts(const attention_job *job, unit u, const key_parts *cut, 
 static void part_task(const void *context, size_t first, size_t last) {
   const attention_job *job = context;
   for (size_t item = first; item < last; item++) {
-    const size_t index = item / CK_ATTENTION_PARTS, p = item % CK_ATTENTION_PARTS;
+    const size_t units = job->call->kv_heads * job->head_tasks, s = item / units / CK_ATTENTION_PARTS;
+    const size_t index = s * units + item % units, p = item / units % CK_ATTENTION_PARTS;
     const unit u = unit_of(job, index);
     const key_parts cut = parts_of(job->call, u.s, job->table->attention_keys);
     if (!query_count(job->call, u.s)) continue;
@@ -248,7 +249,7 @@ int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size
   }
   if (!call->sequences || !call->q_heads || !longest) return 0;
   attention_job job = {.table = table, .call = call, .group = call->q_heads / call->kv_heads};
-  job.spread = parted && longest == 1 && threads > 1 && call->sequences * call->kv_heads < 2 * threads;
+  job.spread = parted && longest == 1;
   cut(&job, longest, threads);
   const int32_t typed = call->q_type != CK_F32 || call->k_type != CK_F32 || call->v_type != CK_F32 || call->o_type != CK_F32 ||
                         call->mask_type != CK_F32;
