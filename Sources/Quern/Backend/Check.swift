@@ -54,9 +54,9 @@ struct Check {
 
   /// Source and destination share no memory, or, where `mayBeSame`, are the very same elements.
   func disjoint(
-    _ source: TensorView?, _ name: String, from destination: MutableTensor, mayBeSame: Bool = false
+    _ source: TensorView, _ name: String, from destination: MutableTensor, mayBeSame: Bool = false
   ) throws(QuernError) {
-    guard let source, source.shape.count > 0, destination.shape.count > 0 else { return }
+    guard source.shape.count > 0, destination.shape.count > 0 else { return }
     let target = UnsafeRawPointer(destination.address)
     if source.address + source.span * source.dataType.size <= target { return }
     if target + destination.span * destination.dataType.size <= source.address { return }

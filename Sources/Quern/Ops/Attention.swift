@@ -150,7 +150,7 @@ extension Context {
       try check.destination(logSumExp, "logSumExp")
       try check.disjoint(logSumExp.view, "logSumExp", from: o)
       try check.disjoint(queries, "queries", from: logSumExp)
-      try check.disjoint(mask.additive, "mask", from: logSumExp)
+      if let additive = mask.additive { try check.disjoint(additive, "mask", from: logSumExp) }
     }
     try check.destination(o, "o")
     try check.disjoint(queries, "queries", from: o)

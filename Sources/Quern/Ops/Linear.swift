@@ -146,11 +146,10 @@ extension Context {
     }
   }
 
-  private func batched<T: Strided>(_ tensor: T, _ name: String, _ check: Check) throws(QuernError) -> T {
-    if tensor.shape.rank == 3 { return tensor }
+  private func batched<T: Lendable>(_ tensor: T, _ name: String, _ check: Check) throws(QuernError) -> T {
+    if tensor.shape.rank == 3 { return tensor.lent(shape: tensor.shape, strides: tensor.strides) }
     try check.require(tensor.shape.rank == 2, "\(name) has shape \(tensor.shape); expected rank 2, or 3 with a batch")
-    return tensor.reinterpreted(
-      offset: 0, shape: tensor.shape.inserting(1, at: 0), strides: tensor.strides.inserting(0, at: 0))
+    return tensor.lent(shape: tensor.shape.inserting(1, at: 0), strides: tensor.strides.inserting(0, at: 0))
   }
 
   private func broadcast(
@@ -160,6 +159,6 @@ extension Context {
     try check.require(view.shape[0] == 1, "\(name) has \(view.shape[0]) batches, c has \(batch)")
     var (shape, strides) = (view.shape, view.strides)
     (shape[0], strides[0]) = (batch, 0)
-    return view.reinterpreted(offset: 0, shape: shape, strides: strides)
+    return view.lent(shape: shape, strides: strides)
   }
 }

@@ -69,7 +69,7 @@ extension Check {
     try same(rows.shape, "sum", y.shape, "y")
     try destination(rows, "sum")
     try disjoint(x, "x", from: rows, mayBeSame: true)
-    try disjoint(residual, "residual", from: rows, mayBeSame: true)
+    if let residual { try disjoint(residual, "residual", from: rows, mayBeSame: true) }
     try disjoint(rows.view, "sum", from: y)
     return rows
   }

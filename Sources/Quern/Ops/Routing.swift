@@ -116,7 +116,7 @@ extension Context {
     }
     try check.destination(y, "y")
     try check.disjoint(x, "x", from: y)
-    try check.disjoint(weights, "weights", from: y)
+    if let weights { try check.disjoint(weights, "weights", from: y) }
     try run(runner(.scatterAdd, x.types, y.types, weights.types)) {
       $0.scatterAdd(x, ids: ids, weights: weights, into: y)
     }

@@ -100,6 +100,12 @@ extension Strided {
   }
 }
 
+/// Tensors that can be handed on without counting references, for one call whose caller keeps the memory alive.
+protocol Lendable: Strided {
+  /// The same memory in another shape, and no owner.
+  func lent(shape: Shape, strides: Shape) -> Self
+}
+
 extension Optional where Wrapped: Strided {
   /// The data type of an operand that may be absent, as a set.
   public var types: DataTypes { self?.types ?? [] }

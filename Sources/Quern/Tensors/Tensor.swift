@@ -92,7 +92,7 @@ public struct Tensor: Sendable, Strided {
 /// A read-only handle on a tensor's memory, which it keeps alive. Operations take these.
 ///
 /// Not `Sendable`: the memory may belong to a ``MutableTensor`` that is written to later.
-public struct TensorView: Strided {
+public struct TensorView: Strided, Lendable {
   /// The first element, of ``dataType``. Valid while this value lives.
   public let address: UnsafeRawPointer
   public let dataType: DataType
@@ -112,6 +112,10 @@ public struct TensorView: Strided {
   public func reinterpreted(offset: Int, shape: Shape, strides: Shape) -> TensorView {
     TensorView(
       address: address + offset * dataType.size, dataType: dataType, shape: shape, strides: strides, owner: owner)
+  }
+
+  func lent(shape: Shape, strides: Shape) -> TensorView {
+    TensorView(address: address, dataType: dataType, shape: shape, strides: strides, owner: nil)
   }
 
   /// The first element of an f32 tensor. Valid while this value lives.
@@ -170,7 +174,7 @@ public struct Elements {
 /// A tensor to write to: destinations and workspaces. Copies and slices refer to the same memory.
 ///
 /// Not `Sendable`, so that the compiler keeps it within one task at a time.
-public struct MutableTensor: Strided {
+public struct MutableTensor: Strided, Lendable {
   /// The first element, of ``dataType``. Valid while this value lives.
   public let address: UnsafeMutableRawPointer
   public let dataType: DataType
@@ -212,6 +216,10 @@ public struct MutableTensor: Strided {
   public func reinterpreted(offset: Int, shape: Shape, strides: Shape) -> MutableTensor {
     MutableTensor(
       address: address + offset * dataType.size, dataType: dataType, shape: shape, strides: strides, owner: owner)
+  }
+
+  func lent(shape: Shape, strides: Shape) -> MutableTensor {
+    MutableTensor(address: address, dataType: dataType, shape: shape, strides: strides, owner: nil)
   }
 
   /// The first element of an f32 tensor. Valid while this value lives.
