@@ -18,7 +18,9 @@ esac
 say() { echo "model: $*" >&2; }
 die() { say "$@"; exit 1; }
 
-if [[ -f $target/.complete ]]; then exit 0; fi
+complete=1
+for file in .complete $wanted; do [[ -f $target/$file ]] || complete=; done
+if [[ $complete ]]; then exit 0; fi
 command -v python3 >/dev/null || die "python3 is needed to download $package"
 
 work=$(mktemp -d)

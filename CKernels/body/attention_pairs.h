@@ -125,17 +125,18 @@ CK_INLINE void pair_exp2_(const size_t count, vf *y) {
 // P = exp(scale S - base) of a row as bf16 in its own place, and its sum, spread over a vector: keys [start, to) in whole
 // vectors, and zeros in the rest of [first, last).
 CK_INLINE vf pair_powers_(float scale, float base, float *s, size_t start, size_t to, size_t first, size_t last) {
-  const vf by = vf_set1(scale * MATH_LOG2E_), less = vf_set1(-base * MATH_LOG2E_);  // at the top their roundings may leave y > 0
+  const vf by = vf_set1(scale), low = vf_set1(base), unit = vf_set1(MATH_LOG2E_);
   uint16_t *p = (uint16_t *)s;
   vf sum[4];
   size_t j = start;
   for (size_t v = 0; v < 4; v++) sum[v] = vf_zero();
   pair_clear_(s, first, start);
-#define POWERS(count)                                                                    \
-  vf e[count];                                                                           \
-  MATH_EACH_(count) e[v] = vf_min(vf_zero(), vf_fma(by, vf_load(s + j + v * VL), less)); \
-  pair_exp2_(count, e);                                                                  \
-  MATH_EACH_(count) vf_store_bf16_flushed(p + j + v * VL, e[v]);                         \
+// The difference is 0 at the top, however large: products with log2 e before it would be rounded apart.
+#define POWERS(count)                                                                      \
+  vf e[count];                                                                             \
+  MATH_EACH_(count) e[v] = vf_mul(unit, vf_sub(vf_mul(by, vf_load(s + j + v * VL)), low)); \
+  pair_exp2_(count, e);                                                                    \
+  MATH_EACH_(count) vf_store_bf16_flushed(p + j + v * VL, e[v]);                           \
   MATH_EACH_(count) sum[v] = vf_add(sum[v], e[v]);
   for (; j + 4 * VL <= to; j += 4 * VL) {
     POWERS(4)

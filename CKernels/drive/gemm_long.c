@@ -10,7 +10,7 @@ enum {
   PIECE_DEPTH = 4096,  // the least of a piece: so deep, 256 columns of B are 4 MiB
   MOST_PIECES = 16,
   DEPTH_UNIT = 256,  // holds whole blocks of every quantised format, and steps of tiles
-  SUMS = 1 << 20,  // floats of scratch for sums, 4 MiB, but for 32 rows or a batch of few
+  SUMS = 1 << 20,  // floats of scratch for sums of an entry, 4 MiB, but for 32 rows
   ROWS_UNIT = 32,  // tiles are counted from the first row and column
   COLUMNS_UNIT = 32,  // and panels are of at most so many
   FEW_ROWS = 128,
@@ -152,10 +152,11 @@ static int32_t run_group(job *g, int many_rows, size_t threads) {
   return 0;
 }
 
-// So many rows that their sums come in parts have all scratch taken by the caller, with the first part: no other fails.
+// Many rows come in parts, of which the first takes the most scratch from the caller: where a later one still fails, C is not
+// whole.
 int32_t gemm_long(const ck_kernels *table, const ck_gemm *call, gemm_driver *run, size_t threads) {
   job g = {.table = table, .call = call, .run = run, .depth = gemm_long_depth(call), .operands = call->value ? 2 : 1};
-  g.pieces = pieces_of(call->k, g.depth);
+  g.pieces = pieces_of(call->k, g.depth), threads = MAX(threads, 1);
   if (gemm_work(call) * call->batch < GEMM_CALLER_WORK) threads = 1;
   const size_t rows = balanced(call->m, MAX(SUMS / (g.operands * g.pieces * call->n), ROWS_UNIT), ROWS_UNIT);
   const int parts = rows < call->m, many_rows = parts || call->m > MAX(ROWS_A_THREAD * threads, FEW_ROWS);

@@ -362,7 +362,36 @@ static void ragged_case(test *t, const void *shape, size_t threads) {
   }
 }
 
+// Scores far beyond what exp takes, each the same: weights are too, and a row is the mean of the values.
+static void equal_scores_case(test *t, ck_dtype type, double query, double key, double masked) {
+  enum { ROWS = 14, KEYS = 41, D = 8 };
+  situation(t, AT_END, "type=%d score=%g mask=%g", type, query * key, masked);
+  operand *q = matrix(t, type, ROWS, D, D, 1), *k = matrix(t, type, KEYS, D, D, 1), *v = matrix(t, type, KEYS, D, D, 1);
+  operand *o = matrix(t, type, ROWS, D, D, 1), *mask = matrix(t, CK_F32, ROWS, KEYS, KEYS, 1);
+  for (size_t i = 0; i < ROWS; i++)
+    for (size_t e = 0; e < D; e++) set_element(q, i, e, e ? 0 : query);
+  for (size_t j = 0; j < KEYS; j++)
+    for (size_t e = 0; e < D; e++) set_element(k, j, e, e ? 0 : key), set_element(v, j, e, (double)j);
+  for (size_t i = 0; i < ROWS * KEYS; i++) floats(mask)[i] = (float)masked;
+  const int32_t q_offsets[] = {0, ROWS}, kv_offsets[] = {0, KEYS};
+  ck_attention call = {.sequences = 1, .q_heads = 1, .kv_heads = 1, .head_dim = D, .scale = 1, .q_offsets = q_offsets};
+  call.kv_offsets = kv_offsets, call.before = call.after = CK_EVERY_KEY;
+  call.q = floats(q), call.k = floats(k), call.v = floats(v), call.o = floats(o), call.mask = masked != 0 ? floats(mask) : 0;
+  call.q_rs = call.k_rs = call.v_rs = call.o_rs = D, call.mask_rs = KEYS;
+  call.q_type = call.k_type = call.v_type = call.o_type = type;
+  o->written = 1;
+  seal(t);
+  if (ck_f32_attention(t->table, &call, 1)) fail(t, "no scratch");
+  check_untouched(t);
+  for (size_t i = 0; i < ROWS; i++)
+    if (fabs(element(o, i, 0) - (KEYS - 1) / 2.0) > 1e-4) fail(t, "row %zu is %g", i, element(o, i, 0));
+}
+
 void check_attention(test *t) {
+  for (int type = 0; type < CK_DTYPE_COUNT; type++) {
+    equal_scores_case(t, (ck_dtype)type, type == CK_F16 ? 0x1.4p15 : 0x1.4p17, type == CK_F16 ? 0x1p15 : 0x1p16, 0);
+    equal_scores_case(t, (ck_dtype)type, 1, 1, -1e12);
+  }
   // Decoding; grouped heads; cut into several pieces.
   static const ragged_shape shapes[] = {
       {8, 2, 32, 1, 0, 30}, {1, 1, 16, 9, 0, 30}, {4, 2, 33, 61, 0, 30}, {2, 1, 40, 110, 0, 30}};

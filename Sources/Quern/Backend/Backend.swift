@@ -12,6 +12,7 @@
 /// - views are rank 2 (`[rows, n]`) with unit stride along the last axis, unless stated otherwise;
 /// - a destination overlaps no input, except that the residual, or the input of a row operation, may *be* the
 ///   destination (same memory, same strides) where stated;
+/// - operands may own no memory and are valid during the call: what a backend keeps for later it copies;
 /// - any extent may be zero.
 public protocol Backend: Sendable, LinearOperations, AttentionOperations, NormOperations, ElementwiseOperations,
   GatherOperations, ConvolutionOperations, ImageOperations, PositionOperations, SparseOperations, RoutingOperations,

@@ -140,10 +140,14 @@ extension Context {
       try check.disjoint(r, "residual", from: c3, mayBeSame: true)
       residual3 = r
     }
-    try run(runner(.matmul, a.types, b.types, c.types, residual.types)) {
-      $0.matmul(
-        a3, b3, beta: beta, epilogue: epilogue, residual: residual3, into: c3)
+    let runner = runner(.matmul, a.types, b.types, c.types, residual.types)
+    defer {  // lent below
+      withExtendedLifetime(a) {}
+      withExtendedLifetime(b) {}
+      withExtendedLifetime(c) {}
+      withExtendedLifetime(residual) {}
     }
+    try run(runner) { $0.matmul(a3, b3, beta: beta, epilogue: epilogue, residual: residual3, into: c3) }
   }
 
   private func batched<T: Lendable>(_ tensor: T, _ name: String, _ check: Check) throws(QuernError) -> T {

@@ -1,6 +1,6 @@
 /// Rounding to the super-blocks of 256 weights: scales first, each for the weights that share it, then codes by the scales as stored.
 extension QuantizedFormat {
-  /// One block of Q4_K; false where it has no finite scales.
+  /// One block of Q4_K or, where `fifths` is the place of its codes' fifth bits, Q5_K; false where it has no finite scales.
   static func encodeQ4K(
     _ values: UnsafePointer<Float>, fifths: UnsafeMutablePointer<UInt8>?, into block: UnsafeMutableRawPointer
   ) -> Bool {

@@ -113,8 +113,8 @@ extension ErrorBounds {
   }
 
   /// Products, scale; the cap's quotient and product with tanh (4 u, and its argument's roundings again); codes round once more.
-  /// The bias of ALiBi rounds once at the size of the farthest key, as do the sums with it and with a mask. Of bf16, scores may
-  /// become exponents of 2: products of what is rounded already, twice, and a sum.
+  /// The bias of ALiBi rounds once at the size of the farthest key, as do the sums with it and with a mask. Of bf16, a
+  /// score less the largest may become an exponent of 2, by a product more.
   private func score(_ call: AttentionOperands) -> Double {
     let (q, mask, layout) = (call.queries, call.mask, call.layout)
     let norm = (0..<q.shape[0]).reduce(0) { max($0, q.largestNorm(row: $1)) } * call.keys.largestNorm(layout)
