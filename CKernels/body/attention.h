@@ -140,9 +140,9 @@ CK_INLINE void attention_scores_(const attention_ *t, size_t i, size_t m, size_t
 // P v of rows that see keys [from[r], to[r]) of the tile's.
 CK_INLINE void attention_mixed_(const attention_ *t, size_t m, const size_t *from, const size_t *to, size_t keys) {
   if (t->pairs) {
-    const size_t first = from[0] / PAIR_STEP_ * PAIR_STEP_, last = pair_depth_(to[m - 1]);
-    pair_multiply_(t->call->head_dim, last - first, (const uint16_t *)t->score + first, 2 * ATTENTION_KEYS,
-                   t->value_pairs + first * CK_TILE_EDGE, pair_depth_(keys) * CK_TILE_EDGE, t->product, t->width);
+    const attention_range_ steps = attention_steps_(from[0], to[m - 1]);
+    pair_multiply_(t->call->head_dim, steps.last - steps.first, (const uint16_t *)t->score + steps.first, 2 * ATTENTION_KEYS,
+                   t->value_pairs + steps.first * CK_TILE_EDGE, pair_depth_(keys) * CK_TILE_EDGE, t->product, t->width);
     return;
   }
   // Keys every row sees, as tiles; before and after them row by row, so that no value a row may not see is touched.
@@ -174,7 +174,7 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, const a
   float factor[ATTENTION_ROWS_];
   int fresh[ATTENTION_ROWS_];
   for (size_t r = 0; r < m; r++) fresh[r] = attention_fresh_(t, i + r, w, seen[r].first);
-  attention_softmax_(t, i, m, k0, from, to, from[0] / PAIR_STEP_ * PAIR_STEP_, pair_depth_(to[m - 1]), factor);
+  attention_softmax_(t, i, m, k0, from, to, factor);
   attention_mixed_(t, m, from, to, keys);
   for (size_t r = 0; r < m; r++) {
     if (from[r] == to[r]) continue;
@@ -286,7 +286,7 @@ CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, c
   int fresh[GEMM_MR];
   size_t starts[GEMM_MR], ends[GEMM_MR];
   for (size_t r = 0; r < m; r++) fresh[r] = attention_fresh_(t, i + r, w, w->first), starts[r] = from, ends[r] = to;
-  attention_softmax_(t, i, m, k0, starts, ends, 0, 0, factor);
+  attention_softmax_(t, i, m, k0, starts, ends, factor);
   if (g->v_type == CK_I8) attention_scale_(m, g->v_scales + k0, from, to, t->score);
   ATTENTION_WITH_(g->v_type, attention_values_, m, to - from, g->head_dim, t->width, t->score + from, v, g->v_rs, t->product);
   for (size_t r = 0; r < m; r++) {

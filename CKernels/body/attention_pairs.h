@@ -111,40 +111,15 @@ CK_INLINE void pair_clear_(float *p, size_t first, size_t last) {
   for (size_t j = first / VL * VL; j < last; j += VL) vf_store_bf16_flushed((uint16_t *)p + j, vf_zero());
 }
 
-// 2^y for y <= 0, within 4 u; 0 at minus infinity. Coefficients from tools/fit_math.py.
-CK_INLINE void pair_exp2_(const size_t count, vf *y) {
+// e^x for x <= 0 as 2^(x log2 e), within 4 u and what rounding the exponent costs; 0 at minus infinity. Coefficients from
+// tools/fit_math.py.
+CK_INLINE void pair_exp_(const size_t count, vf *x) {
   static const float rest[] = {0x1.277c1cp-7f, 0x1.c91c10p-5f, 0x1.ebdb6ap-3f, 0x1.62e4bap-1f, 1};
   vf f[4], p[4];
-  MATH_EACH_(count) f[v] = vf_fraction(y[v]);
+  MATH_EACH_(count) x[v] = vf_mul(vf_set1(MATH_LOG2E_), x[v]);
+  MATH_EACH_(count) f[v] = vf_fraction(x[v]);
   MATH_EACH_(count) p[v] = vf_set1(0x1.e96912p-10f);
 #pragma clang loop unroll(full)
   for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) MATH_EACH_(count) p[v] = vf_fma(p[v], f[v], vf_set1(rest[i]));
-  MATH_EACH_(count) y[v] = vf_scalef(p[v], y[v]);
-}
-
-// P = exp(scale S - base) of a row as bf16 in its own place, and its sum, spread over a vector: keys [start, to) in whole
-// vectors, and zeros in the rest of [first, last).
-CK_INLINE vf pair_powers_(float scale, float base, float *s, size_t start, size_t to, size_t first, size_t last) {
-  const vf by = vf_set1(scale), low = vf_set1(base), unit = vf_set1(MATH_LOG2E_);
-  uint16_t *p = (uint16_t *)s;
-  vf sum[4];
-  size_t j = start;
-  for (size_t v = 0; v < 4; v++) sum[v] = vf_zero();
-  pair_clear_(s, first, start);
-// The difference is 0 at the top, however large: products with log2 e before it would be rounded apart.
-#define POWERS(count)                                                                      \
-  vf e[count];                                                                             \
-  MATH_EACH_(count) e[v] = vf_mul(unit, vf_sub(vf_mul(by, vf_load(s + j + v * VL)), low)); \
-  pair_exp2_(count, e);                                                                    \
-  MATH_EACH_(count) vf_store_bf16_flushed(p + j + v * VL, e[v]);                           \
-  MATH_EACH_(count) sum[v] = vf_add(sum[v], e[v]);
-  for (; j + 4 * VL <= to; j += 4 * VL) {
-    POWERS(4)
-  }
-  for (; j < to; j += VL) {
-    POWERS(1)
-  }
-#undef POWERS
-  pair_clear_(s, j, last);
-  return vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3]));
+  MATH_EACH_(count) x[v] = vf_scalef(p[v], x[v]);
 }

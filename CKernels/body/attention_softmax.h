@@ -74,24 +74,36 @@ CK_INLINE vf attention_largest_(const int stored, float scale, float *s, const f
   return vf_max(vf_max(best[0], best[1]), vf_max(best[2], best[3]));
 }
 
-// The second pass: P = exp(scale S - base) in place of S, and its sum, spread over a vector.
-CK_INLINE vf attention_powers_(float scale, float base, float *s, size_t seen) {
-  const vf by = vf_set1(scale);
+// The keys that P v of bf16 pairs takes: whole steps around [from, to) of a tile.
+CK_INLINE attention_range_ attention_steps_(size_t from, size_t to) {
+  return (attention_range_){from / PAIR_STEP_ * PAIR_STEP_, pair_depth_(to)};
+}
+
+// The second pass: P = exp(scale S - base) in place of S, keys [start, to) of a row in whole vectors, and its sum, spread over a
+// vector. As `pairs`, a constant, P is bf16 where the row begins. scale S less base is 0 at the top, however large both are.
+CK_INLINE vf attention_powers_(const int pairs, float scale, float base, float *s, size_t start, size_t to) {
+  const vf by = vf_set1(scale), low = vf_set1(base);
   vf sum[4];
-  size_t j = 0;
+  size_t j = start;
   for (size_t v = 0; v < 4; v++) sum[v] = vf_zero();
-  for (; j + 4 * VL <= seen; j += 4 * VL) {
-    vf e[4];
-    MATH_EACH_(4) e[v] = vf_sub(vf_mul(by, vf_load(s + j + v * VL)), vf_set1(base));
-    math_exp_nonpositive_(4, e);
-    MATH_EACH_(4) vf_store(s + j + v * VL, e[v]);
-    MATH_EACH_(4) sum[v] = vf_add(sum[v], e[v]);
+#define POWERS(count)                                                          \
+  vf e[count];                                                                 \
+  MATH_EACH_(count) e[v] = vf_sub(vf_mul(by, vf_load(s + j + v * VL)), low);   \
+  if (pairs) {                                                                 \
+    pair_exp_(count, e);                                                       \
+    MATH_EACH_(count) vf_store_bf16_flushed((uint16_t *)s + j + v * VL, e[v]); \
+  } else {                                                                     \
+    math_exp_nonpositive_(count, e);                                           \
+    MATH_EACH_(count) vf_store(s + j + v * VL, e[v]);                          \
+  }                                                                            \
+  MATH_EACH_(count) sum[v] = vf_add(sum[v], e[v]);
+  for (; j + 4 * VL <= to; j += 4 * VL) {
+    POWERS(4)
   }
-  for (; j < seen; j += VL) {
-    const vf e = vf_exp_nonpositive_(vf_sub(vf_mul(by, vf_load(s + j)), vf_set1(base)));
-    vf_store(s + j, e);
-    sum[0] = vf_add(sum[0], e);
+  for (; j < to; j += VL) {
+    POWERS(1)
   }
+#undef POWERS
   return vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3]));
 }
 
@@ -132,11 +144,12 @@ CK_INLINE vf attention_across_(const int sum, vf *lines) {
 }
 
 // Rows [i, i + m) of S against the tile that begins at key k0, row r seeing keys [from[r], to[r]) of it: P in its place; as pairs
-// it is bf16 where the row begins, with zeros in the rest of keys [first, last). What was summed before is to be multiplied by
+// it is bf16 where the row begins, with zeros in the rest of the steps of all rows. What was summed before is to be multiplied by
 // factor[r].
 static __attribute__((noinline)) void attention_softmax_(const attention_ *t, size_t i, size_t m, size_t k0, const size_t *from,
-                                                         const size_t *to, size_t first, size_t last, float *factor) {
+                                                         const size_t *to, float *factor) {
   const ck_attention_block *g = t->call;
+  const attention_range_ steps = attention_steps_(from[0], to[m - 1]);
   const int stored = t->mask || t->slope || g->cap != 0 || !(g->scale > 0);
   const float scale = stored ? 1 : g->scale;
   for (size_t r = 0; r < m; r += VL) {
@@ -157,12 +170,15 @@ static __attribute__((noinline)) void attention_softmax_(const attention_ *t, si
     for (size_t q = 0; q < VL; q++) {
       lines[q] = vf_zero();
       if (q >= rows) continue;
-      const size_t start = from[r + q] / VL * VL;
+      const size_t start = from[r + q] / VL * VL, end = from[r + q] < to[r + q] ? to[r + q] : start;
       float *row = s + q * ATTENTION_KEYS;
-      if (t->pairs)
-        lines[q] = pair_powers_(scale, base[q], row, start, from[r + q] < to[r + q] ? to[r + q] : start, first, last);
-      else if (from[r + q] < to[r + q])
-        lines[q] = attention_powers_(scale, base[q], row + start, to[r + q] - start);
+      if (t->pairs) {
+        pair_clear_(row, steps.first, start);
+        lines[q] = attention_powers_(1, scale, base[q], row, start, end);
+        pair_clear_(row, (end + VL - 1) / VL * VL, steps.last);
+      } else {
+        lines[q] = attention_powers_(0, scale, base[q], row, start, end);
+      }
     }
     row_store_(factor + r, shrunk, rows);
     row_store_(totals, vf_fma(row_load_(totals, rows), shrunk, attention_across_(1, lines)), rows);

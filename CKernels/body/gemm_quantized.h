@@ -57,7 +57,7 @@ typedef struct quant_block_ {
 
 // Takes the block at `at`, the first of a super-block or not; returns where the next one starts.
 CK_INLINE const char *quant_block_at_(const ck_dtype type, size_t row, const char *at, quant_block_ *block) {
-  const int large = ck_quant_unit(type) == CK_SUPER_ROWS, fifth = type == CK_Q5_1 || type == CK_Q5_K;
+  const int large = ck_quant_unit(type) == CK_SUPER_ROWS;
   if (!large || row % CK_SUPER_ROWS == 0) {
 #pragma clang loop unroll(full)
     for (size_t v = 0; v < GEMM_NRV; v++) {
@@ -69,7 +69,7 @@ CK_INLINE const char *quant_block_at_(const ck_dtype type, size_t row, const cha
   }
   block->scales = at;
   block->codes = large ? at + 2 * GEMM_NR : at;
-  return block->codes + (type == CK_Q8_0 ? 32 : type == CK_Q6_K ? 24 : fifth ? 20 : 16) * GEMM_NR;
+  return block->codes + (type == CK_Q8_0 ? 32 : type == CK_Q6_K ? 24 : ck_quant_fifths(type) ? 20 : 16) * GEMM_NR;
 }
 
 // Codes of pair p of a block's rows, vector v of its columns, without the offset of their format.
@@ -78,10 +78,10 @@ CK_INLINE vi quant_pair_(const ck_dtype type, const char *codes, size_t p, size_
   const vi word = vi_load(codes + (p / 4 * GEMM_NR + v * VL) * 4);
   if (type == CK_MXFP4) return vi_e2m1(word, (int)(p % 4 * 4));
   const vi low = vi_bits(word, (int)(p % 4 * 4), 15);
-  const char *crumbs = codes + 16 * GEMM_NR;
-  if (type == CK_Q5_1 || type == CK_Q5_K) return vi_or(low, vi_up(vi_bits(vi_load(crumbs + v * VL * 4), (int)ck_fifth(p), 1), 4));
+  const char *above = codes + 16 * GEMM_NR;
+  if (ck_quant_fifths(type)) return vi_or(low, vi_up(vi_bits(vi_load(above + v * VL * 4), (int)ck_fifth(p), 1), 4));
   if (type != CK_Q6_K) return low;
-  const vi high = vi_bits(vi_load(crumbs + (p / 8 * GEMM_NR + v * VL) * 4), (int)(2 * ck_crumb(p)), 3);
+  const vi high = vi_bits(vi_load(above + (p / 8 * GEMM_NR + v * VL) * 4), (int)(2 * ck_crumb(p)), 3);
   return vi_or(low, vi_up(high, 4));
 }
 

@@ -69,7 +69,7 @@ CK_INLINE vi quant8_four_(const ck_dtype type, const char *codes, const size_t q
   const size_t word = q / 2;
   const vi low = vi_bits(vi_load(codes + (word * GEMM_NR + v * VL) * 4), (int)(q % 2 * 4), 0x0F0F);
   if (type == CK_MXFP4) return vi_e2m1_bytes(low);
-  if (type == CK_Q5_1 || type == CK_Q5_K) {
+  if (ck_quant_fifths(type)) {
     const vi fifth = vi_load(codes + 16 * GEMM_NR + v * VL * 4);
     return vi_or(low, vi_bits(q < 4 ? vi_up(fifth, 4 - (int)q) : fifth, q < 4 ? 0 : (int)q - 4, 0x1010));
   }

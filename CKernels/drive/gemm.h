@@ -25,6 +25,11 @@ static inline size_t gemm_panel(const ck_kernels *table, const ck_gemm *call) {
   return call->packed_panel ? call->packed_panel : table->gemm_nr * call->k;
 }
 
+// Elements of packed B before row k of the panel that column j is in.
+static inline size_t gemm_packed_at(const ck_kernels *table, const ck_gemm *call, size_t j, size_t k) {
+  return j / table->gemm_nr * gemm_panel(table, call) + k * table->gemm_nr;
+}
+
 // A whole product: 0, or -1 when scratch memory cannot be had.
 typedef int32_t gemm_driver(const ck_kernels *table, const ck_gemm *call, size_t threads);
 

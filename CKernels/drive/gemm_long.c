@@ -58,8 +58,8 @@ static int32_t run_task(const job *g, size_t index) {
   part.a = element_of(g, call->a_type, call->a, call->a_bs, call->a_rs, entry, 0, k * call->a_cs);
   if (call->packed) {
     part.packed_panel = gemm_panel(g->table, call);
-    const size_t at = j / g->table->gemm_nr * part.packed_panel + k * g->table->gemm_nr;
-    part.packed = (const char *)(operand ? call->value : call->packed) + ck_packed_bytes(call->b_type, at);
+    const size_t bytes = ck_packed_bytes(call->b_type, gemm_packed_at(g->table, call, j, k));
+    part.packed = (const char *)(operand ? call->value : call->packed) + bytes;
     if (operand) part.packed_range = call->value_range;
   } else {
     part.b = staging_element(call->b_type, call->b, (g->z + entry) * call->b_bs + k * call->b_rs + j * call->b_cs);

@@ -92,7 +92,7 @@ static const float *panels_of(const region *r, size_t j, size_t n, size_t k, siz
     p->table->f32_gemm_pack_b(n, depth, from, ks, ns, panels);
     return panels;
   }
-  const size_t apart = gemm_panel(p->table, call), at = j / nr * apart + k * nr;
+  const size_t apart = gemm_panel(p->table, call), at = gemm_packed_at(p->table, call, j, k);
   for (size_t q = 0; is_quantized(call) && q < pieces_of(n, nr); q++) {
     const char *from = (const char *)r->packed + ck_packed_bytes(call->b_type, at + q * apart);
     p->table->f32_dequantize(call->b_type, depth, from, panels + q * nr * depth);
@@ -128,7 +128,7 @@ static void pack_panel(const region *r, size_t slice, size_t q, ck_tile_range *r
   }
   if (r->packed && !is_quantized(call)) {
     pack.panel = gemm_panel(p->table, call);
-    pack.x = staging_element(call->b_type, r->packed, j / p->table->gemm_nr * pack.panel + k * p->table->gemm_nr);
+    pack.x = staging_element(call->b_type, r->packed, gemm_packed_at(p->table, call, j, k));
   } else if (!r->packed && call->b_cs == 1) {
     pack.x = staging_element(call->b_type, call->b, r->z * call->b_bs + k * call->b_rs + j), pack.rs = call->b_rs;
   } else {
@@ -193,7 +193,7 @@ static void run_rows(const region *r, const ck_gemm_block *block, const rows_a *
   ck_tile_block tile = rows->tile;
   if (p->direct) {
     tile.b_panel = gemm_panel(p->table, p->call);
-    tile.b = (const uint16_t *)r->packed + j / p->table->gemm_nr * tile.b_panel + slice * p->slice * p->table->gemm_nr;
+    tile.b = (const uint16_t *)r->packed + gemm_packed_at(p->table, p->call, j, slice * p->slice);
   } else {
     tile.b = r->tiles + pieces_of(r->n, EDGE) * ck_tile_panel(slice * p->slice, p->b_pieces);
     tile.b += first * ck_tile_panel(block->k, p->b_pieces);

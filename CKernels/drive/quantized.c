@@ -86,11 +86,10 @@ static void write_words(const uint8_t *codes, size_t bits, size_t shift, size_t 
   for (size_t word = 0; word < 16 / pairs; word++)
     for (size_t odd = 0; odd < 2; odd++) {
       unsigned value = 0;
-      for (size_t i = 0; i < pairs; i++)
-        value |= (codes[2 * (word * pairs + i) + odd] >> shift & ((1u << bits) - 1)) << (bits == 1   ? ck_fifth(i)
-                                                                                         : bits == 2 ? ck_crumb(i)
-                                                                                                     : i) *
-                                                                                            bits;
+      for (size_t i = 0; i < pairs; i++) {
+        const size_t at = bits == 1 ? ck_fifth(i) : bits == 2 ? 2 * ck_crumb(i) : i * bits;
+        value |= (codes[2 * (word * pairs + i) + odd] >> shift & ((1u << bits) - 1)) << at;
+      }
       to[(word * nr * 2 + odd) * 2] = (uint8_t)value, to[(word * nr * 2 + odd) * 2 + 1] = (uint8_t)(value >> 8);
     }
 }

@@ -73,11 +73,13 @@ static inline size_t ck_packed_bytes(ck_dtype type, size_t elements) {
 // Where the high bits of pair p lie, so that a byte of them has the same rows as one of the low bits.
 static inline size_t ck_crumb(size_t p) { return (p & 1) | (p & 2) << 1 | (p & 4) >> 1; }
 static inline size_t ck_fifth(size_t p) { return (p & 1) | (p & 2) << 2 | (p & 12) >> 1; }
-// Rows of what a format cannot be cut in, scales of a block of 32 rows, and whether a weight is the difference of two terms.
+// Rows of what a format cannot be cut in, scales of a block of 32 rows, whether a weight is the difference of two terms, and
+// whether codes have fifth bits in a word of their own.
 static inline size_t ck_quant_unit(ck_dtype type) {
   return type == CK_Q4_K || type == CK_Q5_K || type == CK_Q6_K ? CK_SUPER_ROWS : CK_QUANT_ROWS;
 }
 static inline size_t ck_quant_parts(ck_dtype type) { return type == CK_Q6_K ? 2 : 1; }
+static inline int ck_quant_fifths(ck_dtype type) { return type == CK_Q5_1 || type == CK_Q5_K; }
 static inline int ck_quant_lowered(ck_dtype type) { return type == CK_Q5_1 || type == CK_Q4_K || type == CK_Q5_K; }
 
 // The table of one instruction set, in ck_kernels.h.

@@ -43,6 +43,9 @@ public struct Convolution: Sendable, Hashable {
     kernel == 3 && self == Convolution(padding: 1, upsampling: upsampling, allowsWinograd: allowsWinograd)
   }
 
+  /// An extent of the image that is read: that of x, or of x enlarged, which a result has as well.
+  package func imageExtent(_ input: Int, _ output: Int) -> Int { upsampling == 1 ? input : output }
+
   /// Whether `y` is a result without its last row or column, as an ``upsampling`` of 2 may have it.
   func reaches(_ y: Shape, within whole: Shape, _ layout: ImageLayout) -> Bool {
     guard upsampling == 2, y.rank == 4 else { return false }

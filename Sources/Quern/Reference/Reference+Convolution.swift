@@ -47,9 +47,6 @@ extension ReferenceBackend {
 }
 
 extension Convolution {
-  /// An extent of the image that is read: that of x, or of x enlarged, which a result has as well.
-  package func imageExtent(_ input: Int, _ output: Int) -> Int { upsampling == 1 ? input : output }
-
   /// The taps of one axis that meet the image at an output position, and where.
   fileprivate func inputs(
     of output: Int, kernel: Int, stride: Int, dilation: Int, before: Int, extent: Int

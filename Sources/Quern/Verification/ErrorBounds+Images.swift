@@ -72,26 +72,11 @@ extension ErrorBounds {
     let (size, channels) = (layout.size(x.shape), weights.channels)
     let (height, width) = (output[1], output[2])
     let pixels = pixels ?? Array(0..<x.shape[0] * height * width)
+    if c.upsampling == 2 { return try differenceMagnitudes(x, output: output, pixels: pixels) }
     let patches = try MutableTensor(zeros: Shape(pixels.count, 3, 3, channels))
     var (tile, squares) = (-1, [Double](repeating: 0, count: 36 * channels))
     for (index, pixel) in pixels.enumerated() {
       let (image, i, j) = (pixel / width / height, pixel / width % height, pixel % width)
-      if c.upsampling == 2 {
-        func magnitude(_ row: Int, _ column: Int, _ channel: Int) -> Double {
-          guard (0..<height).contains(row), (0..<width).contains(column) else { return 0 }
-          return abs(x[image, row / 2, column / 2, channel])
-        }
-        for channel in 0..<channels {
-          for place in 0..<9 {
-            let (p, q) = (place / 3 - 1, place % 3 - 1)
-            patches[index, p + 1, q + 1, channel] =
-              magnitude(i + p, j + q, channel) + 2 * abs(Double(p)) * magnitude(i, j + q, channel)
-              + 2 * abs(Double(q)) * magnitude(i + p, j, channel)
-              + 4 * abs(Double(p * q)) * magnitude(i, j, channel)
-          }
-        }
-        continue
-      }
       let next = (image * height + i / 4) * width + j / 4
       for channel in 0..<channels {
         if next != tile {
@@ -117,6 +102,30 @@ extension ErrorBounds {
         }
       }
       tile = next
+    }
+    return patches.view
+  }
+
+  /// The same for an enlarged image.
+  private static func differenceMagnitudes(
+    _ x: TensorView, output: Shape, pixels: [Int]
+  ) throws(QuernError) -> TensorView {
+    let (height, width, channels) = (output[1], output[2], x.shape[3])
+    let patches = try MutableTensor(zeros: Shape(pixels.count, 3, 3, channels))
+    for (index, pixel) in pixels.enumerated() {
+      let (image, i, j) = (pixel / width / height, pixel / width % height, pixel % width)
+      for channel in 0..<channels {
+        func magnitude(_ row: Int, _ column: Int) -> Double {
+          guard (0..<height).contains(row), (0..<width).contains(column) else { return 0 }
+          return abs(x[image, row / 2, column / 2, channel])
+        }
+        for place in 0..<9 {
+          let (p, q) = (place / 3 - 1, place % 3 - 1)
+          patches[index, p + 1, q + 1, channel] =
+            magnitude(i + p, j + q) + 2 * abs(Double(p)) * magnitude(i, j + q)
+            + 2 * abs(Double(q)) * magnitude(i + p, j) + 4 * abs(Double(p * q)) * magnitude(i, j)
+        }
+      }
     }
     return patches.view
   }
