@@ -151,7 +151,27 @@ CK_INLINE void dequantize_(const ck_dtype type, size_t k, const char *at, float 
       f(CK_Q6_K, __VA_ARGS__);    \
   }
 
-void CK_NAME(f32_dequantize)(ck_dtype type, size_t k, const void *panel, float *y){QUANT_WITH_(type, dequantize_, k, panel, y)}
+// Rows of bf16, pairs first.
+CK_INLINE void unpack_pairs_(size_t k, const uint16_t *panel, float *y) {
+  size_t q = 0;
+  for (; q + 2 <= k; q += 2, panel += 2 * GEMM_NR, y += 2 * GEMM_NR)
+#pragma clang loop unroll(full)
+    for (size_t v = 0; v < GEMM_NR; v += VL) {
+      vf even, odd;
+      vf_load_2_bf16(panel + 2 * v, &even, &odd);
+      vf_store(y + v, even), vf_store(y + GEMM_NR + v, odd);
+    }
+  widen_(CK_BF16, (k - q) * GEMM_NR, panel, y);
+}
+
+void CK_NAME(f32_gemm_unpack_b)(ck_dtype type, size_t k, const void *panel, float *y) {
+  if (type == CK_BF16)
+    unpack_pairs_(k, panel, y);
+  else if (type == CK_F16)
+    widen_(CK_F16, k * GEMM_NR, panel, y);
+  else
+    QUANT_WITH_(type, dequantize_, k, panel, y)
+}
 
 // Bytes of 32 rows of a panel.
 CK_INLINE size_t quant_bytes_(const ck_dtype type) {

@@ -1,38 +1,73 @@
 // GEMM by panels of bf16 or f16, widened exactly and multiplied in the order of gemm_tile_: the bits are those of the same panels
 // widened first. Many rows go over a panel's slice widened in L1; few widen it in registers, and read B as fast as it comes, as
 // they do f32.
-// Loop order of few rows: groups of panels, slices of K, rows in even parts of at most GEMM_MR, rows of B. A group's panels are
-// read from end to end, and what lies GEMM_AHEAD_ bytes on is fetched.
+// Loop order of few rows: groups of panels, slices of K, rows in even parts of at most STREAM_MR_, rows of B. A group's panels
+// are read from end to end, and what lies GEMM_AHEAD_ bytes on is fetched.
+
+// Beyond 9 rows their addresses are more than an x86 processor's registers hold.
+#define STREAM_MR_ CK_MIN(GEMM_MR, 9)
 
 // Bytes of a row of a panel.
 #define STREAM_BYTES_(type) (GEMM_NR * ((type) == CK_F32 ? 4 : 2))
 
-// Rows of B; `panel` is bytes from panel to panel. bf16 leaves neighbouring columns in the two vectors of a pair.
-CK_INLINE void stream_row_(const ck_dtype type, const size_t vectors, const char *b, size_t panel, vf *x) {
-  if (type == CK_F32) {
-#pragma clang loop unroll(full)
-    for (size_t v = 0; v < vectors; v++) x[v] = vf_load((const float *)(b + v / GEMM_NRV * panel) + v % GEMM_NRV * VL);
-    return;
-  }
-#pragma clang loop unroll(full)
-  for (size_t v = 0; v < vectors; v += 2) {
-    const uint16_t *row = (const uint16_t *)(b + v / GEMM_NRV * panel) + v % GEMM_NRV * VL;
-    if (type == CK_BF16)
-      vf_load_2_bf16(row, &x[v], &x[v + 1]);
-    else
-      x[v] = vf_load_f16(row), x[v + 1] = vf_load_f16(row + VL);
-  }
-}
-
+// One row of B; `panel` is bytes from panel to panel.
 CK_INLINE void stream_step_(const ck_dtype type, const size_t m, const size_t vectors, const float *a, size_t a_rs, const char *b,
                             size_t panel, vf *acc) {
   vf x[GEMM_ACCUMULATORS_];
-  stream_row_(type, vectors, b, panel, x);
+#pragma clang loop unroll(full)
+  for (size_t v = 0; v < vectors; v++) {
+    const char *row = b + v / GEMM_NRV * panel + v % GEMM_NRV * VL * ck_dtype_size(type);
+    x[v] = type == CK_F32   ? vf_load((const float *)row)
+           : type == CK_F16 ? vf_load_f16((const uint16_t *)row)
+                            : vf_load_bf16((const uint16_t *)row);
+  }
 #pragma clang loop unroll(full)
   for (size_t r = 0; r < m; r++) {
     const vf value = vf_broadcast(a + r * a_rs);
 #pragma clang loop unroll(full)
     for (size_t v = 0; v < vectors; v++) acc[r * vectors + v] = vf_fma(x[v], value, acc[r * vectors + v]);
+  }
+}
+
+// Vector v of a pair of rows of bf16.
+CK_INLINE void stream_load_pair_(size_t v, const char *b, size_t panel, vf *x) {
+  vf_load_2_bf16((const uint16_t *)(b + v / GEMM_NRV * panel) + v % GEMM_NRV * VL * 2, x, x + 1);
+}
+
+// A pair of rows of bf16: the shorter side stays in registers. Where they do not hold it, B's rows are loaded one after the
+// other.
+CK_INLINE void stream_pair_(const size_t m, const size_t vectors, const float *a, size_t a_rs, const char *b, size_t panel,
+                            vf *acc) {
+  const size_t hold = vectors > m ? m : vectors;
+  const int together = m * vectors + 2 * hold + 4 < GEMM_REGISTERS;
+  vf x[2], held[2 * GEMM_ACCUMULATORS_];
+  if (together && vectors > m) {
+#pragma clang loop unroll(full)
+    for (size_t h = 0; h < 2 * m; h++) held[h] = vf_broadcast(a + h / 2 * a_rs + h % 2);
+#pragma clang loop unroll(full)
+    for (size_t v = 0; v < vectors; v++) {
+      stream_load_pair_(v, b, panel, x);
+#pragma clang loop unroll(full)
+      for (size_t r = 0; r < m; r++) {
+        vf *sum = acc + r * vectors + v;
+        *sum = vf_fma(x[1], held[2 * r + 1], vf_fma(x[0], held[2 * r], *sum));
+      }
+    }
+    return;
+  }
+#pragma clang loop unroll(full)
+  for (size_t v = 0; together && v < vectors; v++) stream_load_pair_(v, b, panel, held + 2 * v);
+#pragma clang loop unroll(full)
+  for (size_t u = 0; u < 2; u++) {
+#pragma clang loop unroll(full)
+    for (size_t v = 0; !together && v < vectors; v++) stream_load_pair_(v, b, panel, x), held[2 * v + u] = x[u];
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < m; r++) {
+      const vf value = vf_broadcast(a + r * a_rs + u);
+#pragma clang loop unroll(full)
+      for (size_t v = 0; v < vectors; v++) acc[r * vectors + v] = vf_fma(held[2 * v + u], value, acc[r * vectors + v]);
+    }
+    if (!together) __asm__ volatile("" ::: "memory");
   }
 }
 
@@ -47,11 +82,18 @@ CK_INLINE void stream_sums_(const ck_dtype type, const size_t m, const size_t ve
     for (size_t line = 0; line < ahead; line += 64)
       __builtin_prefetch(b + GEMM_AHEAD_ + line / (4 * row) * panel + p * row + line % (4 * row));
 #pragma clang loop unroll(full)
-    for (size_t u = 0; u < 4; u++) {
-      stream_step_(type, m, vectors, a + p + u, a_rs, b + (p + u) * row, panel, acc);
+    for (size_t u = 0; u < 4; u += type == CK_BF16 ? 2 : 1) {
+      if (type == CK_BF16)
+        stream_pair_(m, vectors, a + p + u, a_rs, b + (p + u) * row, panel, acc);
+      else
+        stream_step_(type, m, vectors, a + p + u, a_rs, b + (p + u) * row, panel, acc);
       // Else the rows of four steps are loaded and widened first, and spilled.
       if (type != CK_F32) __asm__ volatile("" ::: "memory");
     }
+  }
+  if (type == CK_BF16 && p + 2 <= k) {
+    stream_pair_(m, vectors, a + p, a_rs, b + p * row, panel, acc);
+    p += 2;
   }
 #pragma clang loop unroll(disable)
   for (; p < k; p++) stream_step_(type, m, vectors, a + p, a_rs, b + p * row, panel, acc);
@@ -66,21 +108,18 @@ CK_INLINE void stream_rows_(const ck_dtype type, const size_t m, const size_t pa
   for (size_t t = 0; t < m * vectors; t++) acc[t] = vf_zero();
   const size_t panel = ck_packed_bytes(type, g->b_panel);
   stream_sums_(type, m, vectors, g->k, g->a + i * g->a_rs, g->a_rs, b, panel, acc);
-  if (type == CK_BF16)
-#pragma clang loop unroll(full)
-    for (size_t t = 0; t < m * vectors; t += 2) vf_zip(acc[t], acc[t + 1], &acc[t], &acc[t + 1]);
   gemm_leave_(m, vectors, g, i, j, gemm_exit_of_(g), acc);
 }
 
 // Every row of a slice. One part of rows where there are several panels.
 CK_INLINE void stream_slice_(const ck_dtype type, const size_t panels, const size_t most, const ck_gemm_block *g, size_t j,
                              const char *b) {
-  for (size_t i = 0, parts = (g->m + GEMM_MR - 1) / GEMM_MR; parts; parts--) {
+  for (size_t i = 0, parts = (g->m + STREAM_MR_ - 1) / STREAM_MR_; parts; parts--) {
     const size_t first = i, rows = (g->m - i + parts - 1) / parts;
     i += rows;
-#define STREAM_ROWS_(count)                                                                   \
-  case count:                                                                                 \
-    if (count <= GEMM_MR && count <= most) stream_rows_(type, count, panels, g, first, j, b); \
+#define STREAM_ROWS_(count)                                                                      \
+  case count:                                                                                    \
+    if (count <= STREAM_MR_ && count <= most) stream_rows_(type, count, panels, g, first, j, b); \
     break;
     switch (rows) {
       STREAM_ROWS_(1)
@@ -92,9 +131,6 @@ CK_INLINE void stream_slice_(const ck_dtype type, const size_t panels, const siz
       STREAM_ROWS_(7)
       STREAM_ROWS_(8)
       STREAM_ROWS_(9)
-      STREAM_ROWS_(10)
-      STREAM_ROWS_(11)
-      STREAM_ROWS_(12)
       default:
         break;
     }
@@ -130,7 +166,7 @@ CK_INLINE void stream_(const ck_dtype type, const ck_gemm_block *g) {
   STREAM_GROUPS_(1)
   STREAM_GROUPS_(2)
 #undef STREAM_GROUPS_
-  for (; j < g->n; j += GEMM_NR) stream_panels_(type, 1, GEMM_MR, g, j);
+  for (; j < g->n; j += GEMM_NR) stream_panels_(type, 1, STREAM_MR_, g, j);
 }
 
 // One slice of many rows.
@@ -140,7 +176,7 @@ static void stream_widened_(const ck_gemm_block *g) {
   column.b = panel, column.b_type = CK_F32, column.b_panel = g->k * GEMM_NR, column.b_ks = 0;
   for (size_t j = 0; j < g->n; j += GEMM_NR) {
     const char *b = (const char *)g->b + j / GEMM_NR * ck_packed_bytes(g->b_type, g->b_panel);
-    CK_NAME(f32_widen)(g->b_type, g->k * GEMM_NR, (const uint16_t *)b, panel);
+    CK_NAME(f32_gemm_unpack_b)(g->b_type, g->k, b, panel);
     ck_gemm_columns(&column, g, j, CK_MIN(g->n - j, (size_t)GEMM_NR));
     CK_NAME(f32_gemm_block)(&column);
   }

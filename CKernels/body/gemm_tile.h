@@ -20,9 +20,9 @@ CK_INLINE ck_tile_range tile_seen_(const tile_span_ *span) {
 
 CK_INLINE tile_span_ tile_nothing_(void) { return (tile_span_){vf_set1(INFINITY), vf_zero(), vf_zero()}; }
 
-// VL elements as pieces, tiles apart: each the nearest bf16 to what the pieces before it leave.
-CK_INLINE void tile_cut_(size_t pieces, vf x, uint16_t *to) {
-  for (size_t piece = 0; piece < pieces; piece++, to += CK_TILE_ELEMENTS) {
+// VL elements as pieces so far apart: each the nearest bf16 to what the pieces before it leave.
+CK_INLINE void tile_cut_(size_t pieces, size_t apart, vf x, uint16_t *to) {
+  for (size_t piece = 0; piece < pieces; piece++, to += apart) {
     vf_store_bf16(to, x);
     x = vf_sub(x, vf_load_bf16(to));
   }
@@ -38,7 +38,7 @@ CK_INLINE void tile_pack_row_(const ck_dtype type, const ck_tile_pack *p, size_t
       const size_t at = step * CK_TILE_STEP + v;
       const vf x = at < k ? row_load_as_(type, p->x, i * p->rs + at, CK_MIN(k - at, (size_t)VL)) : vf_zero();
       tile_see_(span, x);
-      tile_cut_(p->pieces, x, to + v);
+      tile_cut_(p->pieces, CK_TILE_ELEMENTS, x, to + v);
     }
 }
 
@@ -93,36 +93,46 @@ CK_INLINE vf tile_row_of_b_(const ck_dtype type, const ck_tile_pack *p, size_t q
   return row_load_as_(type, p->x, at, CK_MIN(p->count - j, (size_t)VL));
 }
 
-// Columns [j, j + 16) as tiles: pairs of rows, their elements in turn.
-CK_INLINE void tile_pack_strip_(const ck_dtype type, const ck_tile_pack *p, size_t j, tile_span_ *span) {
-  const size_t steps = ck_tile_steps(p->k), depth = p->pieces * CK_TILE_ELEMENTS;
-  uint16_t *to = p->tiles + j / 16 * steps * depth;
+// Rows q and q + 1; q is even.
+CK_INLINE void tile_pair_of_b_(const ck_dtype type, const ck_tile_pack *p, size_t q, size_t j, vf *even, vf *odd) {
+  if (type == CK_BF16 && p->panel && q + 1 < p->k && j < p->count)
+    vf_load_2_bf16((const uint16_t *)p->x + j / GEMM_NR * p->panel + q * GEMM_NR + j % GEMM_NR * 2, even, odd);
+  else
+    *even = tile_row_of_b_(type, p, q, j), *odd = tile_row_of_b_(type, p, q + 1, j);
+}
+
+#define TILE_PAIRS_ (2 * CK_TILE_ELEMENTS)  // elements of a step of B: 16 pairs of rows of CK_TILE_EDGE columns
+
+// CK_TILE_EDGE columns from j on as tiles: pairs of rows, their elements in turn.
+CK_INLINE void tile_pack_columns_(const ck_dtype type, const ck_tile_pack *p, size_t j, tile_span_ *span) {
+  const size_t steps = ck_tile_steps(p->k), depth = p->pieces * TILE_PAIRS_;
+  uint16_t *to = p->tiles + j / CK_TILE_EDGE * steps * depth;
   for (size_t step = 0; step < steps; step++, to += depth)
-    for (size_t pair = 0; pair < 16; pair++)
-      for (size_t v = 0; v < 16; v += VL) {
-        const size_t q = step * CK_TILE_STEP + 2 * pair;
-        const vf even = tile_row_of_b_(type, p, q, j + v), odd = tile_row_of_b_(type, p, q + 1, j + v);
-        vf first, second;
+    for (size_t pair = 0; pair < CK_TILE_STEP / 2; pair++)
+      for (size_t v = 0; v < CK_TILE_EDGE; v += VL) {
+        uint16_t *place = to + 2 * (pair * CK_TILE_EDGE + v);
+        vf even, odd, first, second;
+        tile_pair_of_b_(type, p, step * CK_TILE_STEP + 2 * pair, j + v, &even, &odd);
         tile_see_(span, even), tile_see_(span, odd);
         if (!p->pieces) continue;
         vf_zip(even, odd, &first, &second);
-        tile_cut_(p->pieces, first, to + pair * 32 + 2 * v);
-        tile_cut_(p->pieces, second, to + pair * 32 + 2 * v + VL);
+        tile_cut_(p->pieces, TILE_PAIRS_, first, place);
+        tile_cut_(p->pieces, TILE_PAIRS_, second, place + VL);
       }
 }
 
 #ifdef VI_ZIP16
-// Columns [j, j + 32) of bf16 as they are, where each row of them is one vector.
-CK_INLINE void tile_zip_strips_(const ck_tile_pack *p, size_t j) {
-  const size_t strip = ck_tile_panel(p->k, 1) / 2, rs = p->panel ? GEMM_NR : p->rs;
-  const uint16_t *row = (const uint16_t *)p->x + (p->panel ? j / GEMM_NR * p->panel : j);
-  uint16_t *to = p->tiles + j / 16 * strip;
-  for (size_t q = 0; q < ck_tile_steps(p->k) * CK_TILE_STEP; q += 2, row += 2 * rs, to += 2 * 16) {
+// The same of bf16 as it is, in rows of one vector each.
+CK_INLINE void tile_zip_columns_(const ck_tile_pack *p, size_t j) {
+  const size_t depth = ck_tile_steps(p->k) * CK_TILE_STEP;
+  const uint16_t *row = (const uint16_t *)p->x + j;
+  uint16_t *to = p->tiles + j * depth;
+  for (size_t q = 0; q < depth; q += 2, row += 2 * p->rs) {
     vi left, right;
-    vi_zip16(q < p->k ? vi_load(row) : vi_set1(0), q + 1 < p->k ? vi_load(row + rs) : vi_set1(0), &left, &right);
-    vi_store(to, left), vi_store(to + strip, right);
+    vi_zip16(q < p->k ? vi_load(row) : vi_set1(0), q + 1 < p->k ? vi_load(row + p->rs) : vi_set1(0), &left, &right);
+    vi_store(to + q * CK_TILE_EDGE, left), vi_store(to + (q + 1) * CK_TILE_EDGE, right);
   }
-  p->ranges[j / CK_TILE_EDGE] = tile_range_bf16_(2 * strip, p->tiles + j / 16 * strip);
+  p->ranges[j / CK_TILE_EDGE] = tile_range_bf16_(depth * CK_TILE_EDGE, to);
 }
 #endif
 
@@ -134,15 +144,13 @@ CK_INLINE void tile_pack_b_(const ck_dtype type, const ck_tile_pack *p) {
   }
   for (size_t j = 0; j < p->count; j += CK_TILE_EDGE) {
 #ifdef VI_ZIP16
-    const int whole = p->panel ? GEMM_NR == CK_TILE_EDGE : j + CK_TILE_EDGE <= p->count;
-    if (type == CK_BF16 && p->pieces == 1 && whole) {
-      tile_zip_strips_(p, j);
+    if (type == CK_BF16 && p->pieces == 1 && !p->panel && j + CK_TILE_EDGE <= p->count) {
+      tile_zip_columns_(p, j);
       continue;
     }
 #endif
     tile_span_ span = tile_nothing_();
-    tile_pack_strip_(type, p, j, &span);
-    tile_pack_strip_(type, p, j + 16, &span);
+    tile_pack_columns_(type, p, j, &span);
     p->ranges[j / CK_TILE_EDGE] = tile_seen_(&span);
   }
 }
@@ -166,7 +174,7 @@ CK_INLINE size_t tile_partner_(const size_t a_pieces, const size_t b_pieces, con
 
 // One step of k: every product of pieces, for `rows` tiles of rows by two of columns.
 CK_INLINE void tile_step_(tile_file *file, const size_t rows, const size_t a_pieces, const size_t b_pieces, const size_t order,
-                          const uint16_t *a, const uint16_t *b, size_t a_strip, size_t b_strip) {
+                          const uint16_t *a, const uint16_t *b, size_t a_strip) {
   (void)file;
   size_t held = CK_TILE_MOST_PIECES;
 #pragma clang loop unroll(full)
@@ -178,8 +186,8 @@ CK_INLINE void tile_step_(tile_file *file, const size_t rows, const size_t a_pie
     for (size_t c = 0; c < tile_partners_(b_pieces, order, i); c++) {
       const size_t j = tile_partner_(a_pieces, b_pieces, order, i, c);
       if (j != held) {
-        tile_load(file, TILE_B_, b + j * CK_TILE_ELEMENTS, 64);
-        tile_load(file, TILE_B_ + 1, b + b_strip + j * CK_TILE_ELEMENTS, 64);
+        tile_load(file, TILE_B_, b + j * TILE_PAIRS_, 4 * CK_TILE_EDGE);
+        tile_load(file, TILE_B_ + 1, b + j * TILE_PAIRS_ + CK_TILE_EDGE, 4 * CK_TILE_EDGE);
       }
       held = j;
       tile_dot_bf16(file, 0, TILE_A_, TILE_B_);
@@ -221,24 +229,47 @@ CK_INLINE void tile_fetch_(const ck_tile_block *t, size_t j) {
     __builtin_prefetch((const char *)t->next + line / t->next_lines * t->next_rs + line % t->next_lines * 64, 0, 2);
 }
 
+// What is left of a panel of packed weights after its whole steps, as one more: `k` rows, at b, and zeros.
+CK_INLINE void tile_rest_(size_t k, const uint16_t *b, uint16_t *rest) {
+  const size_t even = k / 2 * 2 * CK_TILE_EDGE;
+  memset(rest, 0, TILE_PAIRS_ * sizeof *rest);
+  memcpy(rest, b, even * sizeof *rest);
+  for (size_t j = 0; k % 2 && j < CK_TILE_EDGE; j++) rest[even + 2 * j] = b[even + j];
+}
+
+// Whole steps of B's columns; a short one comes after them.
+CK_INLINE size_t tile_whole_(const ck_tile_block *t) {
+  return t->b_packed ? t->block->k / CK_TILE_STEP : ck_tile_steps(t->block->k);
+}
+
+CK_INLINE void tile_ahead_(const uint16_t *b, const size_t bytes) {
+#pragma clang loop unroll(full)
+  for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch((const char *)b + GEMM_AHEAD_ + line);
+}
+
 // `rows` tiles of rows by every column of the block; all but the block are constants.
 CK_INLINE void tile_rows_(const size_t rows, const size_t a_pieces, const size_t b_pieces, const size_t order,
                           const ck_tile_block *t) {
   const ck_gemm_block *g = t->block;
   const enum gemm_exit_ leave = gemm_exit_of_(g);
-  const size_t steps = ck_tile_steps(g->k);
-  const size_t a_strip = steps * a_pieces * CK_TILE_ELEMENTS, b_strip = steps * b_pieces * CK_TILE_ELEMENTS;
+  const size_t steps = ck_tile_steps(g->k), whole = tile_whole_(t), a_strip = steps * a_pieces * CK_TILE_ELEMENTS;
   _Alignas(64) float sums[CK_TILE_EDGE * CK_TILE_EDGE];
+  _Alignas(64) uint16_t rest[TILE_PAIRS_];
   tile_file file;
   tile_begin(&file);
   for (size_t j = 0; j < g->n; j += CK_TILE_EDGE) {
-    const uint16_t *a = t->a, *b = t->b + j / 16 * b_strip;
+    const uint16_t *a = t->a, *b = t->b + j / CK_TILE_EDGE * t->b_panel;
     tile_clear_(&file, rows);
     tile_fetch_(t, j);
 #pragma clang loop unroll(disable)
-    for (size_t step = 0; step < steps; step++) {
-      tile_step_(&file, rows, a_pieces, b_pieces, order, a, b, a_strip, b_strip);
-      a += a_pieces * CK_TILE_ELEMENTS, b += b_pieces * CK_TILE_ELEMENTS;
+    for (size_t step = 0; step < whole; step++) {
+      if (t->ahead) tile_ahead_(b, TILE_PAIRS_ * sizeof *b);
+      tile_step_(&file, rows, a_pieces, b_pieces, order, a, b, a_strip);
+      a += a_pieces * CK_TILE_ELEMENTS, b += b_pieces * TILE_PAIRS_;
+    }
+    if (whole < steps) {
+      tile_rest_(g->k % CK_TILE_STEP, b, rest);
+      tile_step_(&file, rows, a_pieces, b_pieces, order, a, rest, a_strip);
     }
     if (leave == GEMM_STORE_ && g->m == rows * 16 && j + CK_TILE_EDGE <= g->n) {
       tile_spill_(&file, rows, g->c + j, g->c_rs * sizeof(float));
@@ -251,25 +282,19 @@ CK_INLINE void tile_rows_(const size_t rows, const size_t a_pieces, const size_t
 }
 
 #if TILES_PAY == CK_TILES_DOT
-// Rows of B two by two, of tiles or of a panel as it was packed: 16 columns of both, and the 16 columns after them.
-CK_INLINE void tile_pairs_(const int packed, const uint16_t *b, size_t strip, int whole, vi *left, vi *right) {
-  if (packed)
-    vi_zip16(vi_load(b), whole ? vi_load(b + CK_TILE_EDGE) : vi_set1(0), left, right);
-  else
-    *left = vi_load(b), *right = vi_load(b + strip);
-}
-
 // One piece by one: 8 rows by 32 columns at a time. Rows beyond the block are zeros.
-CK_INLINE void tile_dots_(const int packed, const int ahead, const ck_tile_block *t) {
+CK_INLINE void tile_dots_(const int ahead, const ck_tile_block *t) {
   enum { ROWS = 8, VECTORS = CK_TILE_EDGE / VL, SUMS = ROWS * VECTORS };
   const ck_gemm_block *g = t->block;
   const enum gemm_exit_ leave = gemm_exit_of_(g);
-  const size_t strip = ck_tile_steps(g->k) * CK_TILE_ELEMENTS, b_step = packed ? 2 * CK_TILE_EDGE : 32;
-  const size_t b_panel = packed ? t->b_panel : 2 * strip;
+  const size_t steps = ck_tile_steps(g->k), whole = tile_whole_(t), strip = steps * CK_TILE_ELEMENTS;
+  _Alignas(64) uint16_t rest[TILE_PAIRS_];
   for (size_t j = 0; j < g->n; j += CK_TILE_EDGE) {
+    const uint16_t *panel = t->b + j / CK_TILE_EDGE * t->b_panel;
+    if (whole < steps) tile_rest_(g->k % CK_TILE_STEP, panel + whole * TILE_PAIRS_, rest);
     tile_fetch_(t, j);
     for (size_t i = 0; i < g->m; i += ROWS) {
-      const uint16_t *a = t->a + i / 16 * strip + i % 16 * CK_TILE_STEP, *b = t->b + j / CK_TILE_EDGE * b_panel;
+      const uint16_t *a = t->a + i / 16 * strip + i % 16 * CK_TILE_STEP;
       vf acc[SUMS];
 #pragma clang loop unroll(full)
       for (size_t s = 0; s < SUMS; s++) acc[s] = vf_zero();
@@ -277,15 +302,12 @@ CK_INLINE void tile_dots_(const int packed, const int ahead, const ck_tile_block
         __builtin_prefetch(gemm_place_(g, r, j), 1);
         __builtin_prefetch(gemm_place_(g, r, j + 16), 1);
       }
-      for (size_t k = 0; k < g->k; k += CK_TILE_STEP, a += CK_TILE_ELEMENTS) {
-        const size_t depth = CK_MIN(g->k - k, (size_t)CK_TILE_STEP);
-        for (size_t q = 0; q < depth; q += 2, b += b_step) {
-          vi left, right;
-          if (ahead && !i) {
-            __builtin_prefetch((const char *)b + GEMM_AHEAD_);
-            __builtin_prefetch((const char *)b + GEMM_AHEAD_ + 64);
-          }
-          tile_pairs_(packed, b, strip, q + 1 < depth, &left, &right);
+      for (size_t step = 0; step < steps; step++, a += CK_TILE_ELEMENTS) {
+        const uint16_t *b = step < whole ? panel + step * TILE_PAIRS_ : rest;
+#pragma clang loop unroll(disable)
+        for (size_t q = 0; q < CK_TILE_STEP; q += 2, b += 2 * CK_TILE_EDGE) {
+          if (ahead && !i) tile_ahead_(b, 4 * CK_TILE_EDGE);
+          const vi left = vi_load(b), right = vi_load(b + CK_TILE_EDGE);
 #pragma clang loop unroll(full)
           for (size_t r = 0; r < ROWS; r++) {
             int32_t two;
@@ -312,12 +334,10 @@ CK_INLINE void tile_dots_(const int packed, const int ahead, const ck_tile_block
 void CK_NAME(f32_tile_block)(const ck_tile_block *t) {
 #if TILES_PAY == CK_TILES_DOT
   if (t->a_pieces == 1 && t->b_pieces == 1) {
-    if (t->b_panel && t->ahead)
-      tile_dots_(1, 1, t);
-    else if (t->b_panel)
-      tile_dots_(1, 0, t);
+    if (t->ahead)
+      tile_dots_(1, t);
     else
-      tile_dots_(0, 0, t);
+      tile_dots_(0, t);
     return;
   }
 #endif

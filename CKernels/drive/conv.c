@@ -324,9 +324,9 @@ typedef struct widening {
 static void widen_panels(const void *context, size_t first, size_t last) {
   const widening *w = context;
   const ck_conv *call = w->plan->call;
-  const size_t panel = w->plan->b_panel;
-  w->plan->table->f32_widen(call->weights_type, (last - first) * panel,
-                            staging_element(call->weights_type, w->from, first * panel), w->to + first * panel);
+  const size_t panel = w->plan->b_panel, k = panel / w->plan->table->gemm_nr;
+  for (size_t at = first * panel; at < last * panel; at += panel)
+    w->plan->table->f32_gemm_unpack_b(call->weights_type, k, staging_element(call->weights_type, w->from, at), w->to + at);
 }
 
 void ck_conv_biases(const ck_kernels *table, const ck_conv *call, float *to) {
@@ -361,6 +361,7 @@ static ck_gemm product_of(const ck_conv *call) {
       .k = call->h.kernel * call->w.kernel * call->channels,
       .a_cs = 1,
       .packed = call->weights,
+      .packed_range = call->weights_range,
       .c = call->y,
       .c_rs = call->y_s.pixel,
       .alpha = call->scale,

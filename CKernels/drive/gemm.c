@@ -125,22 +125,35 @@ static void run_packing(const packing *p, ck_task body, size_t threads) {
   if (p->n && p->k) ck_parallel(panels, MAX(panels / (threads * BLOCKS_A_THREAD + 1), (1 << 15) / panel + 1), threads, body, p);
 }
 
-// Panels of 16-bit elements as they are, some steps of all columns of a panel at a time, which stay in L1.
-static void keep_panels(const void *context, size_t first, size_t last) {
+// Rows [k, end) of a panel of 16-bit elements as they are, some at a time, all columns of which stay in L1; k is even.
+static void keep_rows(const packing *p, size_t j, size_t k, size_t end) {
   enum { RUN = 64 };
+  const size_t nr = p->table->gemm_nr;
+  for (; k < end; k += RUN) {
+    const size_t steps = MIN(RUN, end - k), paired = p->type == CK_BF16 ? steps / 2 * 2 : 0;
+    uint16_t *to = (uint16_t *)p->packed + j * p->k + k * nr;
+    for (size_t c = 0; c < nr; c++) {
+      const int inside = j + c < p->n;
+      const uint16_t zero = 0, *from = inside ? (const uint16_t *)p->b + (j + c) * p->b_ns + k * p->b_ks : &zero;
+      const size_t step = inside ? p->b_ks : 0;
+      for (size_t q = 0; q < paired; q += 2) to[q * nr + 2 * c] = from[q * step], to[q * nr + 2 * c + 1] = from[(q + 1) * step];
+      for (size_t q = paired; q < steps; q++) to[q * nr + c] = from[q * step];
+    }
+  }
+}
+
+// Panels of 16-bit elements. Pairs of bf16 that lie together in B are transposed as floats are.
+static void keep_panels(const void *context, size_t first, size_t last) {
   const packing *p = context;
   const size_t nr = p->table->gemm_nr;
-  for (size_t j = first * nr; j < MIN(last * nr, p->n); j += nr)
-    for (size_t k = 0; k < p->k; k += RUN) {
-      const size_t steps = MIN(RUN, p->k - k);
-      uint16_t *to = (uint16_t *)p->packed + j * p->k + k * nr;
-      for (size_t c = 0; c < nr; c++) {
-        const int inside = j + c < p->n;
-        const uint16_t zero = 0, *from = inside ? (const uint16_t *)p->b + (j + c) * p->b_ns + k * p->b_ks : &zero;
-        const size_t step = inside ? p->b_ks : 0;
-        for (size_t q = 0; q < steps; q++) to[q * nr + c] = from[q * step];
-      }
-    }
+  const int words = p->type == CK_BF16 && p->b_ks == 1 && p->b_ns % 2 == 0 && (uintptr_t)p->b % sizeof(float) == 0;
+  for (size_t j = first * nr; j < MIN(last * nr, p->n); j += nr) {
+    const size_t paired = words ? p->k / 2 * 2 : 0;
+    if (paired)
+      p->table->f32_gemm_pack_b(MIN(nr, p->n - j), paired / 2, staging_element(CK_BF16, p->b, j * p->b_ns), 1, p->b_ns / 2,
+                                (float *)(void *)((uint16_t *)p->packed + j * p->k));
+    keep_rows(p, j, paired, p->k);
+  }
 }
 
 void ck_pack_b(const ck_kernels *table, ck_dtype type, size_t n, size_t k, const void *b, size_t b_ks, size_t b_ns, void *packed,

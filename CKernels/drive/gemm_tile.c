@@ -55,7 +55,7 @@ typedef struct region {
   const void *packed;  // panels, or NULL where B has none
   size_t operand;      // 0 of B, 1 of V
   size_t z, j, n;
-  uint16_t *tiles;  // [slices][n/32][k/32][pieces][2 * 512]; NULL where panels are multiplied as they lie
+  uint16_t *tiles;  // [slices][n/32][k/32][pieces][16][32][2]; NULL where panels are multiplied as they lie
   ck_tile_range *ranges;  // [slices][n/32], with tiles
 } region;
 
@@ -93,18 +93,13 @@ static const float *panels_of(const region *r, size_t j, size_t n, size_t k, siz
     return panels;
   }
   const size_t apart = gemm_panel(p->table, call), at = gemm_packed_at(p->table, call, j, k);
-  for (size_t q = 0; is_quantized(call) && q < pieces_of(n, nr); q++) {
-    const char *from = (const char *)r->packed + ck_packed_bytes(call->b_type, at + q * apart);
-    p->table->f32_dequantize(call->b_type, depth, from, panels + q * nr * depth);
-  }
-  if (is_quantized(call)) return panels;
   if (call->b_type == CK_F32) {
     *panel = apart;
     return (const float *)r->packed + at;
   }
   for (size_t q = 0; q < pieces_of(n, nr); q++) {
-    const size_t first = at + q * apart;
-    p->table->f32_widen(call->b_type, nr * depth, staging_element(call->b_type, r->packed, first), panels + q * nr * depth);
+    const char *from = (const char *)r->packed + ck_packed_bytes(call->b_type, at + q * apart);
+    p->table->f32_gemm_unpack_b(call->b_type, depth, from, panels + q * nr * depth);
   }
   return panels;
 }
@@ -157,7 +152,7 @@ static void run_columns(const region *r, const ck_gemm_block *all, const ck_tile
   const ck_gemm_block block = columns_of(all, from, to);
   ck_tile_block moved = *tile;
   moved.block = &block;
-  moved.b += from / EDGE * (p->direct ? tile->b_panel : ck_tile_panel(block.k, p->b_pieces));
+  moved.b += from / EDGE * tile->b_panel;
   p->table->f32_tile_block(&moved);
 }
 
@@ -192,11 +187,11 @@ static void run_rows(const region *r, const ck_gemm_block *block, const rows_a *
   const size_t first = (j - r->j) / EDGE, last = pieces_of(to, EDGE);
   ck_tile_block tile = rows->tile;
   if (p->direct) {
-    tile.b_panel = gemm_panel(p->table, p->call);
+    tile.b_panel = gemm_panel(p->table, p->call), tile.b_packed = 1;
     tile.b = (const uint16_t *)r->packed + gemm_packed_at(p->table, p->call, j, slice * p->slice);
   } else {
-    tile.b = r->tiles + pieces_of(r->n, EDGE) * ck_tile_panel(slice * p->slice, p->b_pieces);
-    tile.b += first * ck_tile_panel(block->k, p->b_pieces);
+    tile.b_panel = ck_tile_panel(block->k, p->b_pieces);
+    tile.b = r->tiles + pieces_of(r->n, EDGE) * ck_tile_panel(slice * p->slice, p->b_pieces) + first * tile.b_panel;
   }
   const int known = is_known(p, r->operand);
   if (known && ck_tile_safe(rows->range, range_of_all(p, r->operand), block->k)) {
@@ -375,14 +370,14 @@ static int32_t lay_out(plan *p, const ck_kernels *table, const ck_gemm *call, co
   const size_t unit = is_quantized(call) ? ck_quant_unit(call->b_type) : CK_TILE_STEP;
   p->slice = balanced(call->k, depths[MAX(p->a_pieces, p->b_pieces) - 1], unit);
   p->slices = MAX(pieces_of(call->k, p->slice), 1);
-  p->direct = table->tiles == CK_TILES_DOT && call->packed && call->b_type == CK_BF16 && p->a_pieces == 1;
+  p->direct = gemm_tile_direct(table, call);
   p->operands = call->value ? 2 : 1;
   const size_t column = round_up(call->k, CK_TILE_STEP) * p->b_pieces * p->operands;
   p->chunk = round_up(call->n, EDGE);
   if (!p->direct) p->chunk = MIN(p->chunk, MAX(CHUNK_OF_B / MAX(column, 1) / EDGE, 1) * EDGE);
   cut_blocks(p, threads);
   const size_t sets = p->slices * (p->rows / EDGE);
-  p->few = p->direct && call->m <= FEW_ROWS && sets <= MOST_SLICES_OF_FEW && gemm_tile_known(call);
+  p->few = p->direct && p->a_pieces == 1 && call->m <= FEW_ROWS && sets <= MOST_SLICES_OF_FEW && gemm_tile_known(call);
 
   const size_t edge = EDGE * p->slice, kept = (p->slices > 1 || p->few ? p->rows : EDGE) * p->columns;
   p->overwritten = call->residual && call->residual == call->c && p->slices > 1 && call->c_type == CK_F32;
@@ -454,7 +449,7 @@ static void look_through(const void *context, size_t first, size_t last) {
 
 ck_tile_range ck_packed_range(const ck_kernels *table, size_t n, size_t k, const void *packed, size_t threads) {
   const size_t panels = pieces_of(n, EDGE);
-  ck_tile_range all = {INFINITY, 0}, *ranges = table->tiles == CK_TILES_DOT ? (void *)ck_scratch(CK_SCRATCH_A, 2 * panels) : 0;
+  ck_tile_range all = {INFINITY, 0}, *ranges = gemm_tile_reads(table) ? (void *)ck_scratch(CK_SCRATCH_A, 2 * panels) : 0;
   if (!ranges || !panels || !k) return (ck_tile_range){0, 0};
   ck_parallel(panels, PANELS_A_PIECE / (EDGE * k) + 1, threads, look_through, &(look){table, n, k, packed, ranges});
   for (size_t q = 0; q < panels; q++) all.least = MIN(all.least, ranges[q].least), all.most = MAX(all.most, ranges[q].most);

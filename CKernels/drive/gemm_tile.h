@@ -44,12 +44,19 @@ static inline int gemm_tile_known(const ck_gemm *call) {
   return call->packed_range.least > 0 && (!call->value || call->value_range.least > 0);
 }
 
+// Whether panels of bf16 are the columns of tiles.
+static inline int gemm_tile_reads(const ck_kernels *table) { return table->tiles && table->gemm_nr == CK_TILE_EDGE; }
+// Whether B is multiplied as it is packed.
+static inline int gemm_tile_direct(const ck_kernels *table, const ck_gemm *call) {
+  return call->packed && call->b_type == CK_BF16 && table->gemm_nr == CK_TILE_EDGE;
+}
+
 static inline int gemm_tile_pays(const ck_kernels *table, const ck_gemm *call) {
   const int narrow = call->b_type == CK_BF16 || call->b_type == CK_F16;
   const int quantized = call->b_type >= CK_DTYPE_COUNT;
   const int wanted =
       quantized ? call->split == CK_SPLIT_ONE && table->tiles == CK_TILES_UNIT : narrow || call->split != CK_SPLIT_NARROW;
-  const int direct = table->tiles == CK_TILES_DOT && call->a_type == CK_BF16 && gemm_tile_known(call);
+  const int direct = gemm_tile_direct(table, call) && call->a_type == CK_BF16 && gemm_tile_known(call);
   const size_t rows = quantized ? TILE_FEWEST_ROWS_QUANTIZED : direct ? TILE_FEWEST_ROWS_DIRECT : TILE_FEWEST_ROWS;
   return gemm_tile_products(call) <= (size_t)table->tiles && wanted && call->a_cs == 1 && call->m >= rows &&
          call->n >= TILE_FEWEST_COLUMNS && call->k >= TILE_FEWEST_DEPTH && call->m * call->n * call->k >= TILE_WORK;

@@ -14,7 +14,7 @@ enum {
   FEWEST_COLUMNS = 64,
   MOST_COLUMNS = 512,
   BLOCKS_A_THREAD = 2,
-  WIDENED_ROWS = 32,  // channels of weights that are not f32, widened at a time
+  WIDENED_ROWS = 32,  // channels of weights that are not f32, widened at a time: whole pairs, with a row before and after
   ALIASING_STRIDE = 512,
   LINE = 16,  // floats
 };
@@ -65,16 +65,21 @@ static void transform_weights(const void *context, size_t first, size_t last) {
   const size_t nr = g->table->gemm_nr, k = call->channels, strips = pieces_of(k, WIDENED_ROWS);
   for (size_t item = first; item < last; item++) {
     const size_t panel = item / strips, c = item % strips * WIDENED_ROWS, count = MIN(WIDENED_ROWS, k - c);
-    const size_t from = (g->first / nr + panel) * 9 * k * nr + c * nr;
+    const size_t from = (g->first / nr + panel) * 9 * k * nr;
     float *to = g->weights + (panel * k + c) * nr;
-    const float *taps = staging_element(call->weights_type, call->weights, from);
+    const float *taps;
     size_t apart = k * nr;
-    if (call->weights_type != CK_F32) {
-      float *widened = g->pieces + ck_participant() * g->piece;
-      apart = WIDENED_ROWS * nr;
-      for (size_t tap = 0; tap < 9; tap++)
-        g->table->f32_widen(call->weights_type, count * nr, staging_element(call->weights_type, taps, tap * k * nr),
-                            widened + tap * apart);
+    if (call->weights_type == CK_F32) {
+      taps = (const float *)call->weights + from + c * nr;
+    } else {
+      float *widened = g->pieces + ck_participant() * g->piece + nr;
+      apart = (WIDENED_ROWS + 2) * nr;
+      for (size_t tap = 0; tap < 9; tap++) {
+        const size_t row = tap * k + c, even = row / 2 * 2, end = MIN(round_up(row + count, 2), 9 * k);
+        g->table->f32_gemm_unpack_b(call->weights_type, end - even,
+                                    staging_element(call->weights_type, call->weights, from + even * nr),
+                                    widened + tap * apart - (row - even) * nr);
+      }
       taps = widened;
     }
     (call->doubled ? g->table->f32_doubled_weights : g->table->f32_winograd_weights)(count, taps, apart, to, g->w_fs);
@@ -174,7 +179,7 @@ int32_t ck_f32_winograd(const ck_kernels *table, const ck_conv *call, size_t thr
   const size_t most = MAX(MIN(g.form.weights_floats / places / MAX(k, 1) / nr * nr, MOST_COLUMNS), FEWEST_COLUMNS);
   const size_t columns = balanced(n, most, nr), blocks = pieces_of(g.squares, g.rows);
   g.a_fs = place_apart(g.rows * g.a_rs);
-  g.piece = MAX(places * (g.a_fs + place_apart(g.rows * columns)), 9 * WIDENED_ROWS * nr);
+  g.piece = MAX(places * (g.a_fs + place_apart(g.rows * columns)), 9 * (WIDENED_ROWS + 2) * nr);
   const size_t biases = call->add ? round_up(call->batch * n, 16) : 0;
   const size_t zeros = round_up(g.slice, 16);
   float *shared = ck_scratch(CK_SCRATCH_B, zeros + biases + places * weights_apart(&g, columns));

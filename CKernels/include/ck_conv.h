@@ -25,7 +25,8 @@ typedef struct ck_conv {
   int32_t doubled;  // row and column i of the image that is read are i / 2 of x: `input`, odd or even, is twice the size of x
   const void *x;  // [batch, h.input, w.input, channels] by strides; doubled, [batch, (h.input + 1) / 2, (w.input + 1) / 2, ...]
   ck_conv_strides x_s;
-  const void *weights;  // ck_f32_conv: panels [outputs/NR][K][NR]; ck_f32_depthwise: [taps][outputs]
+  const void *weights;  // ck_f32_conv: panels of ck_pack_b, [K, outputs]; ck_f32_depthwise: [taps][outputs]
+  ck_tile_range weights_range;  // of ck_packed_range, least 0: not known
   void *y;  // [batch, h.output, w.output, outputs] by strides
   ck_conv_strides y_s;
   float scale;

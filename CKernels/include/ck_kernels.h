@@ -14,7 +14,7 @@
 #include "ck_tile.h"
 #include "ck_int8.h"
 
-#define CK_TILES_DOT 1   // dot products of vectors, whose f32_tile_block reads panels of 32 columns too
+#define CK_TILES_DOT 1   // dot products of vectors
 #define CK_TILES_UNIT 6  // a matrix unit, which takes int8 as well
 
 #define CK_BYTES_SMALL 1  // one factor is of at most 6 bits

@@ -45,9 +45,9 @@ typedef struct ck_tile_pack {
   ck_dtype type;           // f32, bf16 or f16
   const void *x;  // A: [count, k], rows rs apart. B: [k, count], rows rs apart; or panels of gemm_nr columns, see panel
   size_t rs;
-  size_t panel;  // B: 0, or elements from panel to panel; rows of a panel are gemm_nr apart
+  size_t panel;  // B: 0, or elements from panel to panel
   size_t pieces;  // 1 ... CK_TILE_MOST_PIECES; B: 0 makes ranges alone
-  uint16_t *tiles;  // A: [count/16][k/32][pieces][16][32]; B: [count/16][k/32][pieces][16 pairs of k][16][2]; 16s come in twos
+  uint16_t *tiles;  // A: [count/16][k/32][pieces][16][32]; B: [count/32][k/32][pieces][16 pairs of k][32][2]; 16s come in twos
   ck_tile_range *ranges;  // [count/CK_TILE_EDGE]
 } ck_tile_pack;
 
@@ -60,10 +60,11 @@ static inline size_t ck_tile_panel(size_t k, size_t pieces) { return 2 * ck_tile
 typedef struct ck_tile_block {
   const ck_gemm_block *block;
   const uint16_t *a;  // of bf16_tile_pack_a
-  const uint16_t *b;  // of bf16_tile_pack_b, where b_panel is 0
-  size_t b_panel;     // else b is panels [k][32] of bf16, this many elements apart: for CK_TILES_DOT, and one piece by one
+  const uint16_t *b;  // of bf16_tile_pack_b, or panels of 32 columns of bf16 as packed weights are
+  size_t b_panel;     // elements from 32 columns to the next
+  int32_t b_packed;   // whether they are packed weights, one piece, whose last step may be short
   size_t a_pieces, b_pieces, order;
-  int32_t ahead;     // whether b is fetched ahead, where it is panels
+  int32_t ahead;     // whether b is fetched ahead
   const void *next;  // A that will be read next, or NULL: next_rows rows of next_lines times 64 bytes, next_rs bytes apart
   size_t next_rows, next_rs, next_lines;
 } ck_tile_block;

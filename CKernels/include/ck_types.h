@@ -37,8 +37,9 @@ typedef enum ck_dtype {
 } ck_dtype;
 static inline size_t ck_dtype_size(ck_dtype type) { return type == CK_F32 ? 4 : type == CK_I8 ? 1 : 2; }
 
-// Packed weights: panels [n/NR][k][NR]. Formats of ggml's values cut a panel into blocks of 32 rows, or super-blocks of 256.
-// Codes lie in pairs of rows: element (p, j, i) of [32 / 2][NR][2] is row 2 p + i of column j.
+// Packed weights: panels [n/NR][k][NR] of f32 and f16. Of bf16 [n/NR][k/2][NR][2], rows in pairs as products of pairs take them,
+// and the last of an odd number by itself, [NR]. Formats of ggml's values cut a panel into blocks of 32 rows, or super-blocks of
+// 256. Codes lie in pairs of rows: element (p, j, i) of [32 / 2][NR][2] is row 2 p + i of column j.
 //   Q8_0  scale f16 [NR], q int8 [16][NR][2]:  w = scale q
 //   Q4_0  scale f16 [NR], four pairs a 16-bit word [4][NR][2], pair p at bits 4 (p % 4) of word p / 4:  w = scale (q - 8)
 //   MXFP4 scale bf16 [NR], words as in Q4_0 of E2M1 codes e:  w = scale e(q), e(0..15) as CK_E2M1
@@ -139,12 +140,12 @@ typedef struct ck_gemm_block {
   const void *codes;         // f32_gemm_quantized and _quantized8, instead of a: [m, k], of f32_quantize or f32_quantize8
   const float *code_scales;  // [m, k / 32]
   const int32_t *code_sums;  // [m, k / 32 parts]: sums of the codes that share a weight's scale, or their starts
-  const void *b;          // b_ks 0: [n/NR] panels of [k][NR], zero-padded in n; panel j at element j * b_panel
+  const void *b;          // b_ks 0: [n/NR] panels, zero-padded in n; panel j at element j * b_panel
   ck_dtype b_type;  // f32 for f32_gemm_block, 16 bits or f32 (A as it lies) for f32_gemm_stream, a format for f32_gemm_quantized
   size_t b_panel;
   size_t b_ks;  // else B in place: n a multiple of NR / 2, b_panel NR, rows b_ks apart; A must not be packed
-  size_t slice;  // f32_gemm_stream: rows of B, at least 1, whose sum is added to C before the next ones begin; k, of
-                 // at most KC, where A is packed
+  size_t slice;  // f32_gemm_stream: rows of B, at least 1, of bf16 an even number or all, whose sum is added to C before the
+                 // next ones begin; k, of at most KC, where A is packed
   float *c;  // [m, n], or NULL where y is set and beta is 0
   size_t c_rs;
   float alpha, beta;  // beta 0 never reads C

@@ -203,6 +203,8 @@ static void conv_case(test *t, const void *shape, size_t threads) {
   g.x = o.x.at->at, g.x_s = strides_of(&o.x), g.x_type = o.x.at->type;
   g.y = o.y.at->at, g.y_s = strides_of(&o.y), g.y_type = o.y.at->type;
   g.weights = packed->at, g.weights_type = packed->type, g.bias = floats(o.bias), g.scale = exact ? 2 : 0.75f;
+  if (packed->type == CK_BF16 && !s.depthwise && one_in(t, 2))
+    g.weights_range = ck_packed_range(t->table, s.outputs, o.weights->rows, packed->at, 1);
   if (o.add) g.add = o.add->at, g.add_rs = o.add->rs, g.add_type = o.add->type;
   if (o.residual.at)
     g.residual = o.residual.at->at, g.residual_s = strides_of(&o.residual), g.residual_type = o.residual.at->type;

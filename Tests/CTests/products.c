@@ -87,11 +87,11 @@ ck_gemm_block block_of(const operand *c, size_t m, size_t n, size_t k, const fin
 }
 
 void pack(const side *from, int rows, size_t count, size_t k, size_t unit, operand *to, size_t row) {
-  size_t at = 0;
+  const size_t paired = !rows && to->type == CK_BF16 ? k / 2 * 2 : 0;
   for (size_t q = 0; q < count; q += unit)
     for (size_t p = 0; p < k; p++)
       for (size_t r = 0; r < unit; r++) {
-        const size_t i = q + r;
-        set_element(to, row, at++, i >= count ? 0 : rows ? value(from, i, p) : value(from, p, i));
+        const size_t i = q + r, at = p < paired ? p / 2 * 2 * unit + 2 * r + p % 2 : p * unit + r;
+        set_element(to, row, q * k + at, i >= count ? 0 : rows ? value(from, i, p) : value(from, p, i));
       }
 }

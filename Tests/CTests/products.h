@@ -54,7 +54,7 @@ finish fixed_finish(test *t, size_t kind, size_t typed, const operand *c, int ex
 ck_gemm gemm_call(test *t, const side *a, const side *b, const operand *c, size_t batch, size_t k, int packs, const finish *f);
 // A block of C [m, n] with this finish, f32 throughout; its A and B are the caller's to fill in.
 ck_gemm_block block_of(const operand *c, size_t m, size_t n, size_t k, const finish *f);
-// Panels of `unit` rows or columns, [k][unit], zero-padded, as gemm kernels read them: row `row` of `to`.
+// Panels of `unit` rows or columns, [k][unit] or in pairs, zero-padded, as gemm kernels read them: row `row` of `to`.
 void pack(const side *from, int rows, size_t count, size_t k, size_t unit, operand *to, size_t row);
 // Panels of [k, n] in a quantised format: random codes; scales below 2, denormals and zeros too.
 operand *quantized_panels(test *t, ck_dtype type, size_t n, size_t k);

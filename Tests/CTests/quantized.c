@@ -183,7 +183,7 @@ void check_dequantize(test *t) {
       operand *y = matrix(t, CK_F32, k, nr, nr, 1);
       y->written = 1;
       seal(t);
-      t->table->f32_dequantize(type, k, packed->at, floats(y));
+      t->table->f32_gemm_unpack_b(type, k, packed->at, floats(y));
       check_untouched(t);
       for (size_t i = 0; i < k * nr; i++) {
         const weight w = weight_at(type, packed->at, nr, k, i / nr, i % nr);

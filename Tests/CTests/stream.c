@@ -27,11 +27,28 @@ static void stream_case(test *t, size_t kind, size_t m, size_t n, size_t k, int 
   }
   block.b = packed->at, block.b_type = type, block.b_panel = nr * k,
   block.slice = a_packed || f.residual == c ? k + 1 : 1 + random_below(t, k + 1);
+  if (type == CK_BF16) block.slice = padded_to(block.slice, 2);
   seal(t);
   t->table->f32_gemm_stream(&block);
   check_untouched(t);
   check_product(t, &(product){a, b, c, 0, 0, m, n, k}, &f);
   free((void *)f.held);
+}
+
+void check_unpack_b(test *t) {
+  const size_t nr = t->table->gemm_nr;
+  for (size_t type = CK_BF16; type <= CK_F16; type++)
+    for (size_t k = 0; k < 10; k++) {
+      situation(t, AT_END, "type=%zu k=%zu", type, k);
+      const side b = {.at = matrix(t, (ck_dtype)type, k, nr, nr, 1)};
+      operand *packed = matrix(t, (ck_dtype)type, 1, nr * k, 0, 1), *y = matrix(t, CK_F32, k, nr, nr, 1);
+      pack(&b, 0, nr, k, nr, packed, 0);
+      y->written = 1;
+      seal(t);
+      t->table->f32_gemm_unpack_b((ck_dtype)type, k, packed->at, floats(y));
+      check_untouched(t);
+      for (size_t i = 0; i < k * nr; i++) check_element(t, y, i / nr, i % nr, value(&b, i / nr, i % nr), 0);
+    }
 }
 
 void check_gemm_stream(test *t) {

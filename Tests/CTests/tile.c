@@ -49,9 +49,10 @@ static void check_tiles(test *t, const side *x, int rows, size_t count, size_t k
     for (size_t p = 0; p < steps * CK_TILE_STEP; p++) {
       double left = i < count && p < k ? at_of(x, rows, i, p) : 0;
       for (size_t q = 0; q < pieces && isfinite(left); q++) {
-        const size_t tile = (i / 16 * steps + p / CK_TILE_STEP) * pieces + q, deep = p % CK_TILE_STEP;
-        const size_t within = rows ? i % 16 * 32 + deep : deep / 2 * 32 + i % 16 * 2 + deep % 2;
-        const double piece = rounded(CK_BF16, left), got = element(tiles, 0, tile * CK_TILE_ELEMENTS + within);
+        const size_t edge = rows ? EDGE / 2 : EDGE, deep = p % CK_TILE_STEP;
+        const size_t tile = (i / edge * steps + p / CK_TILE_STEP) * pieces + q;
+        const size_t within = rows ? i % edge * CK_TILE_STEP + deep : (deep / 2 * edge + i % edge) * 2 + deep % 2;
+        const double piece = rounded(CK_BF16, left), got = element(tiles, 0, tile * edge * CK_TILE_STEP + within);
         if (got != piece) {
           fail(t, "piece %zu of [%zu, %zu] is %a, not %a", q, i, p, got, piece);
           return;
@@ -100,7 +101,7 @@ static void tile_pack_cases(test *t, int rows) {
 void check_tile_pack_a(test *t) { tile_pack_cases(t, 1); }
 void check_tile_pack_b(test *t) { tile_pack_cases(t, 0); }
 
-// A call on operands as tiles. `ranges` of both are thrown away.
+// A call on operands as tiles, B in some cases as weights are packed. `ranges` of both are thrown away.
 typedef struct tiled {
   operand *a, *b;
   ck_tile_block call;
@@ -114,7 +115,12 @@ static tiled tiles_of(test *t, const operand *a, const operand *b, size_t order)
   ck_tile_range ranges[8];
   t->table->bf16_tile_pack_a(&(ck_tile_pack){m, k, a->type, a->at, a->rs, 0, x.call.a_pieces, x.a->at, ranges});
   t->table->bf16_tile_pack_b(&(ck_tile_pack){n, k, b->type, b->at, b->rs, 0, x.call.b_pieces, x.b->at, ranges});
-  x.call.a = x.a->at, x.call.b = x.b->at;
+  x.call.a = x.a->at, x.call.b = x.b->at, x.call.b_panel = ck_tile_panel(k, x.call.b_pieces);
+  if (b->type == CK_BF16 && one_in(t, 2)) {
+    operand *packed = matrix(t, CK_BF16, 1, padded_to(n, EDGE) * k, 0, 1);
+    pack(&(side){.at = (operand *)b}, 0, n, k, EDGE, packed, 0);
+    x.call.b = packed->at, x.call.b_panel = EDGE * k, x.call.b_packed = 1, x.call.ahead = one_in(t, 2);
+  }
   return x;
 }
 
@@ -316,9 +322,9 @@ static void tile_choice_case(test *t, size_t m, ck_dtype b_type, ck_split split,
   const int few = m < 16;  // of bf16 by bf16 whose range is known
   const size_t n = 96, k = coded ? 64 : few ? 512 + 3 : 64 + 3, nr = t->table->gemm_nr;
   situation(t, AT_END, "choice m=%zu type=%d split=%d", m, b_type, split);
-  if (few && t->table->tiles != CK_TILES_DOT) return;
+  if (few && nr != EDGE) return;
   ck_kernels with = *t->table, without = *t->table;
-  with.tiles = few ? CK_TILES_DOT : CK_TILES_UNIT, without.tiles = 0;
+  with.tiles = t->table->tiles == CK_TILES_DOT && few ? CK_TILES_DOT : CK_TILES_UNIT, without.tiles = 0;
   operand *a = matrix(t, few ? CK_BF16 : CK_F32, m, k, k, 1);
   const operand *packed =
       coded ? quantized_panels(t, b_type, n, k) : matrix(t, b_type, 1, ck_f32_packed_size(t->table, n, k), 0, 1);
@@ -327,7 +333,7 @@ static void tile_choice_case(test *t, size_t m, ck_dtype b_type, ck_split split,
   ck_gemm call = {
       .batch = 1, .m = m, .n = n, .k = k, .a = floats(a), .a_rs = k, .a_cs = 1, .packed = packed->at, .c_rs = n, .alpha = 1};
   call.a_type = a->type, call.b_type = b_type, call.split = split;
-  if (few) call.packed_range = ck_packed_range(t->table, n, k, packed->at, 1);
+  if (few) call.packed_range = ck_packed_range(&with, n, k, packed->at, 1);
   call.c = floats(c);
   int32_t failed = ck_f32_gemm(&with, &call, 1);
   call.c = floats(by_tiles);

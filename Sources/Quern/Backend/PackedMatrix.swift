@@ -7,6 +7,8 @@ public final class PackedMatrix: Sendable {
   public enum Layout: Sendable, Equatable, CustomStringConvertible {
     /// Panels of `width` outputs: `[outputs/width][inputs][width]`, the last padded with zeros. Width 1 is row-major.
     case panels(width: Int)
+    /// The same with inputs in pairs: `[outputs/width][inputs/2][width][2]`, the last of an odd number as `[width]` after them.
+    case pairs(width: Int)
     /// Quantised weights as ``QuantizedMatrix`` has them.
     case blocks
     /// int8 codes `[outputs/32][inputs/4][32][4]`, outputs and inputs padded with zeros to multiples of 32 and 64, then a scale an
@@ -19,6 +21,7 @@ public final class PackedMatrix: Sendable {
       switch self {
       case .panels(1): "row-major"
       case .panels(let width): "panels of \(width)"
+      case .pairs(let width): "panels of \(width) in pairs"
       case .blocks: "blocks"
       case .int8: "int8 codes"
       case .opaque(let backend): "opaque to \(backend)"
@@ -132,14 +135,24 @@ public final class PackedMatrix: Sendable {
         let block = address + (output / width * blocks + input / size) * bytes
         return format.weight(panel: block, width: width, column: output % width, input % size)
       }
-    case .opaque, .int8: return nil
+    case .pairs, .opaque, .int8: return nil
     }
   }
 
   /// The elements of one output, by input. `nil` for an opaque layout and for quantised weights.
   public func row(_ output: Int) -> Elements? {
-    guard case .panels(let width) = layout, quantization == nil else { return nil }
-    let (view, first) = (storage.view, output / width * width * inputs + output % width)
-    return Elements(address: view.address + first * view.dataType.size, dataType: view.dataType, stride: width)
+    guard quantization == nil else { return nil }
+    let view = storage.view
+    switch layout {
+    case .panels(let width):
+      let first = output / width * width * inputs + output % width
+      return Elements(address: view.address + first * view.dataType.size, dataType: view.dataType, stride: width)
+    case .pairs(let width):
+      let first = output / width * width * inputs + 2 * (output % width)
+      return Elements(
+        address: view.address + first * view.dataType.size, dataType: view.dataType, stride: width,
+        paired: inputs & ~1, before: output % width)
+    case .blocks, .int8, .opaque: return nil
+    }
   }
 }

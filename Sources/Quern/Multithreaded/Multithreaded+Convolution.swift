@@ -2,15 +2,15 @@ import CKernels
 
 extension MultithreadedBackend {
   public func packConvolution(_ weights: TensorView, _ convolution: Convolution) throws -> PackedConvolution {
-    try PackedConvolution(weights, convolution, pack: panels)
+    try PackedConvolution(weights, convolution, pack: pack)
   }
 
   public func conv2d(
     _ x: TensorView, weights: PackedConvolution, layout: ImageLayout, epilogue: Epilogue, add: TensorView?,
     residual: TensorView?, into y: MutableTensor
   ) {
-    let width = weights.isDepthwise ? weights.outputs : table.kernels.gemm_nr
-    guard weights.matrices.allSatisfy({ $0.layout == .panels(width: width) }),
+    let packed = weights.isDepthwise ? .panels(width: weights.outputs) : self.layout(of: weights.dataType)
+    guard weights.matrices.allSatisfy({ $0.layout == packed }),
       run(x, weights, layout, epilogue, add, residual, y)
     else {
       return handOn(.conv2d).conv2d(
@@ -47,7 +47,9 @@ extension MultithreadedBackend {
       let (input, output) = (group * call.channels, group * call.outputs)
       call.x = x.address + input * call.x_s.channel * x.dataType.size
       call.y = y.address + output * call.y_s.channel * y.dataType.size
-      call.weights = weights.matrices[group].storage.view.address
+      (call.weights, call.weights_range) = (
+        weights.matrices[group].storage.view.address, weights.matrices[group].range
+      )
       if let bias = epilogue.bias { call.bias = bias.view.base + output }
       if let add { call.add = add.address + output * add.dataType.size }
       if let residual { call.residual = residual.address + output * call.residual_s.channel * residual.dataType.size }

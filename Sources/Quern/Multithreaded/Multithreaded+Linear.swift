@@ -111,18 +111,16 @@ extension PackedMatrix {
 extension ck_gemm {
   /// One product with these weights and everything else to be filled in; `nil` where they are packed for another tile.
   init?(_ weights: PackedMatrix, _ backend: MultithreadedBackend) {
-    let panel = backend.table.kernels.gemm_nr
-    guard case .panels(let width) = weights.layout, width == 1 || width == panel else { return nil }
+    // Blocks in panels are stored as words of f16.
+    let isPacked = weights.layout == backend.layout(of: weights.storage.dataType)
+    guard isPacked || weights.layout == .panels(width: 1) && weights.quantization == nil else { return nil }
     self.init()
     (batch, n, k, b_type) = (1, weights.outputs, weights.inputs, weights.storage.dataType.code)
-    if let format = weights.quantization {
-      guard width == panel else { return nil }
-      (b_type, x8) = (format.code, backend.activationBits == .eight ? 1 : 0)
+    if let format = weights.quantization { (b_type, x8) = (format.code, backend.activationBits == .eight ? 1 : 0) }
+    if isPacked {
       packed = weights.storage.view.address
-    } else if width == 1 {
-      (b, b_rs, b_cs) = (weights.storage.view.pointer, 1, weights.inputs)
     } else {
-      packed = weights.storage.view.address
+      (b, b_rs, b_cs) = (weights.storage.view.pointer, 1, weights.inputs)
     }
     packed_range = weights.range
   }

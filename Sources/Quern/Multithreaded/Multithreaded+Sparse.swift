@@ -64,7 +64,7 @@ extension MultithreadedBackend {
     _ call: inout ck_grouped, _ x: TensorView, weights: [PackedMatrix], epilogue: Epilogue, residual: TensorView?,
     into y: MutableTensor
   ) -> Bool {
-    for matrix in weights where matrix.layout != .panels(width: table.kernels.gemm_nr) { return false }
+    for matrix in weights where matrix.layout != layout(of: matrix.storage.dataType) { return false }
     // Two floats a pointer, and two a range, in scratch: an array would be an allocation a call.
     guard let scratch = ck_scratch(Int(CK_SCRATCH_CALLER), 4 * weights.count) else { return false }
     let packed = UnsafeMutableRawPointer(scratch).bindMemory(to: UnsafeRawPointer?.self, capacity: weights.count)

@@ -27,17 +27,13 @@ public struct MultithreadedBackend: Backend {
     table = try KernelTable(options.isa)
   }
 
-  public func pack(_ weights: TensorView) throws -> PackedMatrix {
-    let panels = try panels(of: weights)
-    guard weights.dataType == .bf16 else { return panels }
-    let range = ck_packed_range(table.pointer, panels.outputs, panels.inputs, panels.storage.view.address, threads)
-    return PackedMatrix(
-      outputs: panels.outputs, inputs: panels.inputs, layout: panels.layout, storage: panels.storage,
-      quantization: nil, magnitudes: range.least > 0 ? (range.least, range.most) : nil)
+  /// How this table's products read weights of a type.
+  func layout(of type: DataType) -> PackedMatrix.Layout {
+    let width = table.kernels.gemm_nr
+    return type == .bf16 ? .pairs(width: width) : .panels(width: width)
   }
 
-  /// The weights in panels, without a look at their magnitudes, of which convolutions have no use.
-  func panels(of weights: TensorView) throws -> PackedMatrix {
+  public func pack(_ weights: TensorView) throws -> PackedMatrix {
     let (outputs, inputs) = (weights.shape[0], weights.shape[1])
     let shape = Shape(ck_f32_packed_size(table.pointer, outputs, inputs))
     let storage = try Tensor(uninitialized: shape, dataType: weights.dataType) { packed in
@@ -45,8 +41,14 @@ public struct MultithreadedBackend: Backend {
         table.pointer, weights.dataType.code, outputs, inputs, weights.address, weights.strides[1], weights.strides[0],
         packed.baseAddress, threads)
     }
+    var magnitudes: (least: Float, most: Float)?
+    if weights.dataType == .bf16 {
+      let range = ck_packed_range(table.pointer, outputs, inputs, storage.view.address, threads)
+      if range.least > 0 { magnitudes = (range.least, range.most) }
+    }
     return PackedMatrix(
-      outputs: outputs, inputs: inputs, layout: .panels(width: table.kernels.gemm_nr), storage: storage)
+      outputs: outputs, inputs: inputs, layout: layout(of: weights.dataType), storage: storage, quantization: nil,
+      magnitudes: magnitudes)
   }
 
   public func pack(_ weights: QuantizedMatrix) throws -> PackedMatrix {

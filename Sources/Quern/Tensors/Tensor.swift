@@ -161,14 +161,19 @@ public struct TensorView: Strided, Lendable {
   public var elements: [Float] { (0..<shape.count).map { load(offset(of: $0)) } }
 }
 
-/// A run of elements of any type at one stride.
+/// A run of elements of any type at one stride, of which the first may lie two by two.
 public struct Elements {
   let address: UnsafeRawPointer
   let dataType: DataType
   let stride: Int
+  /// How many lie two by two, a pair every two strides, and how far the others lie before their place.
+  var paired = 0
+  var before = 0
 
   @inline(__always)
-  public subscript(index: Int) -> Double { Double(dataType.load(address, index * stride)) }
+  public subscript(index: Int) -> Double {
+    Double(dataType.load(address, index < paired ? (index & ~1) * stride + index & 1 : index * stride - before))
+  }
 }
 
 /// A tensor to write to: destinations and workspaces. Copies and slices refer to the same memory.

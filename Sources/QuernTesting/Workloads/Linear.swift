@@ -331,7 +331,7 @@ extension Suite {
   /// Of products of plain elements.
   fileprivate static let floatKernels = gemmKernels + ["f32_epilogue", "f32_gemm_stream"] + tileKernels
   fileprivate static let quantizedKernels = [
-    "f32_gemm_quantized", "f32_quantize", "f32_gemm_quantized8", "f32_quantize8", "f32_dequantize",
+    "f32_gemm_quantized", "f32_quantize", "f32_gemm_quantized8", "f32_quantize8", "f32_gemm_unpack_b",
   ]
   /// On AMX, where operands are of 16 bits.
   fileprivate static let tileKernels = ["bf16_tile_pack_a", "bf16_tile_pack_b", "f32_tile_block"]
