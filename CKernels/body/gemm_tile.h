@@ -53,6 +53,22 @@ CK_INLINE ck_tile_range tile_range_bf16_(size_t n, const uint16_t *x) {
                          most < 0x7F80 ? ck_float_((uint32_t)most << 16) : INFINITY};
 }
 
+// The same of tiles of A as they lie: all rows of a tile are seen a vector at a time.
+CK_INLINE ck_tile_range tile_range_at_(const ck_tile_pack *p) {
+  typedef uint16_t words __attribute__((vector_size(CK_TILE_STEP * sizeof(uint16_t))));
+  words most = {0}, least = ~most;
+  for (size_t tile = 0; tile < p->count / 16 * (p->k / CK_TILE_STEP); tile++)
+    for (size_t r = 0; r < 16; r++) {
+      words x;
+      memcpy(&x, p->at[tile] + r * p->rs, sizeof x);
+      x &= 0x7FFF;
+      most = __builtin_elementwise_max(most, x), least = __builtin_elementwise_min(least, (words)(x - 1));
+    }
+  uint16_t sizes[2 * CK_TILE_STEP];  // the least are those that are not 0
+  for (size_t i = 0; i < CK_TILE_STEP; i++) sizes[i] = most[i], sizes[CK_TILE_STEP + i] = (uint16_t)(least[i] + 1);
+  return tile_range_bf16_(2 * CK_TILE_STEP, sizes);
+}
+
 // A row of bf16 as it is, 64 bytes a step.
 CK_INLINE void tile_copy_row_(const ck_tile_pack *p, size_t i) {
   enum { BYTES = CK_TILE_STEP * sizeof(uint16_t) };
@@ -84,7 +100,12 @@ CK_INLINE void tile_pack_a_(const ck_dtype type, const ck_tile_pack *p) {
       p->ranges[i / CK_TILE_EDGE] = tile_seen_(&span);
   }
 }
-void CK_NAME(bf16_tile_pack_a)(const ck_tile_pack *p) { CK_WITH_DTYPE(p->type, tile_pack_a_, p); }
+void CK_NAME(bf16_tile_pack_a)(const ck_tile_pack *p) {
+  if (p->at)
+    *p->ranges = tile_range_at_(p);
+  else
+    CK_WITH_DTYPE(p->type, tile_pack_a_, p);
+}
 
 // Row q of B from column j on; zeros beyond B.
 CK_INLINE vf tile_row_of_b_(const ck_dtype type, const ck_tile_pack *p, size_t q, size_t j) {
@@ -172,16 +193,16 @@ CK_INLINE size_t tile_partner_(const size_t a_pieces, const size_t b_pieces, con
   return c == count - 1 ? 0 : count == 3 && kept_1 ? c + 1 : count - 1 - c;
 }
 
-// One step of k: every product of pieces, for `rows` tiles of rows by two of columns.
+// One step of k: every product of pieces, for `rows` tiles of rows, a and the one below it, by two of columns.
 CK_INLINE void tile_step_(tile_file *file, const size_t rows, const size_t a_pieces, const size_t b_pieces, const size_t order,
-                          const uint16_t *a, const uint16_t *b, size_t a_strip) {
+                          const uint16_t *a, const uint16_t *below, size_t a_rs, const uint16_t *b) {
   (void)file;
   size_t held = CK_TILE_MOST_PIECES;
 #pragma clang loop unroll(full)
   for (size_t piece = 0; piece < a_pieces; piece++) {
     const size_t i = a_pieces - 1 - piece;
-    tile_load(file, TILE_A_, a + i * CK_TILE_ELEMENTS, 64);
-    if (rows > 1) tile_load(file, TILE_A_ + 1, a + a_strip + i * CK_TILE_ELEMENTS, 64);
+    tile_load(file, TILE_A_, a + i * CK_TILE_ELEMENTS, a_rs * sizeof *a);
+    if (rows > 1) tile_load(file, TILE_A_ + 1, below + i * CK_TILE_ELEMENTS, a_rs * sizeof *a);
 #pragma clang loop unroll(full)
     for (size_t c = 0; c < tile_partners_(b_pieces, order, i); c++) {
       const size_t j = tile_partner_(a_pieces, b_pieces, order, i, c);
@@ -247,29 +268,33 @@ CK_INLINE void tile_ahead_(const uint16_t *b, const size_t bytes) {
   for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch((const char *)b + GEMM_AHEAD_ + line);
 }
 
+// Tile `step` of half `half` of A's rows, and how far its rows are apart.
+CK_INLINE const uint16_t *tile_of_a_(const ck_tile_block *t, const size_t pieces, size_t half, size_t step) {
+  const size_t tile = half * ck_tile_steps(t->block->k) + step;
+  return t->a_at ? t->a_at[tile] : t->a + tile * pieces * CK_TILE_ELEMENTS;
+}
+CK_INLINE size_t tile_rows_apart_(const ck_tile_block *t) { return t->a_at ? t->a_rs : CK_TILE_STEP; }
+
 // `rows` tiles of rows by every column of the block; all but the block are constants.
 CK_INLINE void tile_rows_(const size_t rows, const size_t a_pieces, const size_t b_pieces, const size_t order,
                           const ck_tile_block *t) {
   const ck_gemm_block *g = t->block;
   const enum gemm_exit_ leave = gemm_exit_of_(g);
-  const size_t steps = ck_tile_steps(g->k), whole = tile_whole_(t), a_strip = steps * a_pieces * CK_TILE_ELEMENTS;
+  const size_t steps = ck_tile_steps(g->k), whole = tile_whole_(t), a_rs = tile_rows_apart_(t);
   _Alignas(64) float sums[CK_TILE_EDGE * CK_TILE_EDGE];
   _Alignas(64) uint16_t rest[TILE_PAIRS_];
   tile_file file;
   tile_begin(&file);
   for (size_t j = 0; j < g->n; j += CK_TILE_EDGE) {
-    const uint16_t *a = t->a, *b = t->b + j / CK_TILE_EDGE * t->b_panel;
+    const uint16_t *b = t->b + j / CK_TILE_EDGE * t->b_panel;
     tile_clear_(&file, rows);
     tile_fetch_(t, j);
 #pragma clang loop unroll(disable)
-    for (size_t step = 0; step < whole; step++) {
+    for (size_t step = 0; step < steps; step++, b += b_pieces * TILE_PAIRS_) {
+      const uint16_t *a = tile_of_a_(t, a_pieces, 0, step), *below = rows > 1 ? tile_of_a_(t, a_pieces, 1, step) : 0;
       if (t->ahead) tile_ahead_(b, TILE_PAIRS_ * sizeof *b);
-      tile_step_(&file, rows, a_pieces, b_pieces, order, a, b, a_strip);
-      a += a_pieces * CK_TILE_ELEMENTS, b += b_pieces * TILE_PAIRS_;
-    }
-    if (whole < steps) {
-      tile_rest_(g->k % CK_TILE_STEP, b, rest);
-      tile_step_(&file, rows, a_pieces, b_pieces, order, a, rest, a_strip);
+      if (step == whole) tile_rest_(g->k % CK_TILE_STEP, b, rest);
+      tile_step_(&file, rows, a_pieces, b_pieces, order, a, below, a_rs, step == whole ? rest : b);
     }
     if (leave == GEMM_STORE_ && g->m == rows * 16 && j + CK_TILE_EDGE <= g->n) {
       tile_spill_(&file, rows, g->c + j, g->c_rs * sizeof(float));
@@ -283,18 +308,17 @@ CK_INLINE void tile_rows_(const size_t rows, const size_t a_pieces, const size_t
 
 #if TILES_PAY == CK_TILES_DOT
 // One piece by one: 8 rows by 32 columns at a time. Rows beyond the block are zeros.
-CK_INLINE void tile_dots_(const int ahead, const ck_tile_block *t) {
+CK_INLINE void tile_dots_(const int ahead, const int placed, const ck_tile_block *t) {
   enum { ROWS = 8, VECTORS = CK_TILE_EDGE / VL, SUMS = ROWS * VECTORS };
   const ck_gemm_block *g = t->block;
   const enum gemm_exit_ leave = gemm_exit_of_(g);
-  const size_t steps = ck_tile_steps(g->k), whole = tile_whole_(t), strip = steps * CK_TILE_ELEMENTS;
+  const size_t steps = ck_tile_steps(g->k), whole = tile_whole_(t), a_rs = placed ? t->a_rs : CK_TILE_STEP;
   _Alignas(64) uint16_t rest[TILE_PAIRS_];
   for (size_t j = 0; j < g->n; j += CK_TILE_EDGE) {
     const uint16_t *panel = t->b + j / CK_TILE_EDGE * t->b_panel;
     if (whole < steps) tile_rest_(g->k % CK_TILE_STEP, panel + whole * TILE_PAIRS_, rest);
     tile_fetch_(t, j);
     for (size_t i = 0; i < g->m; i += ROWS) {
-      const uint16_t *a = t->a + i / 16 * strip + i % 16 * CK_TILE_STEP;
       vf acc[SUMS];
 #pragma clang loop unroll(full)
       for (size_t s = 0; s < SUMS; s++) acc[s] = vf_zero();
@@ -302,7 +326,8 @@ CK_INLINE void tile_dots_(const int ahead, const ck_tile_block *t) {
         __builtin_prefetch(gemm_place_(g, r, j), 1);
         __builtin_prefetch(gemm_place_(g, r, j + 16), 1);
       }
-      for (size_t step = 0; step < steps; step++, a += CK_TILE_ELEMENTS) {
+      for (size_t step = 0; step < steps; step++) {
+        const uint16_t *a = tile_of_a_(t, 1, i / 16, step) + i % 16 * a_rs;
         const uint16_t *b = step < whole ? panel + step * TILE_PAIRS_ : rest;
 #pragma clang loop unroll(disable)
         for (size_t q = 0; q < CK_TILE_STEP; q += 2, b += 2 * CK_TILE_EDGE) {
@@ -311,7 +336,7 @@ CK_INLINE void tile_dots_(const int ahead, const ck_tile_block *t) {
 #pragma clang loop unroll(full)
           for (size_t r = 0; r < ROWS; r++) {
             int32_t two;
-            memcpy(&two, a + r * CK_TILE_STEP + q, sizeof two);
+            memcpy(&two, a + r * a_rs + q, sizeof two);
             acc[2 * r] = vf_dot_bf16(acc[2 * r], left, vi_set1(two));
             acc[2 * r + 1] = vf_dot_bf16(acc[2 * r + 1], right, vi_set1(two));
           }
@@ -335,9 +360,11 @@ void CK_NAME(f32_tile_block)(const ck_tile_block *t) {
 #if TILES_PAY == CK_TILES_DOT
   if (t->a_pieces == 1 && t->b_pieces == 1) {
     if (t->ahead)
-      tile_dots_(1, t);
+      tile_dots_(1, 0, t);
+    else if (t->a_at)
+      tile_dots_(0, 1, t);
     else
-      tile_dots_(0, t);
+      tile_dots_(0, 0, t);
     return;
   }
 #endif

@@ -382,13 +382,58 @@ static void make_pixels(const void *context, size_t i, size_t m, size_t k, size_
   gather_rows(g, g->image + i / g->pixels, i % g->pixels, m, k, depth, g->call->x_type, to);
 }
 
+// 16 pixels of y are as many of x at one distance where they are in a row of y and a tap leaves them inside the image.
+static void place_pixels(const void *context, size_t i, size_t k, size_t steps, uint16_t *scratch, const uint16_t **at) {
+  enum { COUNT = CK_TILE_EDGE / 2 };
+  const plan *g = context;
+  const ck_conv *call = g->call;
+  const ck_conv_strides *s = &call->x_s;
+  const size_t rs = (size_t)g->w.move * s->pixel, p = i % g->pixels, first = p % g->w.count;
+  const uint16_t *x = staging_element(CK_BF16, call->x, (g->image + i / g->pixels) * s->image);
+  for (size_t step = 0, run; step < steps; step += run) {
+    const size_t tap = (k + step * CK_TILE_STEP) / call->channels, channel = (k + step * CK_TILE_STEP) % call->channels;
+    const ptrdiff_t over = g->h.start + (ptrdiff_t)(tap / g->w.taps) * g->h.tap;
+    const ptrdiff_t along = g->w.start + (ptrdiff_t)(tap % g->w.taps) * g->w.tap;
+    run = MIN(steps - step, (call->channels - channel) / CK_TILE_STEP);
+    size_t row = p / g->w.count, column = first;
+    ptrdiff_t iy = over + (ptrdiff_t)row * g->h.move, ix = along + (ptrdiff_t)column * g->w.move;
+    const uint16_t *from = scratch + channel;
+    if (first + COUNT <= g->w.count && iy >= 0 && iy < (ptrdiff_t)call->h.input && ix >= 0 &&
+        ix + (COUNT - 1) * g->w.move < (ptrdiff_t)call->w.input) {
+      from = x + offset_of(s, 0, (size_t)iy, (size_t)ix, channel);
+    } else {
+      for (size_t r = 0; r < COUNT; r++) {
+        iy = over + (ptrdiff_t)row * g->h.move, ix = along + (ptrdiff_t)column * g->w.move;
+        uint16_t *to = scratch + channel + r * rs;
+        if (iy >= 0 && iy < (ptrdiff_t)call->h.input && ix >= 0 && ix < (ptrdiff_t)call->w.input)
+          memcpy(to, x + offset_of(s, 0, (size_t)iy, (size_t)ix, channel), run * CK_TILE_STEP * sizeof *to);
+        else
+          memset(to, 0, run * CK_TILE_STEP * sizeof *to);
+        if (++column == g->w.count) column = 0, row++;
+      }
+      scratch += COUNT * rs;
+    }
+    for (size_t q = 0; q < run; q++) at[step + q] = from + q * CK_TILE_STEP;
+  }
+}
+
+// Whether steps of tiles are channels of one tap, in cache lines of their own.
+static int can_place(const plan *g) {
+  const ck_conv *call = g->call;
+  const ck_conv_strides *s = &call->x_s;
+  return call->x_type == CK_BF16 && !call->doubled && call->channels % CK_TILE_STEP == 0 && (uintptr_t)call->x % 64 == 0 &&
+         (s->image | s->row | s->pixel) % CK_TILE_STEP == 0;
+}
+
 // Images follow each other in one product where no EDGE rows are of two, so that an image has the same bits in any batch.
 int32_t ck_tile_conv(const ck_kernels *table, const ck_conv *call, size_t threads) {
   plan g = {.table = table, .call = call, .h = axis_of(&call->h, 0, 0), .w = axis_of(&call->w, 0, 0)};
   ck_gemm product = product_of(call);
   const ck_conv_strides *y = &call->y_s, *residual = &call->residual_s;
   g.pixels = product.m, g.merged = is_merged(&g);
-  ck_tile_rows rows = {make_pixels, &g, 0};
+  ck_tile_rows rows = {.make = make_pixels, .context = &g};
+  if (can_place(&g))
+    rows.place = place_pixels, rows.place_rs = (size_t)g.w.move * call->x_s.pixel, rows.place_run = call->channels;
   if (call->add) {
     float *biases = ck_scratch(CK_SCRATCH_OPERATION, call->batch * call->outputs);
     if (!biases) return -1;

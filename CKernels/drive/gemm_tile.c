@@ -22,15 +22,20 @@ enum {
   CHUNK_OF_B = 1 << 22,         // bf16 elements of B that are tiles at a time
   BLOCK_WORK = 1 << 20,         // the least worth cutting a block for
   BLOCKS_A_THREAD = 4,
+  HALF = EDGE / 2,
+  LINE = 64,             // bytes
+  ALIASING_BYTES = 2048,  // rows of A a multiple of these apart meet in few sets of L1: a copy pays
   PANELS_A_PIECE = 1 << 15,     // elements of B worth handing to another thread
 };
 
 // Depths at which 32 rows of A, in one, two or three pieces, leave room in L1.
 static const size_t depths[] = {512, 256, 192};
+enum { MOST_STEPS = 512 / CK_TILE_STEP };
 
 // Scratch of a participant, in this order: tiles of 32 rows of A; 32 columns and 32 rows of a slice as floats, rows of B that are
-// not f32 beside them; rows that are made; ranges of a block's B and V; C, A V and a residual of a block.
-enum piece { TILES_A, PANELS_B, ROWS_OF_B, ROWS_OF_A, MADE_A, RANGES_B, KEPT_C, KEPT_VALUE, KEPT_RESIDUAL, PIECES };
+// not f32 beside them; rows that are made, and tiles of rows that lie nowhere; ranges of a block's B and V; C, A V and a residual
+// of a block.
+enum piece { TILES_A, PANELS_B, ROWS_OF_B, ROWS_OF_A, MADE_A, PLACED_A, RANGES_B, KEPT_C, KEPT_VALUE, KEPT_RESIDUAL, PIECES };
 
 typedef struct plan {
   const ck_kernels *table;
@@ -41,6 +46,7 @@ typedef struct plan {
   size_t chunk;           // columns of B that are tiles at a time
   int direct;             // packed panels are multiplied as they lie: no tiles, and ranges where those of all do not do
   int few;                // rows, and so panels from end to end: A is packed whole first
+  int placed;             // tiles of A are multiplied where they lie, but for rows and steps that are not whole
   int overwritten;        // C's first slice would overwrite its residual
   const ck_tile_rows *made;  // or NULL
   size_t at[PIECES + 1];  // floats before each piece, and of all of them
@@ -156,27 +162,42 @@ static void run_columns(const region *r, const ck_gemm_block *all, const ck_tile
   p->table->f32_tile_block(&moved);
 }
 
+// Rows [i, i + m) of A, a slice of K from k on: as they lie, or made in scratch. Returns how far apart they are.
+static size_t rows_of_a(const region *r, size_t i, size_t m, size_t k, size_t depth, const void **rows) {
+  const plan *p = r->plan;
+  const ck_gemm *call = p->call;
+  if (!p->made) {
+    *rows = staging_element(call->a_type, call->a, r->z * call->a_bs + i * call->a_rs + k);
+    return call->a_rs;
+  }
+  void *to = scratch_of(p, MADE_A);
+  p->made->make(p->made->context, i, m, k, depth, to);
+  *rows = to;
+  return depth;
+}
+
 // The same by FMA, EDGE columns at a time.
-static void run_fallback(const region *r, const ck_gemm_block *all, const void *a, size_t a_rs, size_t k, size_t j, size_t from) {
+static void run_fallback(const region *r, const ck_gemm_block *all, size_t i, size_t k, size_t j, size_t from) {
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
   float *rows = scratch_of(p, ROWS_OF_A);
   ck_gemm_block block = columns_of(all, from, MIN(from + EDGE, all->n));
-  block.a = a, block.a_rs = a_rs;
+  const void *a;
+  block.a_rs = rows_of_a(r, i, block.m, k, block.k, &a), block.a = a;
   if (call->a_type != CK_F32) {
-    staging_in(p->table, call->a_type, a, a_rs, 0, 0, block.m, block.k, rows, block.k);
+    staging_in(p->table, call->a_type, a, block.a_rs, 0, 0, block.m, block.k, rows, block.k);
     block.a = rows, block.a_rs = block.k;
   }
   block.b = panels_of(r, j + from, block.n, k, block.k, &block.b_panel);
   p->table->f32_gemm_block(&block);
 }
 
-// EDGE rows of A, a slice of K, and where they come from.
+// EDGE rows of A from row i on, a slice of K.
 typedef struct rows_a {
-  const void *a;
-  size_t a_rs;
+  size_t i;
   ck_tile_block tile;
   ck_tile_range range;
+  const uint16_t *at[2 * MOST_STEPS];
 } rows_a;
 
 // EDGE rows of a block of columns from j on, of which [from, to), and one slice: runs of columns that tiles can do, and FMA for
@@ -203,7 +224,7 @@ static void run_rows(const region *r, const ck_gemm_block *block, const rows_a *
   for (size_t q = from / EDGE, next; q < last; q = next) {
     next = q + 1;
     if (!ck_tile_safe(rows->range, ranges[q], block->k)) {
-      run_fallback(r, block, rows->a, rows->a_rs, slice * p->slice, j, q * EDGE);
+      run_fallback(r, block, rows->i, slice * p->slice, j, q * EDGE);
       continue;
     }
     while (next < last && ck_tile_safe(rows->range, ranges[next], block->k)) next++;
@@ -211,21 +232,7 @@ static void run_rows(const region *r, const ck_gemm_block *block, const rows_a *
   }
 }
 
-// Rows [i, i + m) of A, a slice of K from k on: as they lie, or made in scratch. Returns how far apart they are.
-static size_t rows_of_a(const region *r, size_t i, size_t m, size_t k, size_t depth, const void **rows) {
-  const plan *p = r->plan;
-  const ck_gemm *call = p->call;
-  if (!p->made) {
-    *rows = staging_element(call->a_type, call->a, r->z * call->a_bs + i * call->a_rs + k);
-    return call->a_rs;
-  }
-  void *to = scratch_of(p, MADE_A);
-  p->made->make(p->made->context, i, m, k, depth, to);
-  *rows = to;
-  return depth;
-}
-
-// Those same rows where they will be read next: the next EDGE of the block, or its first of the next slice.
+// Rows of A where they will be read next: the next EDGE of the block, or its first of the next slice.
 static void fetch_after(const region *r, size_t i, size_t m, size_t row, size_t slice, ck_tile_block *tile) {
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
@@ -257,17 +264,38 @@ static block_of_c block_at(const region *r, size_t index) {
   return b;
 }
 
-// EDGE rows of A from `row` of the block on, a slice of K, as tiles.
-static rows_a pack_rows(const block_of_c *b, size_t row, size_t slice, uint16_t *tiles) {
+// Where the tiles of `halves` times 16 rows from i on lie. Returns how far apart their rows are.
+static size_t place_rows(const region *r, size_t i, size_t halves, size_t k, size_t steps, const uint16_t **at) {
+  const plan *p = r->plan;
+  const ck_gemm *call = p->call;
+  if (p->made) {
+    uint16_t *scratch = (uint16_t *)scratch_of(p, PLACED_A);
+    const size_t floats = (p->at[PLACED_A + 1] - p->at[PLACED_A]) / 2;
+    for (size_t h = 0; h < halves; h++)
+      p->made->place(p->made->context, i + h * HALF, k, steps, scratch + 2 * h * floats, at + h * steps);
+    return p->made->place_rs;
+  }
+  const uint16_t *a = staging_element(CK_BF16, call->a, r->z * call->a_bs + i * call->a_rs + k);
+  for (size_t tile = 0; tile < halves * steps; tile++)
+    at[tile] = a + tile / steps * HALF * call->a_rs + tile % steps * CK_TILE_STEP;
+  return call->a_rs;
+}
+
+// EDGE rows of A from `row` of the block on, a slice of K: where they lie, or as tiles.
+static void pack_rows(const block_of_c *b, size_t row, size_t slice, uint16_t *tiles, rows_a *rows) {
   const plan *p = b->r->plan;
   const ck_gemm *call = p->call;
   const size_t m = MIN(EDGE, b->m - row), k = slice * p->slice, depth = MIN(p->slice, call->k - k);
-  rows_a rows = {.tile = {.a = tiles, .a_pieces = p->a_pieces, .b_pieces = p->b_pieces, .order = p->order}};
-  rows.a_rs = rows_of_a(b->r, b->i + row, m, k, depth, &rows.a);
-  ck_tile_pack pack = {.count = m, .k = depth, .type = call->a_type, .x = rows.a, .rs = rows.a_rs, .pieces = p->a_pieces};
-  pack.tiles = tiles, pack.ranges = &rows.range;
+  *rows = (rows_a){.i = b->i + row, .tile = {.a_pieces = p->a_pieces, .b_pieces = p->b_pieces, .order = p->order}};
+  ck_tile_pack pack = {.count = m, .k = depth, .type = call->a_type, .pieces = p->a_pieces, .ranges = &rows->range};
+  if (p->placed && m % HALF == 0) {
+    pack.rs = rows->tile.a_rs = place_rows(b->r, rows->i, m / HALF, k, depth / CK_TILE_STEP, rows->at);
+    pack.at = rows->tile.a_at = rows->at;
+  } else {
+    pack.rs = rows_of_a(b->r, rows->i, m, k, depth, &pack.x);
+    pack.tiles = tiles, rows->tile.a = tiles;
+  }
   p->table->bf16_tile_pack_a(&pack);
-  return rows;
 }
 
 // Those rows by columns [from, to) of the block, which come in ascending order, for each slice or within it.
@@ -322,7 +350,7 @@ static void run_block(const region *r, size_t index) {
     rows_a rows[MOST_SLICES_OF_FEW];
     const size_t groups = pieces_of(b.m, EDGE), sets = groups * p->slices;
     for (size_t set = 0; set < sets; set++) {
-      rows[set] = pack_rows(&b, set % groups * EDGE, set / groups, tiles_a + set * ck_tile_panel(p->slice, 1));
+      pack_rows(&b, set % groups * EDGE, set / groups, tiles_a + set * ck_tile_panel(p->slice, 1), &rows[set]);
       rows[set].tile.ahead = set % groups == 0;
     }
     for (size_t from = 0; from < b.n; from += EDGE)
@@ -335,7 +363,8 @@ static void run_block(const region *r, size_t index) {
       for (size_t q = 0; !is_known(p, operand) && q < pieces_of(b.n, EDGE); q++)
         pack_panel(r + operand, slice, (b.j - r->j) / EDGE + q, ranges_of(r + operand, slice, 0) + q);
     for (size_t row = 0; row < b.m; row += EDGE) {
-      rows_a rows = pack_rows(&b, row, slice, tiles_a);
+      rows_a rows;
+      pack_rows(&b, row, slice, tiles_a, &rows);
       fetch_after(r, b.i, b.m, row, slice, &rows.tile);
       multiply_rows(&b, &rows, row, slice, 0, b.n);
     }
@@ -362,6 +391,16 @@ static void cut_blocks(plan *p, size_t threads) {
   }
 }
 
+// Whether tiles of A may stay where they lie: whole steps, in cache lines of their own, not in few sets of L1.
+static int may_place(const plan *p) {
+  const ck_gemm *call = p->call;
+  const size_t size = sizeof(uint16_t), rs = p->made ? p->made->place_rs : call->a_rs;
+  if (call->a_type != CK_BF16 || p->a_pieces > 1 || call->k % CK_TILE_STEP) return 0;
+  if (p->made && !p->made->place) return 0;
+  if (!p->made && ((uintptr_t)call->a % LINE || call->a_bs * size % LINE)) return 0;
+  return rs * size % LINE == 0 && rs * size % ALIASING_BYTES;
+}
+
 // Lays a product out, and has its scratch: 0, or -1. An empty one has no rows in a block.
 static int32_t lay_out(plan *p, const ck_kernels *table, const ck_gemm *call, const ck_tile_rows *made, size_t threads) {
   *p = (plan){.table = table, .call = call, .made = made, .order = ck_tile_order(call->split)};
@@ -379,6 +418,8 @@ static int32_t lay_out(plan *p, const ck_kernels *table, const ck_gemm *call, co
   const size_t sets = p->slices * (p->rows / EDGE);
   p->few = p->direct && p->a_pieces == 1 && call->m <= FEW_ROWS && sets <= MOST_SLICES_OF_FEW && gemm_tile_known(call);
 
+  p->placed = !p->few && may_place(p);
+  const size_t runs = p->placed && made ? MIN(p->slice / made->place_run + 2, p->slice / CK_TILE_STEP) : 0;
   const size_t edge = EDGE * p->slice, kept = (p->slices > 1 || p->few ? p->rows : EDGE) * p->columns;
   p->overwritten = call->residual && call->residual == call->c && p->slices > 1 && call->c_type == CK_F32;
   const size_t floats[PIECES] = {
@@ -387,6 +428,7 @@ static int32_t lay_out(plan *p, const ck_kernels *table, const ck_gemm *call, co
       [ROWS_OF_B] = edge,
       [ROWS_OF_A] = edge,
       [MADE_A] = made ? edge : 0,
+      [PLACED_A] = runs * EDGE * (made ? made->place_rs : 0) / 2,
       [RANGES_B] = p->direct ? round_up(p->operands * p->columns / EDGE * 2, 16) : 0,
       [KEPT_C] = call->c_type != CK_F32 && (p->slices > 1 || call->beta != 0) ? kept : 0,
       [KEPT_VALUE] = call->value ? kept : 0,

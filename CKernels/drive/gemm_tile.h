@@ -18,6 +18,11 @@ typedef struct ck_tile_rows {
   // Rows [i, i + m), at most CK_TILE_EDGE, and steps [k, k + depth): to[m, depth] of call->a_type.
   void (*make)(const void *context, size_t i, size_t m, size_t k, size_t depth, void *to);
   const void *context;
+  // NULL; or of 16 rows from i on, steps [k, k + 32 steps): where each tile [16, 32] of bf16 lies, rows place_rs apart, made in
+  // scratch where it does not lie anywhere. A step lies within one of the runs of `place_run` elements that K consists of, for
+  // each of which there is scratch of 16 rows.
+  void (*place)(const void *context, size_t i, size_t k, size_t steps, uint16_t *scratch, const uint16_t **at);
+  size_t place_rs, place_run;
   size_t bias_rows;  // 0, or a multiple of CK_TILE_EDGE: rows that share one of the rows of call->bias [m / bias_rows, n]
 } ck_tile_rows;
 

@@ -46,6 +46,8 @@ typedef struct ck_tile_pack {
   const void *x;  // A: [count, k], rows rs apart. B: [k, count], rows rs apart; or panels of gemm_nr columns, see panel
   size_t rs;
   size_t panel;  // B: 0, or elements from panel to panel
+  const uint16_t *const
+      *at;  // A of bf16: NULL, or where its tiles lie, as in ck_tile_block; then there is no x, and ranges alone
   size_t pieces;  // 1 ... CK_TILE_MOST_PIECES; B: 0 makes ranges alone
   uint16_t *tiles;  // A: [count/16][k/32][pieces][16][32]; B: [count/32][k/32][pieces][16 pairs of k][32][2]; 16s come in twos
   ck_tile_range *ranges;  // [count/CK_TILE_EDGE]
@@ -59,12 +61,15 @@ static inline size_t ck_tile_panel(size_t k, size_t pieces) { return 2 * ck_tile
 // read.
 typedef struct ck_tile_block {
   const ck_gemm_block *block;
-  const uint16_t *a;  // of bf16_tile_pack_a
+  const uint16_t *a;  // of bf16_tile_pack_a; unused with a_at
+  const uint16_t *const *a_at;  // NULL, or the tiles of A [16, 32] as they lie, one piece: that of rows 16 h and step s at
+                                // a_at[h k / 32 + s], rows a_rs apart; m a multiple of 16 and k of 32
+  size_t a_rs;
   const uint16_t *b;  // of bf16_tile_pack_b, or panels of 32 columns of bf16 as packed weights are
-  size_t b_panel;     // elements from 32 columns to the next
-  int32_t b_packed;   // whether they are packed weights, one piece, whose last step may be short
+  size_t b_panel;  // elements from 32 columns to the next
+  int32_t b_packed;  // whether they are packed weights, one piece, whose last step may be short
   size_t a_pieces, b_pieces, order;
-  int32_t ahead;     // whether b is fetched ahead
+  int32_t ahead;  // whether b is fetched ahead
   const void *next;  // A that will be read next, or NULL: next_rows rows of next_lines times 64 bytes, next_rs bytes apart
   size_t next_rows, next_rs, next_lines;
 } ck_tile_block;

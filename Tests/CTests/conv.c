@@ -234,7 +234,52 @@ void check_conv(test *t) {
   check_shapes(t, large, COUNT(large), 6);
 }
 
+// Pixels as they lie and, with pixels that are not whole cache lines apart, gathered: the same bits.
+static void place_case(test *t, ck_conv g) {
+  const size_t taps = g.h.kernel * g.w.kernel, n = g.outputs, c = g.channels, pixels = g.h.output * g.w.output;
+  situation(t, AT_END, "places %zux%zux%zux%zu to %zux%zux%zu kernel %zu stride %zu dilation %zu", g.batch, c, g.h.input,
+            g.w.input, n, g.h.output, g.w.output, g.w.kernel, g.w.stride, g.w.dilation);
+  operand *x = matrix(t, CK_BF16, g.batch * g.h.input * g.w.input, c, c, 1);
+  operand *apart = matrix(t, CK_BF16, x->rows, c, c + 1, 1), *weights = matrix(t, CK_BF16, taps * c, n, n, 1);
+  for (size_t i = 0; i < x->rows * c; i++) set_element(apart, i / c, i % c, element(x, i / c, i % c));
+  operand *panels = matrix(t, CK_BF16, 1, ck_f32_packed_size(t->table, n, taps * c), 0, 1);
+  pack(&(side){.at = weights}, 0, n, taps * c, t->table->gemm_nr, panels, 0);
+  operand *y = matrix(t, CK_F32, g.batch * pixels, n, n, 1), *expected = matrix(t, CK_F32, y->rows, n, n, 1);
+  y->written = expected->written = 1;
+  g.channels_last = 1, g.scale = 1, g.weights = panels->at, g.x_type = g.weights_type = CK_BF16;
+  g.y_s = (ck_conv_strides){pixels * n, g.w.output * n, n, 1};
+  seal(t);
+  int32_t failed = 0;
+  for (int gathered = 0; gathered < 2; gathered++) {
+    const operand *from = gathered ? apart : x;
+    g.x = from->at, g.x_s = (ck_conv_strides){g.h.input * g.w.input * from->rs, g.w.input * from->rs, from->rs, 1};
+    g.y = gathered ? expected->at : y->at;
+    failed |= ck_tile_conv(t->table, &g, 2);
+  }
+  if (failed) fail(t, "no scratch");
+  check_untouched(t);
+  check_bits(t, y, expected->at, "gathered pixels");
+}
+
+// Taps of 32 and of 96 channels, of which a slice of K holds 16 and five and a third; rows of 16 pixels, of more and of fewer.
+static void place_cases(test *t) {
+  static const size_t sizes[] = {8, 16, 37};
+  for (size_t k = 0; k < COUNT(sizes) * 2; k++)
+    for (size_t kernel = 1; kernel <= 3; kernel++) {
+      const size_t stride = 1 + random_below(t, 2), dilation = 1 + random_below(t, 2), padding = random_below(t, kernel + 1);
+      const size_t input = sizes[k / 2], reach = dilation * (kernel - 1) + 1;
+      const ck_conv_axis axis = {.input = input,
+                                 .kernel = kernel,
+                                 .stride = stride,
+                                 .dilation = dilation,
+                                 .padding = padding,
+                                 .output = (input + 2 * padding - reach) / stride + 1};
+      place_case(t, (ck_conv){.batch = 2, .channels = k % 2 ? 96 : 32, .outputs = 35, .h = axis, .w = axis});
+    }
+}
+
 void check_tile_conv(test *t) {
+  place_cases(t);
   // One pixel and one channel; images of 32 pixels, which follow each other; K in slices; several blocks of channels.
   static const conv_shape shapes[] = {{0, 2, 3, 4, 4, 2, 0, 1},   {1, 1, 1, 1, 1, 1, 0, 1},     {2, 3, 5, 6, 7, 3, 0, 1},
                                       {3, 40, 33, 8, 8, 1, 0, 1}, {2, 70, 48, 16, 16, 3, 0, 1}, {1, 300, 20, 5, 7, 3, 0, 1}};

@@ -101,7 +101,7 @@ static void tile_pack_cases(test *t, int rows) {
 void check_tile_pack_a(test *t) { tile_pack_cases(t, 1); }
 void check_tile_pack_b(test *t) { tile_pack_cases(t, 0); }
 
-// A call on operands as tiles, B in some cases as weights are packed. `ranges` of both are thrown away.
+// A call on operands as tiles; in some cases A where it lies, and B as weights are packed. `ranges` of B are thrown away.
 typedef struct tiled {
   operand *a, *b;
   ck_tile_block call;
@@ -113,9 +113,21 @@ static tiled tiles_of(test *t, const operand *a, const operand *b, size_t order)
   x.a = matrix(t, CK_BF16, 1, padded_to(m, EDGE) / EDGE * ck_tile_panel(k, x.call.a_pieces), 0, 1);
   x.b = matrix(t, CK_BF16, 1, padded_to(n, EDGE) / EDGE * ck_tile_panel(k, x.call.b_pieces), 0, 1);
   ck_tile_range ranges[8];
-  t->table->bf16_tile_pack_a(&(ck_tile_pack){m, k, a->type, a->at, a->rs, 0, x.call.a_pieces, x.a->at, ranges});
-  t->table->bf16_tile_pack_b(&(ck_tile_pack){n, k, b->type, b->at, b->rs, 0, x.call.b_pieces, x.b->at, ranges});
+  ck_tile_pack of = {m, k, a->type, a->at, a->rs, .pieces = x.call.a_pieces, .tiles = x.a->at, .ranges = ranges};
+  t->table->bf16_tile_pack_a(&of);
+  of = (ck_tile_pack){n, k, b->type, b->at, b->rs, .pieces = x.call.b_pieces, .tiles = x.b->at, .ranges = ranges};
+  t->table->bf16_tile_pack_b(&of);
   x.call.a = x.a->at, x.call.b = x.b->at, x.call.b_panel = ck_tile_panel(k, x.call.b_pieces);
+  static const uint16_t *at[8];
+  const size_t steps = k / CK_TILE_STEP, tiles = m / 16 * steps;
+  if (a->type == CK_BF16 && m % 16 == 0 && k % CK_TILE_STEP == 0 && tiles <= COUNT(at) && one_in(t, 2)) {
+    for (size_t i = 0; i < tiles; i++) at[i] = (const uint16_t *)a->at + i / steps * 16 * a->rs + i % steps * CK_TILE_STEP;
+    ck_tile_range placed;
+    of = (ck_tile_pack){.count = m, .k = k, .type = CK_BF16, .rs = a->rs, .at = at, .ranges = &placed};
+    t->table->bf16_tile_pack_a(&of);
+    check_range(t, &(side){.at = (operand *)a}, 1, 0, m, k, placed);
+    x.call.a = 0, x.call.a_at = at, x.call.a_rs = a->rs;
+  }
   if (b->type == CK_BF16 && one_in(t, 2)) {
     operand *packed = matrix(t, CK_BF16, 1, padded_to(n, EDGE) * k, 0, 1);
     pack(&(side){.at = (operand *)b}, 0, n, k, EDGE, packed, 0);
@@ -197,6 +209,8 @@ void check_tile_block(test *t) {
     for (size_t type = 0; type < CK_DTYPE_COUNT * CK_DTYPE_COUNT; type++)
       tile_block_case(t, EDGE - type % 2 * 17, 64, 157, (ck_dtype)(type / CK_DTYPE_COUNT), (ck_dtype)(type % CK_DTYPE_COUNT),
                       order, AT_END);
+  for (size_t m = 16; m <= EDGE; m += 16)
+    for (size_t k = EDGE; k <= 4 * EDGE; k += EDGE) tile_block_case(t, m, 67, k, CK_BF16, any_type(t), m / 16, any_place(t));
   for (size_t order = 0; order <= 2; order++)
     for (int high = -60; high <= 127; high += 17) {
       tile_bits_case(t, 32, 32, 64, order, -149, high);
@@ -316,6 +330,25 @@ static void tile_limit_case(test *t, int a_size, int b_size, int signs) {
       if (element(c, i, j) != 0) fail(t, "[%zu, %zu] is %g, not 0", i, j, element(c, i, j));
 }
 
+// A of bf16 where it lies and, with rows that are not, made into tiles: the same bits.
+static void tile_place_case(test *t, size_t m, size_t n, size_t k, int packs, int unsafe) {
+  situation(t, AT_END, "places m=%zu n=%zu k=%zu packed=%d unsafe=%d", m, n, k, packs, unsafe);
+  operand *a = matrix(t, CK_BF16, m, k, k, 1), *apart = matrix(t, CK_BF16, m, k, k + 1, 1);
+  if (unsafe) set_element(a, random_below(t, m), random_below(t, k), one_in(t, 2) ? INFINITY : 1e-38);
+  for (size_t i = 0; i < m * k; i++) set_element(apart, i / k, i % k, element(a, i / k, i % k));
+  const side b = {.at = matrix(t, CK_BF16, k, n, n, 1)};
+  operand *c = matrix(t, CK_F32, m, n, n, 1), *expected = matrix(t, CK_F32, m, n, n, 1);
+  const finish f = {.alpha = 1};
+  ck_gemm call = gemm_call(t, &(side){.at = a}, &b, c, 1, k, packs, &f);
+  c->written = expected->written = 1;
+  seal(t);
+  int32_t failed = ck_tile_gemm(t->table, &call, 2);
+  call.a = floats(apart), call.a_rs = apart->rs, call.c = floats(expected);
+  if (failed | ck_tile_gemm(t->table, &call, 1)) fail(t, "no scratch");
+  check_untouched(t);
+  check_bits(t, c, expected->at, "A as tiles");
+}
+
 // ck_f32_gemm takes tiles where the table has them and they pay: the bits say which way it went.
 static void tile_choice_case(test *t, size_t m, ck_dtype b_type, ck_split split, int tiles) {
   const int coded = b_type >= CK_DTYPE_COUNT;
@@ -362,6 +395,10 @@ void check_tile_gemm(test *t) {
     static const int limits[][2] = {{127, -20}, {-120, 60}, {-60, -60}, {-100, 6}};
     for (size_t q = 0; q < COUNT(limits); q++) tile_limit_case(t, limits[q][swapped], limits[q][!swapped], 0);
     tile_limit_case(t, swapped ? 2 : 125, swapped ? 125 : 2, 1);
+  }
+  for (int kind = 0; kind < 4; kind++) {
+    tile_place_case(t, 80, 70, 96, kind & 1, kind >> 1);
+    tile_place_case(t, 61, 33, 1056, kind & 1, kind >> 1);
   }
   tile_choice_case(t, 64, CK_F32, CK_SPLIT_THREE, 1);
   tile_choice_case(t, 64, CK_F32, CK_SPLIT_NARROW, 0);
