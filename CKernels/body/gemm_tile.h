@@ -359,7 +359,7 @@ CK_INLINE void tile_dots_(const int ahead, const int placed, const ck_tile_block
 void CK_NAME(f32_tile_block)(const ck_tile_block *t) {
 #if TILES_PAY == CK_TILES_DOT
   if (t->a_pieces == 1 && t->b_pieces == 1) {
-    if (t->ahead)
+    if (t->ahead && !t->a_at)
       tile_dots_(1, 0, t);
     else if (t->a_at)
       tile_dots_(0, 1, t);

@@ -4,7 +4,7 @@
 // Transposed convolution runs one such product for each class of output positions modulo the stride: no tap meets a zero
 // that the stride inserts. Slices depend on K alone and threads cut pixels and channels, so bits depend on neither.
 //
-// Where the table has tiles and they pay, the tile driver of products asks for 32 pixels at a time instead.
+// Where the table has tiles and they pay, the tile driver of products asks for 32 pixels at a time instead, or where they lie.
 #include <string.h>
 
 #include "../include/ck_drive.h"
@@ -25,6 +25,7 @@ enum {
   ALIASING_STRIDE = 512,
   FEWEST_SQUARES = 16,  // of 4 x 4 pixels of an image, for Winograd's sums to repay transformed weights; and beside vdpbf16ps
   FEWEST_SQUARES_OVER_DOT = 48,
+  MOST_APART = 4,  // lengths of a pixel, from one to the next that tiles read where they lie
   FEWEST_DOUBLED = 4,  // pixels of x, whose weights cost little more than a copy
   FEWEST_DOUBLED_OVER_DOT = 32,
 };
@@ -112,17 +113,18 @@ static void narrow_run(const ck_kernels *table, ck_dtype type, size_t n, const f
   }
 }
 
-// K steps [k, k + depth) of pixels [p, p + m), channels last: rows [m, depth] of a type, x's or floats.
-static void gather_rows(const plan *g, size_t image, size_t p, size_t m, size_t k, size_t depth, ck_dtype type, void *rows) {
+// K steps [k, k + depth) of pixels [p, p + m), channels last: rows [m, depth] of a type, x's or floats, rs elements apart.
+static void gather_rows(const plan *g, size_t image, size_t p, size_t m, size_t k, size_t depth, ck_dtype type, void *rows,
+                        size_t rs) {
   if (!depth) return;
   const ck_conv *call = g->call;
-  char *to = rows;
   const size_t size = ck_dtype_size(type), channels = call->channels, unit = g->merged ? g->w.taps * channels : channels;
   const int half = call->doubled != 0;
   const ck_conv_strides *s = &call->x_s;
   for (size_t r = p; r < p + m; r++) {
     const ptrdiff_t y = g->h.start + (ptrdiff_t)(r / g->w.count) * g->h.move;
     const ptrdiff_t x = g->w.start + (ptrdiff_t)(r % g->w.count) * g->w.move;
+    char *to = (char *)rows + (r - p) * rs * size;
     for (size_t left = depth, u = k / unit, from = k % unit; left; u++, from = 0) {
       const size_t end = MIN(unit, from + left);
       const ptrdiff_t iy = y + (ptrdiff_t)(g->merged ? u : u / g->w.taps) * g->h.tap;
@@ -246,7 +248,7 @@ static void run_block(const plan *g, size_t index) {
     } else {
       block.a = a, block.a_rs = block.k;
       if (call->channels_last)
-        gather_rows(g, image, p, m, k, block.k, CK_F32, a);
+        gather_rows(g, image, p, m, k, block.k, CK_F32, a, block.k);
       else
         gather_strips(g, image, p, m, k, block.k, lines, raw, a);
     }
@@ -280,6 +282,14 @@ static int is_inside(const axis *a, size_t input) {
   return a->start >= 0 && a->start + ((ptrdiff_t)a->count - 1) * a->move < (ptrdiff_t)input;
 }
 
+// Whether one tap of pixels at one distance is all there is.
+static int is_in_place(const plan *g) {
+  const ck_conv *call = g->call;
+  return call->channels_last && !call->doubled && g->h.taps == 1 && g->w.taps == 1 &&
+         is_even(g, &call->x_s, (size_t)g->h.move, (size_t)g->w.move) && is_inside(&g->h, call->h.input) &&
+         is_inside(&g->w, call->w.input);
+}
+
 // How y and x are reached, then blocks: halved, the side with more tiles first, until every thread has some.
 static void lay_out(plan *g, size_t threads) {
   const ck_conv *call = g->call;
@@ -292,9 +302,7 @@ static void lay_out(plan *g, size_t threads) {
   g->direct = call->channels_last && call->y_type == CK_F32 && is_even(g, &call->y_s, 1, 1) && g->h.step * g->w.step == 1 &&
               !(call->residual && (overwritten || call->residual_type != CK_F32 || !is_even(g, &call->residual_s, 1, 1)));
   const size_t apart = (size_t)g->w.move * call->x_s.pixel;
-  g->in_place = call->channels_last && !call->doubled && call->x_type == CK_F32 && g->h.taps == 1 && g->w.taps == 1 &&
-                is_even(g, &call->x_s, (size_t)g->h.move, (size_t)g->w.move) && is_inside(&g->h, call->h.input) &&
-                is_inside(&g->w, call->w.input) && apart % ALIASING_STRIDE && n <= MOST_COLUMNS_IN_PLACE;
+  g->in_place = is_in_place(g) && call->x_type == CK_F32 && apart % ALIASING_STRIDE && n <= MOST_COLUMNS_IN_PLACE;
   g->rows = balanced(g->pixels, g->table->gemm_mc, mr);
   g->columns = balanced(n, g->direct ? MOST_COLUMNS : MOST_COLUMNS_KEPT, nr);
   const size_t work = call->batch * g->pixels * n * g->k;
@@ -379,50 +387,42 @@ static ck_gemm product_of(const ck_conv *call) {
 
 static void make_pixels(const void *context, size_t i, size_t m, size_t k, size_t depth, void *to) {
   const plan *g = context;
-  gather_rows(g, g->image + i / g->pixels, i % g->pixels, m, k, depth, g->call->x_type, to);
+  gather_rows(g, g->image + i / g->pixels, i % g->pixels, m, k, depth, g->call->x_type, to, depth);
 }
 
 // 16 pixels of y are as many of x at one distance where they are in a row of y and a tap leaves them inside the image.
+// Others are gathered.
 static void place_pixels(const void *context, size_t i, size_t k, size_t steps, uint16_t *scratch, const uint16_t **at) {
   enum { COUNT = CK_TILE_EDGE / 2 };
   const plan *g = context;
   const ck_conv *call = g->call;
   const ck_conv_strides *s = &call->x_s;
-  const size_t rs = (size_t)g->w.move * s->pixel, p = i % g->pixels, first = p % g->w.count;
-  const uint16_t *x = staging_element(CK_BF16, call->x, (g->image + i / g->pixels) * s->image);
+  const size_t rs = (size_t)g->w.move * s->pixel, image = g->image + i / g->pixels, p = i % g->pixels, first = p % g->w.count;
   for (size_t step = 0, run; step < steps; step += run) {
-    const size_t tap = (k + step * CK_TILE_STEP) / call->channels, channel = (k + step * CK_TILE_STEP) % call->channels;
-    const ptrdiff_t over = g->h.start + (ptrdiff_t)(tap / g->w.taps) * g->h.tap;
-    const ptrdiff_t along = g->w.start + (ptrdiff_t)(tap % g->w.taps) * g->w.tap;
-    run = MIN(steps - step, (call->channels - channel) / CK_TILE_STEP);
-    size_t row = p / g->w.count, column = first;
-    ptrdiff_t iy = over + (ptrdiff_t)row * g->h.move, ix = along + (ptrdiff_t)column * g->w.move;
+    const size_t at_k = k + step * CK_TILE_STEP, tap = at_k / call->channels, channel = at_k % call->channels;
+    const ptrdiff_t iy = g->h.start + (ptrdiff_t)(p / g->w.count) * g->h.move + (ptrdiff_t)(tap / g->w.taps) * g->h.tap;
+    const ptrdiff_t ix = g->w.start + (ptrdiff_t)first * g->w.move + (ptrdiff_t)(tap % g->w.taps) * g->w.tap;
+    const int inside = first + COUNT <= g->w.count && iy >= 0 && iy < (ptrdiff_t)call->h.input && ix >= 0 &&
+                       ix + (COUNT - 1) * g->w.move < (ptrdiff_t)call->w.input;
     const uint16_t *from = scratch + channel;
-    if (first + COUNT <= g->w.count && iy >= 0 && iy < (ptrdiff_t)call->h.input && ix >= 0 &&
-        ix + (COUNT - 1) * g->w.move < (ptrdiff_t)call->w.input) {
-      from = x + offset_of(s, 0, (size_t)iy, (size_t)ix, channel);
-    } else {
-      for (size_t r = 0; r < COUNT; r++) {
-        iy = over + (ptrdiff_t)row * g->h.move, ix = along + (ptrdiff_t)column * g->w.move;
-        uint16_t *to = scratch + channel + r * rs;
-        if (iy >= 0 && iy < (ptrdiff_t)call->h.input && ix >= 0 && ix < (ptrdiff_t)call->w.input)
-          memcpy(to, x + offset_of(s, 0, (size_t)iy, (size_t)ix, channel), run * CK_TILE_STEP * sizeof *to);
-        else
-          memset(to, 0, run * CK_TILE_STEP * sizeof *to);
-        if (++column == g->w.count) column = 0, row++;
-      }
-      scratch += COUNT * rs;
-    }
+    run = MIN(steps - step, (call->channels - channel) / CK_TILE_STEP);
+    if (inside || g->in_place)
+      from = staging_element(CK_BF16, call->x, offset_of(s, image, (size_t)iy, (size_t)ix, channel));
+    else
+      gather_rows(g, image, p, COUNT, at_k, run * CK_TILE_STEP, CK_BF16, scratch + channel, rs), scratch += COUNT * rs;
     for (size_t q = 0; q < run; q++) at[step + q] = from + q * CK_TILE_STEP;
   }
 }
 
-// Whether steps of tiles are channels of one tap, in cache lines of their own.
+// Whether steps of tiles are channels of one tap, in cache lines of their own, and pixels neither overlap, as gathered ones could
+// not, nor lie so far apart that those would need more room than a copy.
 static int can_place(const plan *g) {
   const ck_conv *call = g->call;
   const ck_conv_strides *s = &call->x_s;
-  return call->x_type == CK_BF16 && !call->doubled && call->channels % CK_TILE_STEP == 0 && (uintptr_t)call->x % 64 == 0 &&
-         (s->image | s->row | s->pixel) % CK_TILE_STEP == 0;
+  const size_t apart = (size_t)g->w.move * s->pixel;
+  return call->x_type == CK_BF16 && !call->doubled && call->channels && call->channels % CK_TILE_STEP == 0 &&
+         (uintptr_t)call->x % GEMM_TILE_LINE == 0 && (s->image | s->row | s->pixel) * sizeof(uint16_t) % GEMM_TILE_LINE == 0 &&
+         apart >= call->channels && apart <= MOST_APART * call->channels;
 }
 
 // Images follow each other in one product where no EDGE rows are of two, so that an image has the same bits in any batch.
@@ -430,7 +430,7 @@ int32_t ck_tile_conv(const ck_kernels *table, const ck_conv *call, size_t thread
   plan g = {.table = table, .call = call, .h = axis_of(&call->h, 0, 0), .w = axis_of(&call->w, 0, 0)};
   ck_gemm product = product_of(call);
   const ck_conv_strides *y = &call->y_s, *residual = &call->residual_s;
-  g.pixels = product.m, g.merged = is_merged(&g);
+  g.pixels = product.m, g.merged = is_merged(&g), g.in_place = is_in_place(&g);
   ck_tile_rows rows = {.make = make_pixels, .context = &g};
   if (can_place(&g))
     rows.place = place_pixels, rows.place_rs = (size_t)g.w.move * call->x_s.pixel, rows.place_run = call->channels;

@@ -23,7 +23,6 @@ enum {
   BLOCK_WORK = 1 << 20,         // the least worth cutting a block for
   BLOCKS_A_THREAD = 4,
   HALF = EDGE / 2,
-  LINE = 64,             // bytes
   ALIASING_BYTES = 2048,  // rows of A a multiple of these apart meet in few sets of L1: a copy pays
   PANELS_A_PIECE = 1 << 15,     // elements of B worth handing to another thread
 };
@@ -270,9 +269,9 @@ static size_t place_rows(const region *r, size_t i, size_t halves, size_t k, siz
   const ck_gemm *call = p->call;
   if (p->made) {
     uint16_t *scratch = (uint16_t *)scratch_of(p, PLACED_A);
-    const size_t floats = (p->at[PLACED_A + 1] - p->at[PLACED_A]) / 2;
+    const size_t half = p->at[PLACED_A + 1] - p->at[PLACED_A];  // elements: as many as floats of both
     for (size_t h = 0; h < halves; h++)
-      p->made->place(p->made->context, i + h * HALF, k, steps, scratch + 2 * h * floats, at + h * steps);
+      p->made->place(p->made->context, i + h * HALF, k, steps, scratch + h * half, at + h * steps);
     return p->made->place_rs;
   }
   const uint16_t *a = staging_element(CK_BF16, call->a, r->z * call->a_bs + i * call->a_rs + k);
@@ -299,7 +298,7 @@ static void pack_rows(const block_of_c *b, size_t row, size_t slice, uint16_t *t
 }
 
 // Those rows by columns [from, to) of the block, which come in ascending order, for each slice or within it.
-static void multiply_rows(const block_of_c *b, const rows_a *rows, size_t row, size_t slice, size_t from, size_t to) {
+static void multiply_rows(const block_of_c *b, rows_a *rows, size_t row, size_t slice, size_t from, size_t to) {
   const region *r = b->r;
   const plan *p = r->plan;
   const ck_gemm *call = p->call;
@@ -316,13 +315,12 @@ static void multiply_rows(const block_of_c *b, const rows_a *rows, size_t row, s
   else if (call->c_type == CK_F32)
     block.c = (float *)c_row, block.c_rs = call->c_rs;
   if (keeps_c && block.beta != 0 && first) staging_in(table, call->c_type, c_row, call->c_rs, 0, 0, block.m, n, block.c, n);
-  rows_a own = *rows;
   if (call->value) {
     ck_gemm_block value = {.m = block.m, .n = n, .k = block.k, .c_rs = n, .alpha = block.alpha, .beta = block.beta};
     value.c = kept_value + kept;
     if (last) value.bias = call->value_bias ? call->value_bias + b->j : 0, block.factor = value.c, block.factor_rs = n;
-    run_rows(r + 1, &value, &own, slice, b->j, from, to);
-    own.tile.next = 0;
+    run_rows(r + 1, &value, rows, slice, b->j, from, to);
+    rows->tile.next = 0;
   }
   if (last) {
     const size_t image = p->made && p->made->bias_rows ? (b->i + row) / p->made->bias_rows : 0;
@@ -334,7 +332,7 @@ static void multiply_rows(const block_of_c *b, const rows_a *rows, size_t row, s
       block.residual = staging_at(call->residual_type, b->residual, call->residual_rs, row, 0),
       block.residual_rs = call->residual_rs, block.residual_type = call->residual_type;
   }
-  run_rows(r, &block, &own, slice, b->j, from, to);
+  run_rows(r, &block, rows, slice, b->j, from, to);
 }
 
 // One block of C through every K slice: slice by slice, EDGE rows at a time, or, of few rows, EDGE columns at a time.
@@ -397,8 +395,8 @@ static int may_place(const plan *p) {
   const size_t size = sizeof(uint16_t), rs = p->made ? p->made->place_rs : call->a_rs;
   if (call->a_type != CK_BF16 || p->a_pieces > 1 || call->k % CK_TILE_STEP) return 0;
   if (p->made && !p->made->place) return 0;
-  if (!p->made && ((uintptr_t)call->a % LINE || call->a_bs * size % LINE)) return 0;
-  return rs * size % LINE == 0 && rs * size % ALIASING_BYTES;
+  if (!p->made && ((uintptr_t)call->a % GEMM_TILE_LINE || call->a_bs * size % GEMM_TILE_LINE)) return 0;
+  return rs * size % GEMM_TILE_LINE == 0 && rs * size % ALIASING_BYTES;
 }
 
 // Lays a product out, and has its scratch: 0, or -1. An empty one has no rows in a block.

@@ -11,6 +11,7 @@ enum {
   TILE_FEWEST_COLUMNS = 16,
   TILE_FEWEST_DEPTH = 32,   // below this the bound of three pieces is not that of FMA
   TILE_WORK = 1 << 18,      // multiply-adds that repay cutting operands into pieces
+  GEMM_TILE_LINE = 64,      // bytes that rows of tiles are to lie in whole
 };
 
 // Rows of A that are made, not read: call->a is unused.

@@ -32,7 +32,8 @@ typedef struct ck_gemm {
 
 // Elements of a packed [k, n] matrix: ceil(n / NR) * NR * k.
 size_t ck_f32_packed_size(const ck_kernels *table, size_t n, size_t k);
-// Packs B[p, j] = b[p * b_ks + j * b_ns], of f32 or of 16 bits, into panels [n/NR][k][NR] of the same type, zero-padded.
+// Packs B[p, j] = b[p * b_ks + j * b_ns], of f32 or of 16 bits, into panels of the same type as ck_types.h has them,
+// zero-padded.
 void ck_pack_b(const ck_kernels *table, ck_dtype type, size_t n, size_t k, const void *b, size_t b_ks, size_t b_ns, void *packed,
                size_t threads);
 // The magnitudes of such panels of bf16, which spare products in tiles a look at each; least 0 where the table has no use for

@@ -69,7 +69,7 @@ typedef struct ck_tile_block {
   size_t b_panel;  // elements from 32 columns to the next
   int32_t b_packed;  // whether they are packed weights, one piece, whose last step may be short
   size_t a_pieces, b_pieces, order;
-  int32_t ahead;  // whether b is fetched ahead
+  int32_t ahead;  // whether b is fetched ahead, which a kernel may leave out with a_at
   const void *next;  // A that will be read next, or NULL: next_rows rows of next_lines times 64 bytes, next_rs bytes apart
   size_t next_rows, next_rs, next_lines;
 } ck_tile_block;

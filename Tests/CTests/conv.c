@@ -234,14 +234,16 @@ void check_conv(test *t) {
   check_shapes(t, large, COUNT(large), 6);
 }
 
-// Pixels as they lie and, with pixels that are not whole cache lines apart, gathered: the same bits.
-static void place_case(test *t, ck_conv g) {
+// Pixels as they lie, `pixel` elements apart, and gathered, where they are not whole cache lines apart: the same bits.
+static void place_case(test *t, ck_conv g, size_t pixel) {
   const size_t taps = g.h.kernel * g.w.kernel, n = g.outputs, c = g.channels, pixels = g.h.output * g.w.output;
-  situation(t, AT_END, "places %zux%zux%zux%zu to %zux%zux%zu kernel %zu stride %zu dilation %zu", g.batch, c, g.h.input,
-            g.w.input, n, g.h.output, g.w.output, g.w.kernel, g.w.stride, g.w.dilation);
-  operand *x = matrix(t, CK_BF16, g.batch * g.h.input * g.w.input, c, c, 1);
-  operand *apart = matrix(t, CK_BF16, x->rows, c, c + 1, 1), *weights = matrix(t, CK_BF16, taps * c, n, n, 1);
-  for (size_t i = 0; i < x->rows * c; i++) set_element(apart, i / c, i % c, element(x, i / c, i % c));
+  situation(t, AT_END, "places %zux%zux%zux%zu, pixels %zu apart, to %zux%zux%zu kernel %zu stride %zu dilation %zu", g.batch, c,
+            g.h.input, g.w.input, pixel, n, g.h.output, g.w.output, g.w.kernel, g.w.stride, g.w.dilation);
+  // One line holds pixels that may overlap.
+  const size_t count = g.batch * g.h.input * g.w.input;
+  operand *x = matrix(t, CK_BF16, 1, padded_to((count - 1) * pixel + c, 32), 0, 1);
+  operand *apart = matrix(t, CK_BF16, count, c, c + 1, 1), *weights = matrix(t, CK_BF16, taps * c, n, n, 1);
+  for (size_t i = 0; i < count * c; i++) set_element(apart, i / c, i % c, element(x, 0, i / c * pixel + i % c));
   operand *panels = matrix(t, CK_BF16, 1, ck_f32_packed_size(t->table, n, taps * c), 0, 1);
   pack(&(side){.at = weights}, 0, n, taps * c, t->table->gemm_nr, panels, 0);
   operand *y = matrix(t, CK_F32, g.batch * pixels, n, n, 1), *expected = matrix(t, CK_F32, y->rows, n, n, 1);
@@ -251,8 +253,8 @@ static void place_case(test *t, ck_conv g) {
   seal(t);
   int32_t failed = 0;
   for (int gathered = 0; gathered < 2; gathered++) {
-    const operand *from = gathered ? apart : x;
-    g.x = from->at, g.x_s = (ck_conv_strides){g.h.input * g.w.input * from->rs, g.w.input * from->rs, from->rs, 1};
+    const size_t rs = gathered ? apart->rs : pixel;
+    g.x = gathered ? apart->at : x->at, g.x_s = (ck_conv_strides){g.h.input * g.w.input * rs, g.w.input * rs, rs, 1};
     g.y = gathered ? expected->at : y->at;
     failed |= ck_tile_conv(t->table, &g, 2);
   }
@@ -274,7 +276,9 @@ static void place_cases(test *t) {
                                  .dilation = dilation,
                                  .padding = padding,
                                  .output = (input + 2 * padding - reach) / stride + 1};
-      place_case(t, (ck_conv){.batch = 2, .channels = k % 2 ? 96 : 32, .outputs = 35, .h = axis, .w = axis});
+      const ck_conv g = {.batch = 2, .channels = k % 2 ? 96 : 32, .outputs = 35, .h = axis, .w = axis};
+      place_case(t, g, g.channels);
+      place_case(t, g, k % 2 ? 32 : 96 + 32 * random_below(t, 3));
     }
 }
 
