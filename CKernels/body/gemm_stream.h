@@ -2,10 +2,14 @@
 // widened first. Many rows go over a panel's slice widened in L1; few widen it in registers, and read B as fast as it comes, as
 // they do f32.
 // Loop order of few rows: groups of panels, slices of K, rows in even parts of at most STREAM_MR_, rows of B. A group's panels
-// are read from end to end, and what lies GEMM_AHEAD_ bytes on is fetched.
+// are read from end to end, and what lies STREAM_AHEAD_ bytes on is fetched.
 
 // Beyond 9 rows their addresses are more than an x86 processor's registers hold.
 #define STREAM_MR_ CK_MIN(GEMM_MR, 9)
+
+// Bytes from what is read of a panel to what is fetched: several at once, whose rows of 16 bits are short, have a share of L1
+// each.
+#define STREAM_AHEAD_(type, vectors) ((type) != CK_F32 && (vectors) > GEMM_NRV ? CK_MIN(GEMM_AHEAD_, 6144) : GEMM_AHEAD_)
 
 // Bytes of a row of a panel.
 #define STREAM_BYTES_(type) (GEMM_NR * ((type) == CK_F32 ? 4 : 2))
@@ -80,7 +84,7 @@ CK_INLINE void stream_sums_(const ck_dtype type, const size_t m, const size_t ve
   for (; p + 4 <= k; p += 4) {
 #pragma clang loop unroll(full)
     for (size_t line = 0; line < ahead; line += 64)
-      __builtin_prefetch(b + GEMM_AHEAD_ + line / (4 * row) * panel + p * row + line % (4 * row));
+      __builtin_prefetch(b + STREAM_AHEAD_(type, vectors) + line / (4 * row) * panel + p * row + line % (4 * row));
 #pragma clang loop unroll(full)
     for (size_t u = 0; u < 4; u += type == CK_BF16 ? 2 : 1) {
       if (type == CK_BF16)
