@@ -24,6 +24,7 @@ enum {
   MOST_WORKERS = 255,
   PLACE_BITS = 16,
   SPIN_NANOSECONDS = 30000,
+  EXIT_NANOSECONDS = 1000000000,
   HUGE_PAGE = 2 << 20,
 };
 #define PLACES(gate) ((gate) & ((1u << PLACE_BITS) - 1))
@@ -40,7 +41,9 @@ static struct {
   _Atomic size_t callers;            // calls in progress that asked for more than their own thread
   _Atomic size_t workers;            // threads that reached the worker loop
   _Atomic size_t sleepers;
-  size_t asked;  // threads requested so far; the owner's
+  _Atomic size_t missing;  // threads of OpenMP regions that have not begun
+  _Atomic int ending;      // the process ends: no thread begins
+  size_t asked;            // threads requested so far; the owner's
   pthread_mutex_t mutex;
   pthread_cond_t wake;
 } team = {.mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
@@ -112,29 +115,54 @@ static void serve(void) {
 
 // How threads are made is all that differs between the two kinds of team: a helper thread is a worker, or the root of an
 // OpenMP region of workers that never ends, so the runtime places them and has one hot team whoever calls.
-static void *start_thread(void *count) {
 #if defined(CK_OPENMP)
-#pragma omp parallel num_threads((int)(uintptr_t)count)
-#else
-  (void)count;
-#endif
-  serve();
+int omp_get_num_threads(void);
+int omp_get_thread_num(void);
+
+static void *start_thread(void *count) {
+  const size_t wanted = (size_t)(uintptr_t)count;
+#pragma omp parallel num_threads((int)wanted)
+  {
+    // A region may have fewer threads than it was asked for.
+    const size_t absent = omp_get_thread_num() ? 0 : wanted - (size_t)omp_get_num_threads();
+    atomic_fetch_sub(&team.missing, 1 + absent);
+    serve();
+  }
   return 0;
 }
 
+// At exit: the runtime's own end crashes threads that are about to enter it.
+static void settle_team(void) {
+  atomic_store(&team.ending, 1);
+  for (const int64_t start = nanoseconds(); atomic_load(&team.missing) && nanoseconds() - start < EXIT_NANOSECONDS;)
+    sched_yield();
+}
+#else
+static void *start_thread(void *count) {
+  (void)count;
+  serve();
+  return 0;
+}
+#endif
+
 static void forget_team(void) {
   atomic_store(&team.gate, 0), atomic_store(&team.taken, 0), atomic_store(&team.workers, 0), atomic_store(&team.sleepers, 0);
-  atomic_store(&team.callers, 0);
+  atomic_store(&team.callers, 0), atomic_store(&team.missing, 0);
   team.asked = 0;
   pthread_mutex_init(&team.mutex, 0), pthread_cond_init(&team.wake, 0);
 }
 
-static void watch_forks(void) { pthread_atfork(0, 0, forget_team); }
+static void watch_process(void) {
+  pthread_atfork(0, 0, forget_team);
+#if defined(CK_OPENMP)
+  atexit(settle_team);
+#endif
+}
 
 // Threads stay for the life of the process and take no signals. A team that cannot grow is a smaller team.
 static void grow_team(size_t workers) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
-  pthread_once(&once, watch_forks);
+  pthread_once(&once, watch_process);
   pthread_attr_t detached;
   if (pthread_attr_init(&detached)) return;
   pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
@@ -148,7 +176,11 @@ static void grow_team(size_t workers) {
     const size_t batch = 1;
 #endif
     pthread_t thread;
-    if (pthread_create(&thread, &detached, start_thread, (void *)(uintptr_t)batch)) break;
+    atomic_fetch_add(&team.missing, batch);  // before it looks, as settle_team ends and then counts
+    if (atomic_load(&team.ending) || pthread_create(&thread, &detached, start_thread, (void *)(uintptr_t)batch)) {
+      atomic_fetch_sub(&team.missing, batch);
+      break;
+    }
     team.asked += batch;
   }
   pthread_sigmask(SIG_SETMASK, &before, 0);
