@@ -41,7 +41,7 @@ static struct {
   _Atomic size_t callers;            // calls in progress that asked for more than their own thread
   _Atomic size_t workers;            // threads that reached the worker loop
   _Atomic size_t sleepers;
-  _Atomic size_t missing;  // threads of OpenMP regions that have not begun
+  _Atomic size_t missing;  // threads asked for that have not begun
   _Atomic int ending;      // the process ends: no thread begins
   size_t asked;            // threads requested so far; the owner's
   pthread_mutex_t mutex;
@@ -131,19 +131,21 @@ static void *start_thread(void *count) {
   return 0;
 }
 
-// At exit: the runtime's own end crashes threads that are about to enter it.
+#else
+static void *start_thread(void *count) {
+  (void)count;
+  atomic_fetch_sub(&team.missing, 1);
+  serve();
+  return 0;
+}
+#endif
+
+// At exit: the end of the OpenMP runtime crashes threads that are about to enter it.
 static void settle_team(void) {
   atomic_store(&team.ending, 1);
   for (const int64_t start = nanoseconds(); atomic_load(&team.missing) && nanoseconds() - start < EXIT_NANOSECONDS;)
     sched_yield();
 }
-#else
-static void *start_thread(void *count) {
-  (void)count;
-  serve();
-  return 0;
-}
-#endif
 
 static void forget_team(void) {
   atomic_store(&team.gate, 0), atomic_store(&team.taken, 0), atomic_store(&team.workers, 0), atomic_store(&team.sleepers, 0);
@@ -154,9 +156,7 @@ static void forget_team(void) {
 
 static void watch_process(void) {
   pthread_atfork(0, 0, forget_team);
-#if defined(CK_OPENMP)
   atexit(settle_team);
-#endif
 }
 
 // Threads stay for the life of the process and take no signals. A team that cannot grow is a smaller team.

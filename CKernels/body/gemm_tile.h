@@ -273,14 +273,14 @@ CK_INLINE const uint16_t *tile_of_a_(const ck_tile_block *t, const size_t pieces
   const size_t tile = half * ck_tile_steps(t->block->k) + step;
   return t->a_at ? t->a_at[tile] : t->a + tile * pieces * CK_TILE_ELEMENTS;
 }
-CK_INLINE size_t tile_rows_apart_(const ck_tile_block *t) { return t->a_at ? t->a_rs : CK_TILE_STEP; }
+CK_INLINE size_t tile_rows_apart_(const ck_tile_block *t, const int placed) { return placed ? t->a_rs : CK_TILE_STEP; }
 
 // `rows` tiles of rows by every column of the block; all but the block are constants.
 CK_INLINE void tile_rows_(const size_t rows, const size_t a_pieces, const size_t b_pieces, const size_t order,
                           const ck_tile_block *t) {
   const ck_gemm_block *g = t->block;
   const enum gemm_exit_ leave = gemm_exit_of_(g);
-  const size_t steps = ck_tile_steps(g->k), whole = tile_whole_(t), a_rs = tile_rows_apart_(t);
+  const size_t steps = ck_tile_steps(g->k), whole = tile_whole_(t), a_rs = tile_rows_apart_(t, t->a_at != 0);
   _Alignas(64) float sums[CK_TILE_EDGE * CK_TILE_EDGE];
   _Alignas(64) uint16_t rest[TILE_PAIRS_];
   tile_file file;
@@ -312,7 +312,7 @@ CK_INLINE void tile_dots_(const int ahead, const int placed, const ck_tile_block
   enum { ROWS = 8, VECTORS = CK_TILE_EDGE / VL, SUMS = ROWS * VECTORS };
   const ck_gemm_block *g = t->block;
   const enum gemm_exit_ leave = gemm_exit_of_(g);
-  const size_t steps = ck_tile_steps(g->k), whole = tile_whole_(t), a_rs = placed ? t->a_rs : CK_TILE_STEP;
+  const size_t steps = ck_tile_steps(g->k), whole = tile_whole_(t), a_rs = tile_rows_apart_(t, placed);
   _Alignas(64) uint16_t rest[TILE_PAIRS_];
   for (size_t j = 0; j < g->n; j += CK_TILE_EDGE) {
     const uint16_t *panel = t->b + j / CK_TILE_EDGE * t->b_panel;

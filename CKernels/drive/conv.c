@@ -63,6 +63,9 @@ static size_t offset_of(const ck_conv_strides *s, size_t image, size_t row, size
   return image * s->image + row * s->row + pixel * s->pixel + channel * s->channel;
 }
 
+// From an output pixel's input to that of the next.
+static size_t pixels_apart(const plan *g) { return (size_t)g->w.move * g->call->x_s.pixel; }
+
 static axis axis_of(const ck_conv_axis *a, int32_t transposed, size_t first) {
   if (!transposed)
     return (axis){a->output, 0, 1, a->kernel, 0, -(ptrdiff_t)a->padding, (ptrdiff_t)a->stride, (ptrdiff_t)a->dilation};
@@ -243,7 +246,7 @@ static void run_block(const plan *g, size_t index) {
     block.k = MIN(g->slice, g->k - k);
     if (g->in_place) {
       const size_t first = offset_of(&call->x_s, image, (size_t)g->h.start, (size_t)g->w.start, k);
-      block.a_rs = (size_t)g->w.move * call->x_s.pixel;
+      block.a_rs = pixels_apart(g);
       block.a = (const float *)call->x + first + p * block.a_rs;
     } else {
       block.a = a, block.a_rs = block.k;
@@ -301,8 +304,7 @@ static void lay_out(plan *g, size_t threads) {
   const int overwritten = call->residual == call->y && g->k > g->slice;
   g->direct = call->channels_last && call->y_type == CK_F32 && is_even(g, &call->y_s, 1, 1) && g->h.step * g->w.step == 1 &&
               !(call->residual && (overwritten || call->residual_type != CK_F32 || !is_even(g, &call->residual_s, 1, 1)));
-  const size_t apart = (size_t)g->w.move * call->x_s.pixel;
-  g->in_place = is_in_place(g) && call->x_type == CK_F32 && apart % ALIASING_STRIDE && n <= MOST_COLUMNS_IN_PLACE;
+  g->in_place = is_in_place(g) && call->x_type == CK_F32 && pixels_apart(g) % ALIASING_STRIDE && n <= MOST_COLUMNS_IN_PLACE;
   g->rows = balanced(g->pixels, g->table->gemm_mc, mr);
   g->columns = balanced(n, g->direct ? MOST_COLUMNS : MOST_COLUMNS_KEPT, nr);
   const size_t work = call->batch * g->pixels * n * g->k;
@@ -397,7 +399,7 @@ static void place_pixels(const void *context, size_t i, size_t k, size_t steps, 
   const plan *g = context;
   const ck_conv *call = g->call;
   const ck_conv_strides *s = &call->x_s;
-  const size_t rs = (size_t)g->w.move * s->pixel, image = g->image + i / g->pixels, p = i % g->pixels, first = p % g->w.count;
+  const size_t rs = pixels_apart(g), image = g->image + i / g->pixels, p = i % g->pixels, first = p % g->w.count;
   for (size_t step = 0, run; step < steps; step += run) {
     const size_t at_k = k + step * CK_TILE_STEP, tap = at_k / call->channels, channel = at_k % call->channels;
     const ptrdiff_t iy = g->h.start + (ptrdiff_t)(p / g->w.count) * g->h.move + (ptrdiff_t)(tap / g->w.taps) * g->h.tap;
@@ -419,7 +421,7 @@ static void place_pixels(const void *context, size_t i, size_t k, size_t steps, 
 static int can_place(const plan *g) {
   const ck_conv *call = g->call;
   const ck_conv_strides *s = &call->x_s;
-  const size_t apart = (size_t)g->w.move * s->pixel;
+  const size_t apart = pixels_apart(g);
   return call->x_type == CK_BF16 && !call->doubled && call->channels && call->channels % CK_TILE_STEP == 0 &&
          (uintptr_t)call->x % GEMM_TILE_LINE == 0 && (s->image | s->row | s->pixel) * sizeof(uint16_t) % GEMM_TILE_LINE == 0 &&
          apart >= call->channels && apart <= MOST_APART * call->channels;
@@ -432,8 +434,7 @@ int32_t ck_tile_conv(const ck_kernels *table, const ck_conv *call, size_t thread
   const ck_conv_strides *y = &call->y_s, *residual = &call->residual_s;
   g.pixels = product.m, g.merged = is_merged(&g), g.in_place = is_in_place(&g);
   ck_tile_rows rows = {.make = make_pixels, .context = &g};
-  if (can_place(&g))
-    rows.place = place_pixels, rows.place_rs = (size_t)g.w.move * call->x_s.pixel, rows.place_run = call->channels;
+  if (can_place(&g)) rows.place = place_pixels, rows.place_rs = pixels_apart(&g), rows.place_run = call->channels;
   if (call->add) {
     float *biases = ck_scratch(CK_SCRATCH_OPERATION, call->batch * call->outputs);
     if (!biases) return -1;

@@ -54,7 +54,7 @@ static inline int gemm_tile_known(const ck_gemm *call) {
 static inline int gemm_tile_reads(const ck_kernels *table) { return table->tiles && table->gemm_nr == CK_TILE_EDGE; }
 // Whether B is multiplied as it is packed.
 static inline int gemm_tile_direct(const ck_kernels *table, const ck_gemm *call) {
-  return call->packed && call->b_type == CK_BF16 && table->gemm_nr == CK_TILE_EDGE;
+  return call->packed && call->b_type == CK_BF16 && gemm_tile_reads(table);
 }
 
 static inline int gemm_tile_pays(const ck_kernels *table, const ck_gemm *call) {
