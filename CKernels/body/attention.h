@@ -1,8 +1,9 @@
 // o = softmax(s) v over the keys a row sees: online softmax (Milakov and Gimelshein; FlashAttention).
 // Loop order: tiles of up to ATTENTION_KEYS keys, packed once each; heads that share them; groups of GEMM_MR rows; in a group
 //   S = q k^T;  m' = max(m, max S);  P = exp(S - m');  l' = l exp(m - m') + sum P;  o' = o exp(m - m') + P v;  at the end o / l.
-// Each element of S and of P v is one chain of FMAs from zero in key order, whatever rows share the call; the heads of a single
-// query (step 0) read keys and values where they lie, once, and a sum of S then has VL chains. bf16 goes by attention_pairs.h.
+// Each element of S and of P v is one chain of FMAs from zero in key order, whatever rows share the call. The heads of a single
+// query (step 0) read keys and values where they lie, once, a few keys of every key head before the next, which is the order in
+// memory; a sum of S then has VL chains. bf16 goes by attention_pairs.h.
 
 #define ATTENTION_PAIRS_ (TILES_PAY && GEMM_NR == CK_TILE_EDGE)
 
@@ -81,8 +82,8 @@ CK_INLINE void attention_finish_(const attention_ *t, size_t i, const float *sum
   const ck_attention_block *g = t->call;
   const float total = t->total[i];
   char *o = t->o + i * g->o_rs * ck_dtype_size(g->o_type);
-  if (g->state) {
-    g->state[2 * i] = t->top[i], g->state[2 * i + 1] = total;
+  if (t->state) {
+    t->state[2 * i] = t->top[i], t->state[2 * i + 1] = total;
     if (product && total != 0)
       attention_output_(CK_F32, o, sum, product, factor, 1, g->head_dim);
     else
@@ -186,25 +187,50 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, const a
   }
 }
 
-#define ATTENTION_AHEAD_ 32  // keys fetched ahead; values are fetched beside their keys
+#define ATTENTION_AHEAD_ 32  // keys of one head fetched ahead; its values are fetched beside their keys
 
 CK_INLINE void attention_fetch_(const char *row, size_t bytes) {
   for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at);
 }
 
-// S of m rows and `count` keys; m, count and the type constants.
+// Rows of several heads, fetched in the order in which they lie: the heads of a key, then those of the next.
+typedef struct attention_rows_ {
+  const char *row;  // of the first head, of the key that is next
+  size_t rs, hs, bytes;
+  size_t head, heads, left;  // of which heads before `head` are fetched; keys left
+} attention_rows_;
+
+CK_INLINE attention_rows_ attention_rows_of_(const void *x, ck_dtype type, size_t rs, size_t hs, const ck_attention_block *g,
+                                             const attention_walk_ *tile) {
+  const size_t size = ck_dtype_size(type);
+  const char *row = (const char *)x + tile->from * rs * size;
+  return (attention_rows_){row, rs * size, hs * size, g->head_dim * size, 0, g->heads, tile->to - tile->from};
+}
+
+CK_INLINE void attention_fetch_next_(attention_rows_ *f) {
+  if (!f->left) return;
+  attention_fetch_(f->row + f->head * f->hs, f->bytes);
+  if (++f->head == f->heads) f->head = 0, f->left--, f->row += f->rs;
+}
+
+#define ATTENTION_DOTS_(m) (VL == 16 || (m) <= 2 ? 4 : 2)  // keys that so many rows are multiplied by together
+
+// S of m rows and `count` keys; m, count and the type constants. `ahead` is of the next tile's keys, or NULL: of one head.
 CK_INLINE void attention_dot_(const ck_dtype type, const size_t m, const size_t count, size_t d, const float *q, size_t q_rs,
-                              const char *keys, size_t step, const char *values, size_t value_step, float *score) {
-  vf acc[GEMM_MR * 2];
+                              const char *keys, size_t step, const char *values, size_t value_step, attention_rows_ *ahead,
+                              float *score) {
+  vf acc[16];
 #pragma clang loop unroll(full)
   for (size_t t = 0; t < m * count; t++) acc[t] = vf_zero();
+  float sums[16];
+  for (size_t c = 0; ahead && c < count; c++) attention_fetch_next_(ahead);
 #pragma clang loop unroll(full)
-  for (size_t c = 0; c < count; c++) {
+  for (size_t c = 0; !ahead && c < count; c++) {
     attention_fetch_(keys + (c + ATTENTION_AHEAD_) * step, d * ck_dtype_size(type));
     attention_fetch_(values + c * value_step, d * ck_dtype_size(type));
   }
 #define STEP(j, lanes)                                                                                                        \
-  vf x[2];                                                                                                                    \
+  vf x[4];                                                                                                                    \
   _Pragma("clang loop unroll(full)") for (size_t c = 0; c < count; c++) x[c] = row_load_as_(type, keys + c * step, j, lanes); \
   _Pragma("clang loop unroll(full)") for (size_t r = 0; r < m; r++) {                                                         \
     const vf a = row_load_(q + r * q_rs + (j), lanes);                                                                        \
@@ -214,16 +240,20 @@ CK_INLINE void attention_dot_(const ck_dtype type, const size_t m, const size_t 
   ROW_COLUMNS_(d, STEP);
 #undef STEP
 #pragma clang loop unroll(full)
-  for (size_t t = 0; t < m * count; t++) score[t / count * ATTENTION_KEYS + t % count] = vf_reduce_add(acc[t]);
+  for (size_t t = 0; t < m * count; t += VL) vf_store(sums + t, attention_across_(1, CK_MIN(m * count - t, (size_t)VL), acc + t));
+#pragma clang loop unroll(full)
+  for (size_t r = 0; r < m; r++) memcpy(score + r * ATTENTION_KEYS, sums + r * count, count * sizeof *score);
 }
 
 // product [m, width] = P v over `keys` values, `vectors` of a row at a time from column j on, the last of them `lanes` wide.
 CK_INLINE void attention_mix_(const ck_dtype type, const size_t m, const size_t vectors, size_t lanes, size_t keys, size_t width,
-                              const float *score, const char *values, size_t step, size_t j, float *product) {
+                              const float *score, const char *values, size_t step, size_t j, attention_rows_ *ahead,
+                              float *product) {
   vf acc[GEMM_MR * 2];
 #pragma clang loop unroll(full)
   for (size_t t = 0; t < m * vectors; t++) acc[t] = vf_zero();
   for (size_t p = 0; p < keys; p++, values += step) {
+    if (ahead) attention_fetch_next_(ahead);
     vf x[2];
 #pragma clang loop unroll(full)
     for (size_t v = 0; v < vectors; v++) x[v] = row_load_as_(type, values, j + v * VL, v + 1 < vectors ? VL : lanes);
@@ -239,19 +269,21 @@ CK_INLINE void attention_mix_(const ck_dtype type, const size_t m, const size_t 
 }
 
 CK_INLINE void attention_keys_(const ck_dtype type, const size_t m, size_t keys, size_t d, const float *q, size_t q_rs,
-                               const char *k, size_t k_rs, const char *v, size_t v_step, float *score) {
+                               const char *k, size_t k_rs, const char *v, size_t v_step, attention_rows_ *ahead, float *score) {
   const size_t step = k_rs * ck_dtype_size(type);
   size_t p = 0;
-  for (; p + 2 <= keys; p += 2) attention_dot_(type, m, 2, d, q, q_rs, k + p * step, step, v + p * v_step, v_step, score + p);
-  if (p < keys) attention_dot_(type, m, 1, d, q, q_rs, k + p * step, step, v + p * v_step, v_step, score + p);
+  for (; p + ATTENTION_DOTS_(m) <= keys; p += ATTENTION_DOTS_(m))
+    attention_dot_(type, m, ATTENTION_DOTS_(m), d, q, q_rs, k + p * step, step, v + p * v_step, v_step, ahead, score + p);
+  for (; p < keys; p++) attention_dot_(type, m, 1, d, q, q_rs, k + p * step, step, v + p * v_step, v_step, ahead, score + p);
 }
 
 CK_INLINE void attention_values_(const ck_dtype type, const size_t m, size_t keys, size_t d, size_t width, const float *score,
-                                 const char *v, size_t v_rs, float *product) {
+                                 const char *v, size_t v_rs, attention_rows_ *ahead, float *product) {
   const size_t step = v_rs * ck_dtype_size(type);
   size_t j = 0;
-  for (; j + 2 * VL <= d; j += 2 * VL) attention_mix_(type, m, 2, VL, keys, width, score, v, step, j, product);
-  for (; j < d; j += VL) attention_mix_(type, m, 1, CK_MIN(d - j, (size_t)VL), keys, width, score, v, step, j, product);
+  for (; j + 2 * VL <= d; j += 2 * VL, ahead = 0) attention_mix_(type, m, 2, VL, keys, width, score, v, step, j, ahead, product);
+  for (; j < d; j += VL, ahead = 0)
+    attention_mix_(type, m, 1, CK_MIN(d - j, (size_t)VL), keys, width, score, v, step, j, ahead, product);
 }
 
 // Keys and values may be codes as well.
@@ -271,41 +303,32 @@ CK_INLINE void attention_scale_(size_t m, const float *scales, size_t from, size
   }
 }
 
-// Rows [i, i + m) of a single query against the keys of a tile, where they lie.
-CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, const attention_walk_ *w) {
+// Rows [i, i + m) of a single query against the keys of a tile, where they lie; `ahead` NULL: of one head.
+CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, const attention_walk_ *w,
+                                attention_rows_ *keys_ahead, attention_rows_ *values_ahead) {
   const ck_attention_block *g = t->call;
   const size_t k0 = w->from, from = w->first > k0 ? w->first - k0 : 0, to = w->to - k0;
   size_t q_rs;
   const float *q = attention_queries_(t, i, m, &q_rs);
-  const char *k = (const char *)g->k + (k0 + from) * g->k_rs * ck_dtype_size(g->k_type);
-  const char *v = (const char *)g->v + (k0 + from) * g->v_rs * ck_dtype_size(g->v_type);
+  const char *k = t->k + (k0 + from) * g->k_rs * ck_dtype_size(g->k_type);
+  const char *v = t->v + (k0 + from) * g->v_rs * ck_dtype_size(g->v_type);
   ATTENTION_WITH_(g->k_type, attention_keys_, m, to - from, g->head_dim, q, q_rs, k, g->k_rs, v,
-                  g->v_rs * ck_dtype_size(g->v_type), t->score + from);
-  if (g->k_type == CK_I8) attention_scale_(m, g->k_scales + k0, from, to, t->score);
+                  g->v_rs * ck_dtype_size(g->v_type), keys_ahead, t->score + from);
+  if (g->k_type == CK_I8) attention_scale_(m, t->k_scales + k0, from, to, t->score);
   float factor[GEMM_MR];
   int fresh[GEMM_MR];
   size_t starts[GEMM_MR], ends[GEMM_MR];
   for (size_t r = 0; r < m; r++) fresh[r] = attention_fresh_(t, i + r, w, w->first), starts[r] = from, ends[r] = to;
   attention_softmax_(t, i, m, k0, starts, ends, factor);
-  if (g->v_type == CK_I8) attention_scale_(m, g->v_scales + k0, from, to, t->score);
-  ATTENTION_WITH_(g->v_type, attention_values_, m, to - from, g->head_dim, t->width, t->score + from, v, g->v_rs, t->product);
+  if (g->v_type == CK_I8) attention_scale_(m, t->v_scales + k0, from, to, t->score);
+  ATTENTION_WITH_(g->v_type, attention_values_, m, to - from, g->head_dim, t->width, t->score + from, v, g->v_rs, values_ahead,
+                  t->product);
   for (size_t r = 0; r < m; r++) {
     float *product = t->product + r * t->width, *sum = t->sum + (i + r) * t->sum_rs;
     if (w->after < w->last)
       attention_output_(CK_F32, sum, fresh[r] ? 0 : sum, product, factor[r], 1, g->head_dim);
     else
       attention_finish_(t, i + r, fresh[r] ? 0 : sum, product, factor[r]);
-  }
-}
-
-// All rows of a single query: they see the same keys.
-static __attribute__((noinline)) void attention_single_(const attention_ *t, attention_walk_ *w) {
-  const size_t rows = t->call->rows;
-  while (attention_next_(t->call, w)) {
-    size_t i = 0;
-    for (; i + 4 <= rows; i += 4) attention_query_(t, i, 4, w);
-    if (i + 2 <= rows) attention_query_(t, i, 2, w), i += 2;
-    if (i < rows) attention_query_(t, i, 1, w);
   }
 }
 
@@ -323,14 +346,48 @@ CK_INLINE void attention_head_(attention_ *t, float *sums, float *state, size_t 
   const ck_attention_block *g = t->call;
   t->q = (const char *)g->q + h * g->q_hs * ck_dtype_size(g->q_type);
   t->o = (char *)g->o + h * g->o_hs * ck_dtype_size(g->o_type);
+  t->k = (const char *)g->k + h * g->k_hs * ck_dtype_size(g->k_type);
+  t->v = (const char *)g->v + h * g->v_hs * ck_dtype_size(g->v_type);
+  t->k_scales = g->k_scales ? g->k_scales + h * g->k_scale_hs : 0;
+  t->v_scales = g->v_scales ? g->v_scales + h * g->v_scale_hs : 0;
   t->sum = g->o_type == CK_F32 ? (float *)t->o : sums + h * g->rows * t->width;
   t->sum_rs = g->o_type == CK_F32 ? g->o_rs : t->width;
   t->slope = g->slope ? g->slope + h * g->head_hs : 0;
   t->sink = g->sink ? g->sink + h * g->head_hs : 0;
   t->mask = g->mask ? (const char *)g->mask + h * g->mask_hs * ck_dtype_size(g->mask_type) : 0;
   t->lse = g->lse ? g->lse + h * g->lse_hs : 0;
+  t->state = g->state ? g->state + 2 * h * g->rows : 0;
   t->top = state + 2 * h * g->rows;
   t->total = t->top + g->rows;
+}
+
+// All rows of a key head of a single query: they see the same keys.
+CK_INLINE void attention_rows_see_(const attention_ *t, const attention_walk_ *w, attention_rows_ *keys,
+                                   attention_rows_ *values) {
+  const size_t rows = t->call->rows;
+  size_t i = 0;
+  for (; i + 4 <= rows; i += 4) attention_query_(t, i, 4, w, keys, values);
+  if (i + 2 <= rows) attention_query_(t, i, 2, w, keys, values), i += 2;
+  if (i < rows) attention_query_(t, i, 1, w, keys, values);
+}
+
+static __attribute__((noinline)) void attention_single_(attention_ *t, attention_walk_ *w, float *sums, float *state) {
+  const ck_attention_block *g = t->call;
+  if (g->heads == 1) {
+    while (attention_next_(g, w)) attention_rows_see_(t, w, 0, 0);
+    return;
+  }
+  attention_walk_ next = *w;
+  for (int more = attention_next_(g, &next); more;) {
+    *w = next, more = attention_next_(g, &next);
+    if (!more) next.to = next.from;
+    attention_rows_ keys = attention_rows_of_(g->k, g->k_type, g->k_rs, g->k_hs, g, &next);
+    attention_rows_ values = attention_rows_of_(g->v, g->v_type, g->v_rs, g->v_hs, g, &next);
+    for (size_t h = 0; h < g->heads; h++) {
+      attention_head_(t, sums, state, h);
+      attention_rows_see_(t, w, &keys, &values);
+    }
+  }
 }
 
 static void attention_decode_(size_t n, const int8_t *codes, float scale, float *y) {
@@ -403,9 +460,10 @@ void CK_NAME(f32_attention_block)(const ck_attention_block *g) {
     attention_head_(&t, sums, state, h);
     attention_start_(&t);
   }
-  attention_walk_ w = {.first = attention_seen_(g, 0).first, .last = attention_seen_(g, g->rows - 1).last};
-  if (g->step == 0 && g->heads == 1) {
-    attention_single_(&t, &w);
+  attention_walk_ w = {.tile = g->step ? ATTENTION_KEYS : g->tile};
+  w.first = attention_seen_(g, 0).first, w.last = attention_seen_(g, g->rows - 1).last;
+  if (!g->step) {
+    attention_single_(&t, &w, sums, state);
     return;
   }
   const int pack = d != width || g->rows * g->heads >= ATTENTION_PACK_ROWS_, pairs = attention_pairs_(g);

@@ -3,6 +3,7 @@
 
 // Rows of a group: those that a matrix unit takes, or a tile of GEMM.
 #define ATTENTION_ROWS_ (TILES_PAY == CK_TILES_UNIT ? CK_TILE_EDGE / 2 : GEMM_MR)
+#define ATTENTION_FEW_ CK_MIN((size_t)4, (size_t)VL)  // rows of a single query that are taken together
 typedef struct attention_ {
   const ck_attention_block *call;
   size_t width;        // head_dim rounded up to whole panels
@@ -16,6 +17,8 @@ typedef struct attention_ {
   float *query;        // [GEMM_MR, head_dim]: q widened, where it is not f32
   float *bias;         // [ATTENTION_KEYS]: a row of the mask widened, where it is not f32
   // Of the head at hand:
+  const char *k, *v;   // [kv_rows, head_dim]: where they lie
+  const float *k_scales, *v_scales;
   const char *q;       // [rows, head_dim]
   char *o;             // [rows, head_dim]
   float *sum;          // [rows, head_dim], sum_rs apart: o as f32
@@ -23,6 +26,7 @@ typedef struct attention_ {
   const float *slope, *sink;  // [rows] or NULL
   const char *mask;    // [rows, kv_rows] or NULL
   float *lse;          // [rows] or NULL
+  float *state;        // [rows, 2] or NULL
   float *top, *total;  // [rows]: m and l
 } attention_;
 
@@ -130,44 +134,42 @@ CK_INLINE vf attention_score_(const attention_ *t, size_t i, size_t k0, int stor
   return attention_largest_(1, scale, s, mask, hidden, seen);
 }
 
-// Lane i: the sum, or the largest, of line i of VL.
-CK_INLINE vf attention_across_(const int sum, vf *lines) {
+// Lane i: the sum, or the largest, of line i of `count`; other lanes are anything. Both arguments are constants.
+CK_INLINE vf attention_across_(const int sum, size_t count, vf *lines) {
 #pragma clang loop unroll(full)
-  for (size_t n = VL / 2; n; n /= 2)
+  for (size_t n = VL; n > 1; n /= 2, count = (count + 1) / 2)
 #pragma clang loop unroll(full)
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < count; i += 2) {
       vf even, odd;
-      vf_unzip(lines[2 * i], lines[2 * i + 1], &even, &odd);
-      lines[i] = sum ? vf_add(even, odd) : vf_max(even, odd);
+      vf_unzip(lines[i], lines[i + 1 < count ? i + 1 : i], &even, &odd);
+      lines[i / 2] = sum ? vf_add(even, odd) : vf_max(even, odd);
     }
   return lines[0];
 }
 
-// Rows [i, i + m) of S against the tile that begins at key k0, row r seeing keys [from[r], to[r]) of it: P in its place; as pairs
-// it is bf16 where the row begins, with zeros in the rest of the steps of all rows. What was summed before is to be multiplied by
-// factor[r].
-static __attribute__((noinline)) void attention_softmax_(const attention_ *t, size_t i, size_t m, size_t k0, const size_t *from,
-                                                         const size_t *to, float *factor) {
+// The softmax of a group, `most` rows at a time; most is constant.
+CK_INLINE void attention_weights_(const size_t most, const attention_ *t, size_t i, size_t m, size_t k0, const size_t *from,
+                                  const size_t *to, float *factor) {
   const ck_attention_block *g = t->call;
   const attention_range_ steps = attention_steps_(from[0], to[m - 1]);
   const int stored = t->mask || t->slope || g->cap != 0 || !(g->scale > 0);
   const float scale = stored ? 1 : g->scale;
-  for (size_t r = 0; r < m; r += VL) {
-    const size_t rows = CK_MIN(m - r, (size_t)VL);
+  for (size_t r = 0; r < m; r += most) {
+    const size_t rows = CK_MIN(m - r, most);
     float *s = t->score + r * ATTENTION_KEYS, *tops = t->top + i + r, *totals = t->total + i + r, base[VL];
     vf lines[VL];
-    for (size_t q = 0; q < VL; q++) {
+    for (size_t q = 0; q < most; q++) {
       lines[q] = vf_set1(-INFINITY);
       if (q < rows && from[r + q] < to[r + q])
         lines[q] = attention_score_(t, i + r + q, k0, stored, s + q * ATTENTION_KEYS, from[r + q], to[r + q]);
     }
-    const vf before = row_load_(tops, rows), here = vf_mul(vf_set1(scale), attention_across_(0, lines));
+    const vf before = row_load_(tops, rows), here = vf_mul(vf_set1(scale), attention_across_(0, most, lines));
     const vf top = vf_select(vf_lt(before, here), here, before);  // a NaN is lost here and found again by the sum
     const vf finite = vf_select(vf_lt(vf_set1(-INFINITY), top), top, vf_zero());
     const vf shrunk = vf_exp_nonpositive_(vf_sub(before, finite));
     row_store_(tops, top, rows);
     vf_store(base, finite);
-    for (size_t q = 0; q < VL; q++) {
+    for (size_t q = 0; q < most; q++) {
       lines[q] = vf_zero();
       if (q >= rows) continue;
       const size_t start = from[r + q] / VL * VL, end = from[r + q] < to[r + q] ? to[r + q] : start;
@@ -181,6 +183,17 @@ static __attribute__((noinline)) void attention_softmax_(const attention_ *t, si
       }
     }
     row_store_(factor + r, shrunk, rows);
-    row_store_(totals, vf_fma(row_load_(totals, rows), shrunk, attention_across_(1, lines)), rows);
+    row_store_(totals, vf_fma(row_load_(totals, rows), shrunk, attention_across_(1, most, lines)), rows);
   }
+}
+
+// Rows [i, i + m) of S against the tile that begins at key k0, row r seeing keys [from[r], to[r]) of it: P in its place; as pairs
+// it is bf16 where the row begins, with zeros in the rest of the steps of all rows. What was summed before is to be multiplied by
+// factor[r].
+static __attribute__((noinline)) void attention_softmax_(const attention_ *t, size_t i, size_t m, size_t k0, const size_t *from,
+                                                         const size_t *to, float *factor) {
+  if (m <= ATTENTION_FEW_)
+    attention_weights_(ATTENTION_FEW_, t, i, m, k0, from, to, factor);
+  else
+    attention_weights_(VL, t, i, m, k0, from, to, factor);
 }

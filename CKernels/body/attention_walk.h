@@ -28,8 +28,9 @@ CK_INLINE int attention_sees_(const ck_attention_block *g, attention_range_ seen
   return seen.first < seen.last && (!g->list_keys || (low && ((size_t)g->list[low - 1] + 1) * g->list_keys > seen.first));
 }
 
-// Tiles of keys: runs of listed keys side by side, cut every ATTENTION_KEYS from their first key on.
+// Tiles of keys: runs of listed keys side by side, cut every `tile` from their first key on.
 typedef struct attention_walk_ {
+  size_t tile;            // most keys of a tile
   size_t first, last;     // keys that some row sees; no tile lies outside
   attention_range_ run;
   size_t listed;          // blocks listed up to the end of the run
@@ -59,13 +60,13 @@ CK_INLINE int attention_next_(const ck_attention_block *g, attention_walk_ *w) {
       if (!attention_run_(g, w)) return 0;
     } while (w->run.last <= w->first);
     k = w->run.first;
-    if (k < w->first) k += (w->first - k) / ATTENTION_KEYS * ATTENTION_KEYS;
+    if (k < w->first) k += (w->first - k) / w->tile * w->tile;
   }
   if (k >= w->last) return 0;
   // Less the panels of the first tile that no row sees.
   w->from = k < w->first ? k + (w->first - k) / GEMM_NR * GEMM_NR : k;
-  w->to = CK_MIN(CK_MIN(k + ATTENTION_KEYS, w->run.last), w->last);
-  w->after = k + ATTENTION_KEYS;
+  w->to = CK_MIN(CK_MIN(k + w->tile, w->run.last), w->last);
+  w->after = k + w->tile;
   if (w->after >= w->run.last) w->after = w->listed < g->listed ? (size_t)g->list[w->listed] * g->list_keys : (size_t)PTRDIFF_MAX;
   return 1;
 }

@@ -1,6 +1,7 @@
 // Attention over ragged sequences: one task for each (sequence, heads of a group, run of query rows); the heads of a task read
 // the same packed keys. A row's bits depend on none of these cuts. With a pattern, a run ends where a block row does. The keys of
-// a single query are cut as well, into parts that depend on nothing but how many it sees.
+// a single query are cut as well, into parts that depend on nothing but how many it sees; where all queries are single ones, a
+// task is a part of several key heads, which lie side by side in memory.
 #include <stddef.h>
 
 #include "../include/ck_parallel.h"
@@ -11,7 +12,9 @@ enum {
   MOST_SHARED = 768,  // and of all heads of a task
   LEAST_ROWS = 48,  // never cut finer than this to feed idle threads
   GRAIN_PRODUCTS = 1 << 18,  // multiplications worth handing to another thread
-  PART_KEYS = 512  // least keys of a part
+  PART_KEYS = 512,  // least keys of a part
+  LEAST_TILE = 4,  // keys that a single query meets at once: few, so that
+  TILE_BYTES = 1 << 16  // those of all key heads stay in L2 beside their values and the next ones
 };
 
 typedef struct attention_job {
@@ -20,15 +23,17 @@ typedef struct attention_job {
   size_t group;  // query heads of a key head
   size_t share;  // most of them in a task
   size_t head_tasks;  // tasks of a group: group / share, rounded up
+  size_t key_heads;  // most key heads in a task
   size_t rows;  // most query rows of a task
   size_t span;  // query rows of a block row, or of the longest sequence where there is no pattern
   size_t spans;  // of the longest sequence
   size_t pieces;  // tasks of a span
   float *scratch;  // [participants, scratch_each]
   size_t scratch_each;
-  int spread;  // whether each part of a single query is a task of its own
+  int spread;  // whether every query is a single one: each part of its keys is a task of its own
+  size_t tile;  // of a single query
   float *parts;  // [participants, or units where parts are spread, parts_each]: sums and states
-  size_t parts_each;
+  size_t most_parts, parts_each;
 } attention_job;
 
 // Keys and values of a block, scores and products of a row group, maximum and sum of each row; where an operand is not f32 also
@@ -64,14 +69,26 @@ static key_parts parts_of(const ck_attention *a, size_t s, size_t block) {
   return p;
 }
 
-// Query rows [i, i + rows) of heads [h, h + heads), which share a key head.
-static ck_attention_block block_of(const ck_attention *a, size_t s, size_t h, size_t heads, size_t kv_head, size_t i,
-                                   size_t rows) {
+// Heads of a group of a sequence, or of several: the work of a task that is not cut into rows or parts.
+typedef struct unit {
+  size_t s, kv_head, key_heads, h, heads;  // heads [h, h + heads) of each group
+} unit;
+
+static unit unit_of(const attention_job *job, size_t index) {
+  const size_t h = index % job->head_tasks * job->share, all = job->call->kv_heads, runs = pieces_of(all, job->key_heads);
+  const size_t run = index / job->head_tasks, kv_head = run % runs * job->key_heads;
+  return (unit){run / runs, kv_head, MIN(all - kv_head, job->key_heads), h, MIN(job->group - h, job->share)};
+}
+
+// Query rows [i, i + rows) of a unit of one key head.
+static ck_attention_block block_of(const attention_job *job, unit u, size_t i, size_t rows) {
+  const ck_attention *a = job->call;
+  const size_t s = u.s, kv_head = u.kv_head, h = kv_head * job->group + u.h;
   const size_t q0 = (size_t)a->q_offsets[s], k0 = (size_t)a->kv_offsets[s], kv_rows = key_count(a, s);
   const size_t q_rows = (size_t)a->q_offsets[s + 1] - q0;
   ck_attention_block block = {
       .rows = rows,
-      .heads = heads,
+      .heads = u.heads,
       .kv_rows = kv_rows,
       .head_dim = a->head_dim,
       .q = staging_element(a->q_type, a->q, (q0 + i) * a->q_rs + h * a->q_hs),
@@ -112,27 +129,19 @@ static ck_attention_block block_of(const ck_attention *a, size_t s, size_t h, si
     const int32_t *listed = a->pattern.offsets + h * a->pattern.hs + i / a->pattern.queries;
     block.list = a->pattern.columns + listed[0], block.listed = (size_t)(listed[1] - listed[0]);
   }
-  if (q_rows == 1) {  // the heads of a single query become the rows
-    block.rows = heads, block.heads = 1, block.step = 0;
-    block.q_rs = block.q_hs, block.o_rs = block.o_hs, block.head_rs = block.head_hs;
-    block.mask_rs = block.mask_hs, block.lse_rs = block.lse_hs;
-  }
   return block;
 }
 
-// Heads of a group of a sequence: the work of a task that is not cut into rows or parts.
-typedef struct unit {
-  size_t s, kv_head, h, heads;
-} unit;
-
-static unit unit_of(const attention_job *job, size_t index) {
-  const size_t h = index % job->head_tasks * job->share, left = job->group - h;
-  return (unit){index / job->head_tasks / job->call->kv_heads, index / job->head_tasks % job->call->kv_heads, h,
-                MIN(left, job->share)};
-}
-
+// A unit whose query is a single one: its heads become the rows, and key heads the heads.
 static ck_attention_block single_of(const attention_job *job, unit u) {
-  return block_of(job->call, u.s, u.kv_head * job->group + u.h, u.heads, u.kv_head, 0, 1);
+  const ck_attention *a = job->call;
+  ck_attention_block block = block_of(job, u, 0, 1);
+  block.rows = u.heads, block.heads = u.key_heads, block.step = 0, block.tile = job->tile;
+  block.k_hs = a->k_hs, block.v_hs = a->v_hs, block.k_scale_hs = a->k_scale_hs, block.v_scale_hs = a->v_scale_hs;
+  block.q_rs = a->q_hs, block.o_rs = a->o_hs, block.head_rs = 1, block.mask_rs = a->mask_hs, block.lse_rs = a->lse_hs;
+  block.q_hs *= job->group, block.o_hs *= job->group, block.head_hs *= job->group;
+  block.mask_hs *= job->group, block.lse_hs *= job->group;
+  return block;
 }
 
 static void run_block(const attention_job *job, ck_attention_block block) {
@@ -143,21 +152,22 @@ static void run_block(const attention_job *job, ck_attention_block block) {
 // Part p of the keys of a single query: a block of its own, which leaves sums and states in `room`.
 static void run_part(const attention_job *job, unit u, const key_parts *cut, size_t p, float *room) {
   ck_attention_block block = single_of(job, u);
-  const size_t d = block.head_dim;
+  const size_t d = block.head_dim, rows = u.key_heads * u.heads;
   block.kv_first = cut->first + p * cut->size, block.kv_rows = MIN(block.kv_first + cut->size, cut->last);
   if (p) block.sink = NULL;  // it counts once
-  block.o = room + p * u.heads * d, block.o_rs = d, block.o_type = CK_F32, block.lse = NULL;
-  block.state = room + CK_ATTENTION_PARTS * u.heads * d + 2 * p * u.heads;
+  block.o = room + p * rows * d, block.o_rs = d, block.o_hs = u.heads * d, block.o_type = CK_F32, block.lse = NULL;
+  block.state = room + cut->count * rows * d + 2 * p * rows;
   run_block(job, block);
 }
 
 static void merge_parts(const attention_job *job, unit u, const key_parts *cut, const float *room) {
   const ck_attention_block block = single_of(job, u);
+  const size_t rows = u.key_heads * u.heads;  // heads of the query side by side: more key heads than one have all of theirs
   const ck_attention_merge merge = {.parts = cut->count,
-                                    .rows = u.heads,
+                                    .rows = rows,
                                     .head_dim = block.head_dim,
                                     .sums = room,
-                                    .states = room + CK_ATTENTION_PARTS * u.heads * block.head_dim,
+                                    .states = room + cut->count * rows * block.head_dim,
                                     .o = block.o,
                                     .o_rs = block.o_rs,
                                     .o_type = block.o_type,
@@ -169,8 +179,8 @@ static void merge_parts(const attention_job *job, unit u, const key_parts *cut, 
 static void part_task(const void *context, size_t first, size_t last) {
   const attention_job *job = context;
   for (size_t item = first; item < last; item++) {
-    const size_t units = job->call->kv_heads * job->head_tasks, s = item / units / CK_ATTENTION_PARTS;
-    const size_t index = s * units + item % units, p = item / units % CK_ATTENTION_PARTS;
+    const size_t units = pieces_of(job->call->kv_heads, job->key_heads) * job->head_tasks, s = item / units / job->most_parts;
+    const size_t index = s * units + item % units, p = item / units % job->most_parts;
     const unit u = unit_of(job, index);
     const key_parts cut = parts_of(job->call, u.s, job->table->attention_keys);
     if (!query_count(job->call, u.s)) continue;
@@ -207,7 +217,33 @@ static void attention_task(const void *context, size_t first, size_t last) {
       merge_parts(job, u, &cut, room);
       continue;
     }
-    run_block(job, block_of(a, u.s, u.kv_head * job->group + u.h, u.heads, u.kv_head, i, MIN(all - within, rows)));
+    run_block(job, q_rows == 1 ? single_of(job, u) : block_of(job, u, i, MIN(all - within, rows)));
+  }
+}
+
+// Whether the heads of a key lie side by side, and so do their values. Where those of a head do, it is read alone.
+static int is_side_by_side(const ck_attention *a) { return a->kv_heads > 1 && a->k_hs < a->k_rs && a->v_hs < a->v_rs; }
+
+static size_t tile_of(const ck_kernels *table, const ck_attention *a) {
+  const size_t bytes = a->kv_heads * a->head_dim * ck_dtype_size(a->k_type);
+  size_t tile = table->attention_keys;
+  while (is_side_by_side(a) && tile > LEAST_TILE && tile * bytes > TILE_BYTES) tile /= 2;
+  return tile;
+}
+
+// Halves the key heads of a part, then the heads of each, until every thread has some.
+static void cut_singles(attention_job *j, size_t parts, size_t threads) {
+  const ck_attention *a = j->call;
+  if (j->share == j->group && !a->pattern.hs && is_side_by_side(a)) j->key_heads = a->kv_heads;
+  for (;;) {
+    j->head_tasks = pieces_of(j->group, j->share);
+    const size_t tasks = parts * pieces_of(a->kv_heads, j->key_heads) * j->head_tasks;
+    if (threads > 1 && tasks < 2 * threads && j->key_heads > 1)
+      j->key_heads = (j->key_heads + 1) / 2;
+    else if (tasks < threads && j->share > 1)
+      j->share = (j->share + 1) / 2;
+    else
+      return;
   }
 }
 
@@ -216,11 +252,10 @@ static void cut(attention_job *j, size_t longest, size_t threads) {
   const ck_attention_pattern *pattern = &j->call->pattern;
   j->span = pattern->keys ? MIN(pattern->queries, longest) : longest, j->spans = pieces_of(longest, j->span);
   const size_t groups = j->call->sequences * j->call->kv_heads, mr = j->table->gemm_mr;
-  j->share = pattern->hs ? 1 : MIN(j->group, MOST_SHARED / mr);  // heads with patterns of their own read other keys
   j->rows = MOST_SHARED / j->share < MOST_ROWS ? MOST_SHARED / j->share / mr * mr : MOST_ROWS;
   for (;;) {
     j->pieces = pieces_of(j->span, j->rows), j->head_tasks = pieces_of(j->group, j->share);
-    if (threads <= 1 || j->spread || groups * j->head_tasks * j->spans * j->pieces >= 2 * threads) return;
+    if (threads <= 1 || groups * j->head_tasks * j->spans * j->pieces >= 2 * threads) return;
     if (j->rows / 2 >= mr && j->rows * j->share > LEAST_ROWS && longest > 1)
       j->rows /= 2;
     else if (j->share > 1)
@@ -239,32 +274,36 @@ static size_t pairs_of(const ck_attention *a, size_t s) {
 }
 
 int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size_t threads) {
-  size_t longest = 0, products = 0;
-  int parted = 0;
+  size_t longest = 0, products = 0, parts = 0, most_parts = 1;
   for (size_t s = 0; s < call->sequences; s++) {
-    const size_t q_rows = query_count(call, s);
+    const size_t q_rows = query_count(call, s), count = q_rows == 1 ? parts_of(call, s, table->attention_keys).count : 0;
     if (q_rows > longest) longest = q_rows;
-    if (q_rows == 1 && parts_of(call, s, table->attention_keys).count > 1) parted = 1;
+    parts += MAX(count, 1), most_parts = MAX(most_parts, count);
     products += 2 * pairs_of(call, s) * call->head_dim * call->q_heads;
   }
   if (!call->sequences || !call->q_heads || !longest) return 0;
-  attention_job job = {.table = table, .call = call, .group = call->q_heads / call->kv_heads};
-  job.spread = parted && longest == 1;
-  cut(&job, longest, threads);
+  attention_job job = {.table = table, .call = call, .group = call->q_heads / call->kv_heads, .key_heads = 1};
+  job.spread = longest == 1, job.tile = tile_of(table, call), job.most_parts = most_parts;
+  job.share = call->pattern.hs ? 1 : MIN(job.group, MOST_SHARED / table->gemm_mr);  // a pattern of its own: other keys
+  if (job.spread)
+    cut_singles(&job, parts, threads);
+  else
+    cut(&job, longest, threads);
   const int32_t typed = call->q_type != CK_F32 || call->k_type != CK_F32 || call->v_type != CK_F32 || call->o_type != CK_F32 ||
                         call->mask_type != CK_F32;
   // 16 floats keep every participant's piece on a cache line of its own.
-  const size_t rows = longest < job.rows ? longest : job.rows + table->gemm_mr;
-  const size_t participants = threads ? threads : 1, units = call->sequences * call->kv_heads * job.head_tasks;
-  job.scratch_each = round_up(ck_attention_scratch(table, rows, job.share, call->head_dim, typed), 16);
-  job.parts_each = parted ? round_up(CK_ATTENTION_PARTS * job.share * (call->head_dim + 2), 16) : 0;
-  const size_t scratch = participants * job.scratch_each, parts = (job.spread ? units : participants) * job.parts_each;
-  job.scratch = ck_scratch(CK_SCRATCH_ATTENTION, scratch + parts);
+  const size_t rows = job.spread || longest < job.rows ? longest : job.rows + table->gemm_mr;
+  const size_t participants = threads ? threads : 1;
+  const size_t units = call->sequences * pieces_of(call->kv_heads, job.key_heads) * job.head_tasks;
+  const size_t single = job.share * job.key_heads;  // query heads of a single query in a task
+  job.scratch_each = round_up(ck_attention_scratch(table, rows, MAX(single, job.share), call->head_dim, typed), 16);
+  job.parts_each = most_parts > 1 ? round_up(most_parts * single * (call->head_dim + 2), 16) : 0;
+  const size_t scratch = participants * job.scratch_each, room = (job.spread ? units : participants) * job.parts_each;
+  job.scratch = ck_scratch(CK_SCRATCH_ATTENTION, scratch + room);
   if (!job.scratch) return -1;
   job.parts = job.scratch + scratch;
-  const size_t items = units * (job.spread ? CK_ATTENTION_PARTS : job.spans * job.pieces), each = products / items + 1;
-  ck_parallel(items, each >= GRAIN_PRODUCTS ? 1 : GRAIN_PRODUCTS / each + 1, threads, job.spread ? part_task : attention_task,
-              &job);
+  const size_t items = units * (job.spread ? most_parts : job.spans * job.pieces);
+  ck_parallel(items, pieces_of(items, products / GRAIN_PRODUCTS + 1), threads, job.spread ? part_task : attention_task, &job);
   if (job.spread) ck_parallel(units, 1, threads, merge_task, &job);
   return 0;
 }
