@@ -6,7 +6,7 @@ import Testing
 
 /// Decoders from FP8 directories, made by tools/fixtures/fp8_decoders.py.
 @Suite struct FP8DecoderTests {
-  static let models = ["deepseek-v3", "qwen3", "qwen3-moe", "qwen3-moe-tensors"]
+  static let models = ["deepseek-v3", "qwen3", "qwen3-moe", "qwen3-moe-tensors", "llama-rows"]
 
   private static func directory(_ model: String) -> String { Fixture.path("fp8/\(model)") }
 

@@ -87,6 +87,48 @@ import Testing
     }
   }
 
+  static func compressed(_ weights: String, _ more: String = "") -> String {
+    #"{"quantization_config": {"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": "#
+      + #"{"group_0": {"targets": ["Linear"], "weights": \#(weights)}, "group_1": {"weights": null}}\#(more)}}"#
+  }
+
+  /// The form of a group's weights, as llm-compressor writes it.
+  static func weights(_ strategy: String, _ more: String = "") -> String {
+    #"{"num_bits": 8, "type": "float", "symmetric": true, "strategy": "\#(strategy)", "dynamic": false\#(more)}"#
+  }
+
+  /// Scales of rows, more than are read at a time; in the same file one for a whole matrix.
+  @Test(arguments: [compressed(weights("channel")), #"{"quantization_config": {"quant_method": "fbgemm_fp8"}}"#])
+  func rowsMayHaveScales(_ config: String) throws {
+    let (rows, columns) = (9001, 3)
+    let codes = Self.codes(rows * columns)
+    let scales = (0..<rows).map { Float($0 % 251 + 1) }
+    let folder = try RawTensor.folder(
+      config,
+      [
+        RawTensor("a.weight", [rows, columns], codes: codes),
+        RawTensor("a.weight_scale", [rows, 1], scales, as: .bf16),
+        RawTensor("b.weight", [2, 3], codes: Self.codes(6)), RawTensor("b.weight_scale", [1], [3]),
+        RawTensor("c.weight", [0, 3], codes: []), RawTensor("c.weight_scale", [0, 1], []),
+        RawTensor("d.weight", [3, 0], codes: []), RawTensor("d.weight_scale", [3, 1], [1, 2, 3]),
+      ])
+    let source = try SafetensorsDirectory.weights(of: folder.path)
+    let expected = codes.indices.map { E4M3.values[Int(codes[$0])] * scales[$0 / columns] }
+    #expect(try source.readFloat32("a.weight") == expected)
+    #expect(try source.readFloat32("b.weight") == Self.codes(6).map { E4M3.values[Int($0)] * 3 })
+    #expect(try source.readFloat32("c.weight").isEmpty && source.readFloat32("d.weight").isEmpty)
+  }
+
+  @Test(arguments: ["", #", "sparsity_config": {}, "transform_config": {}, "kv_cache_scheme": null"#])
+  func compressedTensorsMayHaveBlocks(_ more: String) throws {
+    let config = Self.compressed(Self.weights("block", #", "block_structure": [2, 3]"#), more)
+    let (codes, scales) = (Self.codes(35), (1...9).map { Float($0) })
+    let folder = try RawTensor.folder(
+      config, [RawTensor("a.weight", [5, 7], codes: codes), RawTensor("a.weight_scale", [3, 3], scales)])
+    let values = try SafetensorsDirectory.weights(of: folder.path).readFloat32("a.weight")
+    #expect(values == codes.indices.map { E4M3.values[Int(codes[$0])] * scales[$0 / 7 / 2 * 3 + $0 % 7 / 3] })
+  }
+
   @Test func emptyMatricesAndF16ScalesAreRead() throws {
     let folder = try RawTensor.folder(
       Self.config(),
@@ -153,6 +195,12 @@ import Testing
       says: reason)
   }
 
+  private static func badGroup(_ name: String, _ weights: String, _ field: String, _ reason: String) -> Bad {
+    Bad(
+      name, config: compressed(weights), in: "config.json",
+      field: "quantization_config.config_groups.group_0.weights" + field, says: reason)
+  }
+
   private static func badScale(_ value: Float, _ place: Int) -> Bad {
     var scales = [Float](repeating: 1, count: 9)
     scales[place] = value
@@ -161,7 +209,8 @@ import Testing
   }
 
   static let bad: [Bad] = [
-    badConfig("another method", #"{"quant_method": "gptq"}"#, ".quant_method", "gptq is not supported; supported: fp8"),
+    badConfig(
+      "another method", #"{"quant_method": "gptq"}"#, ".quant_method", "gptq is not supported; supported: fp8, "),
     badConfig("no method", "{}", ".quant_method", "missing"),
     badConfig("no object", "[]", "", "not an object"),
     badConfig("E5M2", #"{"quant_method": "fp8", "fmt": "e5m2"}"#, ".fmt", "e5m2 is not supported; supported: e4m3"),
@@ -180,6 +229,34 @@ import Testing
     badConfig(
       "a number for blocks", #"{"quant_method": "fp8", "weight_block_size": 128}"#, ".weight_block_size",
       "[rows, columns]"),
+    badGroup("integers", weights("channel").replacing("float", with: "int"), ".type", "int is not supported"),
+    badGroup("4 bits", weights("channel").replacing("8", with: "4"), ".num_bits", "4"),
+    badGroup("groups of inputs", weights("group"), ".strategy", "group is not supported; supported: tensor, channel"),
+    badGroup("blocks without a size", weights("block"), ".strategy", "no block_structure"),
+    badGroup(
+      "blocks of no columns", weights("block", #", "block_structure": [1, 0]"#), ".block_structure[1]", "0"),
+    Bad(
+      "packed codes", config: compressed(weights("channel")).replacing("float-quantized", with: "pack-quantized"),
+      in: "config.json", field: "quantization_config.format", says: "pack-quantized is not supported"),
+    Bad(
+      "sparse weights",
+      config: compressed(weights("channel"), #", "sparsity_config": {"format": "sparse-24-bitmask"}"#),
+      in: "config.json", field: "quantization_config.sparsity_config.format", says: "sparse-24-bitmask"),
+    Bad(
+      "rotated weights", config: compressed(weights("channel"), #", "transform_config": {"config_groups": {}}"#),
+      in: "config.json", field: "quantization_config.transform_config", says: "is not supported"),
+    Bad(
+      "two sizes of blocks",
+      config: compressed(weights("block", #", "block_structure": [2, 3]"#)).replacing(
+        #""weights": null"#, with: #""weights": \#(weights("block", #", "block_structure": [3, 3]"#))"#),
+      in: "config.json", field: "quantization_config.config_groups.group_1.weights.block_structure", says: "another"),
+    Bad(
+      "no groups",
+      config: #"{"quantization_config": {"quant_method": "compressed-tensors", "format": "float-quantized"}}"#,
+      in: "config.json", field: "quantization_config.config_groups", says: "missing"),
+    Bad(
+      "scales of blocks for rows", config: compressed(weights("channel")), field: "tensors.a.weight_scale_inv.shape",
+      says: "scales of its rows [5, 1]"),
     Bad("no scales", scale: "b", field: "tensors.a.weight_scale_inv", says: "is missing, while a.weight is F8_E4M3"),
     Bad(
       "scales of no weight", others: ["c.weight_scale_inv"], field: "tensors.c.weight_scale_inv",
@@ -197,7 +274,7 @@ import Testing
       "blocks of a vector", shape: [35], field: "tensors.a.weight_scale_inv.shape", says: "only those of a matrix"),
     Bad(
       "scales of blocks without their size", config: config("null"), field: "tensors.a.weight_scale_inv.shape",
-      says: "weight_block_size"),
+      says: "size of blocks"),
     Bad(
       "scales of 8 bits", dtype: .f8E8M0, [12, 3], [Float](repeating: 1, count: 9),
       field: "tensors.a.weight_scale_inv.dtype", says: "F8_E8M0 is not supported; supported: F32, BF16, F16"),

@@ -1,10 +1,14 @@
-/// `quantization_config` of a `config.json` whose model's matrices are in FP8, as DeepSeek-V3 and Qwen3 are published.
+/// `quantization_config` of a `config.json` whose model's matrices are in FP8: as DeepSeek-V3 and Qwen3 are published (`fp8`), as
+/// llm-compressor writes models for vLLM (`compressed-tensors`), and as Llama 3.1 405B was (`fbgemm_fp8`).
 ///
-/// Which matrices those are is told by their type in the files; `modules_to_not_convert` and `ignored_layers` say the same again.
-/// Activations are not rounded, so that `activation_scheme` makes no difference. Source: transformers, `FineGrainedFP8Config`.
+/// Which matrices those are is told by their type in the files; `modules_to_not_convert`, `ignored_layers`, `ignore` and the targets of
+/// groups say the same again. Activations and caches are not rounded, so that what is said of them makes no difference.
+/// Sources: transformers, `FineGrainedFP8Config` and `FbgemmFp8Config`; compressed-tensors, `QuantizationConfig`.
 struct FP8Configuration: Sendable {
-  /// Rows and columns of a matrix that share a scale; `nil` where all of it does.
+  /// Rows and columns of a matrix that share a scale, where some do.
   var block: (rows: Int, columns: Int)?
+  /// Whether each row of a matrix may have a scale of its own.
+  var hasRowScales = false
 
   /// `nil` where there is no `quantization_config`.
   ///
@@ -12,14 +16,57 @@ struct FP8Configuration: Sendable {
   init?(_ config: HubConfig) throws(ModelError) {
     guard try config.root.optional("quantization_config") != nil else { return nil }
     let section = try config.section("quantization_config")
-    _ = try section.string("quant_method", oneOf: ["fp8"])
-    _ = try section.string("fmt", oneOf: ["e4m3"], default: "e4m3")
-    _ = try section.string("activation_scheme", oneOf: ["dynamic", "static"], default: "dynamic")
-    guard let size = try section.root.optional("weight_block_size") else { return }
+    switch try section.string("quant_method", oneOf: ["fp8", "compressed-tensors", "fbgemm_fp8"]) {
+    case "fp8":
+      _ = try section.string("fmt", oneOf: ["e4m3"], default: "e4m3")
+      _ = try section.string("activation_scheme", oneOf: ["dynamic", "static"], default: "dynamic")
+      block = try Self.block(section, "weight_block_size")
+    case "compressed-tensors": try readGroups(section)
+    default: hasRowScales = true
+    }
+  }
+
+  private static func block(_ section: HubConfig, _ key: String) throws(ModelError) -> (rows: Int, columns: Int)? {
+    guard let size = try section.root.optional(key) else { return nil }
     guard size.kind == .array, size.count == 2 else { throw size.error("is not [rows, columns]") }
     var extents: [Int] = []
     try size.forEachElement { (extent) throws(ModelError) in extents.append(try extent.int(in: 1...(1 << 24))) }
-    block = (extents[0], extents[1])
+    return (extents[0], extents[1])
+  }
+
+  /// Groups of layers, each with the form of its weights. The shape of a matrix's scales says which of them it has.
+  private mutating func readGroups(_ section: HubConfig) throws(ModelError) {
+    _ = try section.string("format", oneOf: ["float-quantized", "naive-quantized"])
+    if try section.root.optional("sparsity_config") != nil {
+      _ = try section.section("sparsity_config").string("format", oneOf: ["dense"], default: "dense")
+    }
+    if let transforms = try section.root.optional("transform_config"),
+      transforms.kind != .object || transforms.count > 0
+    {
+      throw transforms.error("is not supported: weights are those of the layers as they stand")
+    }
+    let groups = try section.section("config_groups")
+    var names: [String] = []
+    try groups.root.forEachMember { (name, _) throws(ModelError) in names.append(name) }
+    for name in names {
+      let group = try groups.section(name)
+      guard try group.root.optional("weights") != nil else { continue }
+      let weights = try group.section("weights")
+      _ = try weights.int("num_bits", in: 8...8)
+      _ = try weights.string("type", oneOf: ["float"])
+      switch try weights.string("strategy", oneOf: ["tensor", "channel", "block"], default: "tensor") {
+      case "channel": hasRowScales = true
+      case "block":
+        guard let size = try Self.block(weights, "block_structure") else {
+          throw try weights.root.required("strategy").error("is block, and there is no block_structure")
+        }
+        if let block, block != size {
+          throw try weights.root.required("block_structure").error("is not that of another group")
+        }
+        block = size
+      default: break
+      }
+    }
   }
 }
 

@@ -2,12 +2,13 @@ import Quern
 
 /// The tensors of a model directory with matrices in FP8: `NAME` of F8_E4M3 `[outputs, inputs]` reads as its codes times their scales.
 ///
-/// The scales are `NAME_scale_inv` `[⌈outputs / rows⌉, ⌈inputs / columns⌉]`, one for each block of `weight_block_size`, or one number
-/// for the whole tensor, which may be called `NAME_scale`; F32, BF16 or F16. All other tensors are as they are.
-/// Source: DeepSeek-V3, `README_WEIGHTS.md`.
+/// The scales are `NAME_scale_inv` or `NAME_scale`, F32, BF16 or F16: `[⌈outputs / rows⌉, ⌈inputs / columns⌉]`, one for each block;
+/// `[outputs, 1]`, one for each row; or one number for the whole tensor. All other tensors are as they are.
+/// Sources: DeepSeek-V3, `README_WEIGHTS.md`; compressed-tensors, `initialize_module_for_quantization`.
 final class FP8Tensors: TensorSource {
-  /// Codes that are read at a time.
+  /// Codes that are read at a time, and scales, unless a row of blocks has more.
   private static let pieceCount = 1 << 18
+  private static let scaleCount = 1 << 12
 
   private let base: SafetensorsDirectory
   private let configuration: FP8Configuration
@@ -93,8 +94,11 @@ final class FP8Tensors: TensorSource {
     let info, scales: TensorInfo
     /// Elements of a row, and of a block in it; rows of a block.
     let columns, blockColumns, blockRows: Int
-    /// Scales of a row of blocks.
+    /// Scales of a row of blocks, and rows of blocks.
     var scaleColumns: Int { scales.shape.last ?? 1 }
+    var scaleRows: Int { scales.elementCount / max(scaleColumns, 1) }
+    /// Rows of blocks whose scales are read at a time.
+    var scaleRun: Int { min(scaleRows, max(FP8Tensors.scaleCount / max(scaleColumns, 1), 1)) }
   }
 
   /// `nil` for a tensor that is not in FP8.
@@ -118,11 +122,17 @@ final class FP8Tensors: TensorSource {
       return Matrix(
         name: name, scaleName: scaleName, info: info, scales: scales, columns: all, blockColumns: all, blockRows: 1)
     }
+    if configuration.hasRowScales, info.shape.count == 2, scales.shape == [info.shape[0], 1] {
+      return Matrix(
+        name: name, scaleName: scaleName, info: info, scales: scales, columns: info.shape[1],
+        blockColumns: max(info.shape[1], 1), blockRows: 1)
+    }
     guard let block = configuration.block else {
+      let rows = configuration.hasRowScales ? ", and scales of its rows [\(info.shape.first ?? 0), 1]" : ""
       throw try error(
         scaleName, ".shape",
-        "is \(scales.shape), and config.json has no quantization_config.weight_block_size; a scale of all of \(name) "
-          + "is [] or [1]")
+        "is \(scales.shape), and quantization_config of config.json has no size of blocks; a scale of all of \(name) "
+          + "is [] or [1]\(rows)")
     }
     let blocks =
       info.shape.count == 2 ? [info.shape[0].blocks(of: block.rows), info.shape[1].blocks(of: block.columns)] : []
@@ -145,15 +155,15 @@ final class FP8Tensors: TensorSource {
       offset: try base.info(other ?? name).byteRange.lowerBound, reason: reason)
   }
 
-  /// Reads a matrix from its first element to its last, with the scales of one row of blocks at a time.
+  /// Reads a matrix from its first element to its last, with the scales of some rows of blocks at a time.
   private struct Reader {
     private(set) var position = 0
     private let matrix: Matrix
     private let file, scaleFile: TensorFile
     private let codes, scaleBytes: FileBytes
     private var scales: UnsafeMutableBufferPointer<Float> { scaleBytes.mutableBytes.bindMemory(to: Float.self) }
-    /// The row of blocks that `scales` are of.
-    private var row = -1
+    /// The rows of blocks that `scales` are of.
+    private var rows = 0..<0
 
     init(_ matrix: Matrix, _ base: SafetensorsDirectory) throws(ModelError) {
       self.matrix = matrix
@@ -162,7 +172,7 @@ final class FP8Tensors: TensorSource {
         count: min(matrix.info.elementCount, FP8Tensors.pieceCount), file: file.file.path,
         field: "tensors.\(matrix.name)")
       scaleBytes = try FileBytes(
-        count: min(matrix.scaleColumns, matrix.scales.elementCount).saturatingMultiply(4), file: scaleFile.file.path,
+        count: (matrix.scaleRun * matrix.scaleColumns).saturatingMultiply(4), file: scaleFile.file.path,
         field: "tensors.\(matrix.scaleName)")
     }
 
@@ -174,12 +184,13 @@ final class FP8Tensors: TensorSource {
       var done = 0
       while done < destination.count {
         let (line, column) = (position + done).quotientAndRemainder(dividingBy: matrix.columns)
-        try readScales(line / matrix.blockRows)
-        let block = column / matrix.blockColumns
+        let row = line / matrix.blockRows
+        try readScales(row)
+        let block = column / matrix.blockColumns, scale = scales[(row - rows.lowerBound) * matrix.scaleColumns + block]
         let blockEnd = min((block + 1) * matrix.blockColumns, matrix.columns)
         let run = done..<min(done + blockEnd - column, destination.count)
         let isSound = E4M3.widen(
-          UnsafeRawBufferPointer(rebasing: bytes[run]), scale: scales[block],
+          UnsafeRawBufferPointer(rebasing: bytes[run]), scale: scale,
           into: UnsafeMutableBufferPointer(rebasing: destination[run]))
         guard isSound else { throw notANumber(bytes, run, at: start) }
         done = run.upperBound
@@ -194,22 +205,23 @@ final class FP8Tensors: TensorSource {
         reason: "element \(position + place) is NaN, which no weight may be")
     }
 
-    private mutating func readScales(_ line: Int) throws(ModelError) {
-      guard line != row else { return }
-      let (info, count) = (matrix.scales, matrix.scaleColumns)
+    private mutating func readScales(_ row: Int) throws(ModelError) {
+      guard !rows.contains(row) else { return }
+      let (info, next) = (matrix.scales, row..<min(row + matrix.scaleRun, matrix.scaleRows))
+      let (count, first) = (next.count * matrix.scaleColumns, row * matrix.scaleColumns)
       let width = info.dtype.bits / 8
-      let start = info.byteRange.lowerBound + line * count * width
+      let start = info.byteRange.lowerBound + first * width
       let slice = TensorInfo(
         dtype: info.dtype, shape: [count], byteRange: start..<start + count * width, elementCount: count)
-      try scaleFile.readFloat32(matrix.scaleName, slice, into: scales)
+      let read = UnsafeMutableBufferPointer(rebasing: scales[..<count])
+      try scaleFile.readFloat32(matrix.scaleName, slice, into: read)
       // Zero stands for a block of zeros; below it lies nothing that a largest magnitude could give.
-      if let place = scales.firstIndex(where: { !($0 >= 0 && ($0 * E4M3.largest).isFinite) }) {
+      if let place = read.firstIndex(where: { !($0 >= 0 && ($0 * E4M3.largest).isFinite) }) {
         throw ModelError(
           file: scaleFile.file.path, field: "tensors.\(matrix.scaleName)", offset: start + place * width,
-          reason: "element \(line * count + place) is \(scales[place]); a scale is at least 0, and 448 of it are finite"
-        )
+          reason: "element \(first + place) is \(read[place]); a scale is at least 0, and 448 of it are finite")
       }
-      row = line
+      rows = next
     }
   }
 }
