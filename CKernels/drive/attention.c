@@ -8,7 +8,7 @@
 #include "staging.h"
 
 enum {
-  MOST_ROWS = 192,  // query rows of a head that share one packing of the keys
+  MOST_ROWS = 384,  // query rows of a head that share one packing of the keys
   MOST_SHARED = 768,  // and of all heads of a task
   LEAST_ROWS = 48,  // never cut finer than this to feed idle threads
   GRAIN_PRODUCTS = 1 << 18,  // multiplications worth handing to another thread
