@@ -2,8 +2,8 @@
 // Loop order: tiles of up to ATTENTION_KEYS keys, packed once each; heads that share them; groups of GEMM_MR rows; in a group
 //   S = q k^T;  m' = max(m, max S);  P = exp(S - m');  l' = l exp(m - m') + sum P;  o' = o exp(m - m') + P v;  at the end o / l.
 // Each element of S and of P v is one chain of FMAs from zero in key order, whatever rows share the call. The heads of a single
-// query (step 0) read keys and values where they lie, once, a few keys of every key head before the next, which is the order in
-// memory; a sum of S then has VL chains. bf16 goes by attention_pairs.h.
+// query (step 0) read keys and values where they lie, once: those of several key heads a few keys of each before the next, which
+// is their order in memory. A sum of S then has VL chains. bf16 goes by attention_pairs.h.
 
 #define ATTENTION_PAIRS_ (TILES_PAY && GEMM_NR == CK_TILE_EDGE)
 
@@ -187,27 +187,28 @@ CK_INLINE void attention_group_(const attention_ *t, size_t i, size_t m, const a
   }
 }
 
-#define ATTENTION_AHEAD_ 32  // keys of one head fetched ahead; its values are fetched beside their keys
+// Keys of one head fetched ahead; its values are fetched beside their keys, or as far ahead where a tile has few.
+#define ATTENTION_AHEAD_ 32
 
 CK_INLINE void attention_fetch_(const char *row, size_t bytes) {
   for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at);
 }
 
 // Rows of several heads, fetched in the order in which they lie: the heads of a key, then those of the next.
-typedef struct attention_rows_ {
+typedef struct attention_ahead_ {
   const char *row;  // of the first head, of the key that is next
   size_t rs, hs, bytes;
   size_t head, heads, left;  // of which heads before `head` are fetched; keys left
-} attention_rows_;
+} attention_ahead_;
 
-CK_INLINE attention_rows_ attention_rows_of_(const void *x, ck_dtype type, size_t rs, size_t hs, const ck_attention_block *g,
-                                             const attention_walk_ *tile) {
+CK_INLINE attention_ahead_ attention_ahead_of_(const void *x, ck_dtype type, size_t rs, size_t hs, const ck_attention_block *g,
+                                               const attention_walk_ *tile) {
   const size_t size = ck_dtype_size(type);
   const char *row = (const char *)x + tile->from * rs * size;
-  return (attention_rows_){row, rs * size, hs * size, g->head_dim * size, 0, g->heads, tile->to - tile->from};
+  return (attention_ahead_){row, rs * size, hs * size, g->head_dim * size, 0, g->heads, tile->to - tile->from};
 }
 
-CK_INLINE void attention_fetch_next_(attention_rows_ *f) {
+CK_INLINE void attention_fetch_next_(attention_ahead_ *f) {
   if (!f->left) return;
   attention_fetch_(f->row + f->head * f->hs, f->bytes);
   if (++f->head == f->heads) f->head = 0, f->left--, f->row += f->rs;
@@ -217,7 +218,7 @@ CK_INLINE void attention_fetch_next_(attention_rows_ *f) {
 
 // S of m rows and `count` keys; m, count and the type constants. `ahead` is of the next tile's keys, or NULL: of one head.
 CK_INLINE void attention_dot_(const ck_dtype type, const size_t m, const size_t count, size_t d, const float *q, size_t q_rs,
-                              const char *keys, size_t step, const char *values, size_t value_step, attention_rows_ *ahead,
+                              const char *keys, size_t step, const char *values, size_t value_step, attention_ahead_ *ahead,
                               float *score) {
   vf acc[16];
 #pragma clang loop unroll(full)
@@ -247,7 +248,7 @@ CK_INLINE void attention_dot_(const ck_dtype type, const size_t m, const size_t 
 
 // product [m, width] = P v over `keys` values, `vectors` of a row at a time from column j on, the last of them `lanes` wide.
 CK_INLINE void attention_mix_(const ck_dtype type, const size_t m, const size_t vectors, size_t lanes, size_t keys, size_t width,
-                              const float *score, const char *values, size_t step, size_t j, attention_rows_ *ahead,
+                              const float *score, const char *values, size_t step, size_t j, attention_ahead_ *ahead,
                               float *product) {
   vf acc[GEMM_MR * 2];
 #pragma clang loop unroll(full)
@@ -269,7 +270,7 @@ CK_INLINE void attention_mix_(const ck_dtype type, const size_t m, const size_t 
 }
 
 CK_INLINE void attention_keys_(const ck_dtype type, const size_t m, size_t keys, size_t d, const float *q, size_t q_rs,
-                               const char *k, size_t k_rs, const char *v, size_t v_step, attention_rows_ *ahead, float *score) {
+                               const char *k, size_t k_rs, const char *v, size_t v_step, attention_ahead_ *ahead, float *score) {
   const size_t step = k_rs * ck_dtype_size(type);
   size_t p = 0;
   for (; p + ATTENTION_DOTS_(m) <= keys; p += ATTENTION_DOTS_(m))
@@ -278,7 +279,7 @@ CK_INLINE void attention_keys_(const ck_dtype type, const size_t m, size_t keys,
 }
 
 CK_INLINE void attention_values_(const ck_dtype type, const size_t m, size_t keys, size_t d, size_t width, const float *score,
-                                 const char *v, size_t v_rs, attention_rows_ *ahead, float *product) {
+                                 const char *v, size_t v_rs, attention_ahead_ *ahead, float *product) {
   const size_t step = v_rs * ck_dtype_size(type);
   size_t j = 0;
   for (; j + 2 * VL <= d; j += 2 * VL, ahead = 0) attention_mix_(type, m, 2, VL, keys, width, score, v, step, j, ahead, product);
@@ -305,15 +306,16 @@ CK_INLINE void attention_scale_(size_t m, const float *scales, size_t from, size
 
 // Rows [i, i + m) of a single query against the keys of a tile, where they lie; `ahead` NULL: of one head.
 CK_INLINE void attention_query_(const attention_ *t, size_t i, const size_t m, const attention_walk_ *w,
-                                attention_rows_ *keys_ahead, attention_rows_ *values_ahead) {
+                                attention_ahead_ *keys_ahead, attention_ahead_ *values_ahead) {
   const ck_attention_block *g = t->call;
   const size_t k0 = w->from, from = w->first > k0 ? w->first - k0 : 0, to = w->to - k0;
   size_t q_rs;
   const float *q = attention_queries_(t, i, m, &q_rs);
   const char *k = t->k + (k0 + from) * g->k_rs * ck_dtype_size(g->k_type);
-  const char *v = t->v + (k0 + from) * g->v_rs * ck_dtype_size(g->v_type);
-  ATTENTION_WITH_(g->k_type, attention_keys_, m, to - from, g->head_dim, q, q_rs, k, g->k_rs, v,
-                  g->v_rs * ck_dtype_size(g->v_type), keys_ahead, t->score + from);
+  const size_t v_step = g->v_rs * ck_dtype_size(g->v_type), further = g->tile < 2 * ATTENTION_AHEAD_ ? ATTENTION_AHEAD_ : 0;
+  const char *v = t->v + (k0 + from) * v_step;
+  ATTENTION_WITH_(g->k_type, attention_keys_, m, to - from, g->head_dim, q, q_rs, k, g->k_rs, v + further * v_step, v_step,
+                  keys_ahead, t->score + from);
   if (g->k_type == CK_I8) attention_scale_(m, t->k_scales + k0, from, to, t->score);
   float factor[GEMM_MR];
   int fresh[GEMM_MR];
@@ -362,8 +364,8 @@ CK_INLINE void attention_head_(attention_ *t, float *sums, float *state, size_t 
 }
 
 // All rows of a key head of a single query: they see the same keys.
-CK_INLINE void attention_rows_see_(const attention_ *t, const attention_walk_ *w, attention_rows_ *keys,
-                                   attention_rows_ *values) {
+CK_INLINE void attention_key_head_(const attention_ *t, const attention_walk_ *w, attention_ahead_ *keys,
+                                   attention_ahead_ *values) {
   const size_t rows = t->call->rows;
   size_t i = 0;
   for (; i + 4 <= rows; i += 4) attention_query_(t, i, 4, w, keys, values);
@@ -374,18 +376,18 @@ CK_INLINE void attention_rows_see_(const attention_ *t, const attention_walk_ *w
 static __attribute__((noinline)) void attention_single_(attention_ *t, attention_walk_ *w, float *sums, float *state) {
   const ck_attention_block *g = t->call;
   if (g->heads == 1) {
-    while (attention_next_(g, w)) attention_rows_see_(t, w, 0, 0);
+    while (attention_next_(g, w)) attention_key_head_(t, w, 0, 0);
     return;
   }
   attention_walk_ next = *w;
   for (int more = attention_next_(g, &next); more;) {
     *w = next, more = attention_next_(g, &next);
     if (!more) next.to = next.from;
-    attention_rows_ keys = attention_rows_of_(g->k, g->k_type, g->k_rs, g->k_hs, g, &next);
-    attention_rows_ values = attention_rows_of_(g->v, g->v_type, g->v_rs, g->v_hs, g, &next);
+    attention_ahead_ keys = attention_ahead_of_(g->k, g->k_type, g->k_rs, g->k_hs, g, &next);
+    attention_ahead_ values = attention_ahead_of_(g->v, g->v_type, g->v_rs, g->v_hs, g, &next);
     for (size_t h = 0; h < g->heads; h++) {
       attention_head_(t, sums, state, h);
-      attention_rows_see_(t, w, &keys, &values);
+      attention_key_head_(t, w, &keys, &values);
     }
   }
 }
@@ -419,10 +421,22 @@ CK_INLINE int attention_pairs_(const ck_attention_block *g) {
   return ATTENTION_PAIRS_ && narrow && g->head_dim % 2 == 0 && g->k_rs % 2 == 0 && fabsf(g->scale) <= PAIR_MOST_;
 }
 
-// A tile as pairs, where that keeps to the bound: values that are not finite would reach rows that do not see them.
+// Whether keys [first, last) and their values may be multiplied as pairs: values that are not finite would reach rows that do not
+// see them.
+static int attention_suits_pairs_(const ck_attention_block *g, size_t first, size_t last) {
+  const uint16_t *k = (const uint16_t *)g->k, *v = (const uint16_t *)g->v;
+  int suits = 1;
+  for (size_t p = first; suits && p < last; p++)
+    suits = tile_range_bf16_(g->head_dim, k + p * g->k_rs).most <= PAIR_MOST_ &&
+            tile_range_bf16_(g->head_dim, v + p * g->v_rs).most < INFINITY;
+  return suits;
+}
+
+// A tile as pairs, where that keeps to the bound. All of it decides, so that a row's bits do not depend on what others see.
 CK_INLINE int attention_pack_pairs_(const ck_attention_block *g, const attention_walk_ *w, uint16_t *keys, uint16_t *values) {
   const size_t d = g->head_dim, tile = w->to - w->from;
   const size_t panels = (tile + CK_TILE_EDGE - 1) / CK_TILE_EDGE, columns = (d + CK_TILE_EDGE - 1) / CK_TILE_EDGE;
+  if (!attention_suits_pairs_(g, w->all.first, w->from) || !attention_suits_pairs_(g, w->to, w->all.last)) return 0;
   pair_pack_keys_(tile, d, (const uint16_t *)g->k + w->from * g->k_rs, g->k_rs, keys);
   if (!(tile_range_bf16_(panels * pair_depth_(d) * CK_TILE_EDGE, keys).most <= PAIR_MOST_)) return 0;
   pair_pack_values_(tile, d, (const uint16_t *)g->v + w->from * g->v_rs, g->v_rs, values);

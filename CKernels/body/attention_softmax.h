@@ -134,7 +134,7 @@ CK_INLINE vf attention_score_(const attention_ *t, size_t i, size_t k0, int stor
   return attention_largest_(1, scale, s, mask, hidden, seen);
 }
 
-// Lane i: the sum, or the largest, of line i of `count`; other lanes are anything. Both arguments are constants.
+// Lane i: the sum, or the largest, of line i of `count`, a power of two; other lanes are anything. Both arguments are constants.
 CK_INLINE vf attention_across_(const int sum, size_t count, vf *lines) {
 #pragma clang loop unroll(full)
   for (size_t n = VL; n > 1; n /= 2, count = (count + 1) / 2)

@@ -34,7 +34,8 @@ typedef struct attention_walk_ {
   size_t first, last;     // keys that some row sees; no tile lies outside
   attention_range_ run;
   size_t listed;          // blocks listed up to the end of the run
-  size_t from, to;        // the tile
+  size_t from, to;        // the tile, without keys before and after it that no row sees,
+  attention_range_ all;   // and with them
   size_t before, after;   // where listed keys before it end, and those after it begin
 } attention_walk_;
 
@@ -65,7 +66,8 @@ CK_INLINE int attention_next_(const ck_attention_block *g, attention_walk_ *w) {
   if (k >= w->last) return 0;
   // Less the panels of the first tile that no row sees.
   w->from = k < w->first ? k + (w->first - k) / GEMM_NR * GEMM_NR : k;
-  w->to = CK_MIN(CK_MIN(k + w->tile, w->run.last), w->last);
+  w->all = (attention_range_){k, CK_MIN(k + w->tile, w->run.last)};
+  w->to = CK_MIN(w->all.last, w->last);
   w->after = k + w->tile;
   if (w->after >= w->run.last) w->after = w->listed < g->listed ? (size_t)g->list[w->listed] * g->list_keys : (size_t)PTRDIFF_MAX;
   return 1;

@@ -1,7 +1,7 @@
 // Attention over ragged sequences: one task for each (sequence, heads of a group, run of query rows); the heads of a task read
 // the same packed keys. A row's bits depend on none of these cuts. With a pattern, a run ends where a block row does. The keys of
 // a single query are cut as well, into parts that depend on nothing but how many it sees; where all queries are single ones, a
-// task is a part of several key heads, which lie side by side in memory.
+// task is a part of every key head, or of some of them, where those of a key lie side by side in memory.
 #include <stddef.h>
 
 #include "../include/ck_parallel.h"
@@ -13,8 +13,8 @@ enum {
   LEAST_ROWS = 48,  // never cut finer than this to feed idle threads
   GRAIN_PRODUCTS = 1 << 18,  // multiplications worth handing to another thread
   PART_KEYS = 512,  // least keys of a part
-  LEAST_TILE = 4,  // keys that a single query meets at once: few, so that
-  TILE_BYTES = 1 << 16  // those of all key heads stay in L2 beside their values and the next ones
+  LEAST_TILE = 4,  // keys of every head that a single query meets at once: few, so that
+  TILE_BYTES = 1 << 16  // they, their values and the next of both stay in L2, each of so many bytes
 };
 
 typedef struct attention_job {
@@ -33,7 +33,9 @@ typedef struct attention_job {
   int spread;  // whether every query is a single one: each part of its keys is a task of its own
   size_t tile;  // of a single query
   float *parts;  // [participants, or units where parts are spread, parts_each]: sums and states
-  size_t most_parts, parts_each;
+  size_t most_parts;  // of any sequence
+  size_t parts_each;
+  size_t units;  // of a sequence
 } attention_job;
 
 // Keys and values of a block, scores and products of a row group, maximum and sum of each row; where an operand is not f32 also
@@ -179,8 +181,8 @@ static void merge_parts(const attention_job *job, unit u, const key_parts *cut, 
 static void part_task(const void *context, size_t first, size_t last) {
   const attention_job *job = context;
   for (size_t item = first; item < last; item++) {
-    const size_t units = pieces_of(job->call->kv_heads, job->key_heads) * job->head_tasks, s = item / units / job->most_parts;
-    const size_t index = s * units + item % units, p = item / units % job->most_parts;
+    const size_t s = item / job->units / job->most_parts, p = item / job->units % job->most_parts;
+    const size_t index = s * job->units + item % job->units;
     const unit u = unit_of(job, index);
     const key_parts cut = parts_of(job->call, u.s, job->table->attention_keys);
     if (!query_count(job->call, u.s)) continue;
@@ -227,9 +229,12 @@ static int is_side_by_side(const ck_attention *a) { return a->kv_heads > 1 && a-
 static size_t tile_of(const ck_kernels *table, const ck_attention *a) {
   const size_t bytes = a->kv_heads * a->head_dim * ck_dtype_size(a->k_type);
   size_t tile = table->attention_keys;
-  while (is_side_by_side(a) && tile > LEAST_TILE && tile * bytes > TILE_BYTES) tile /= 2;
+  if (!is_side_by_side(a)) return tile;
+  while (tile > LEAST_TILE && tile * bytes > TILE_BYTES) tile /= 2;
   return tile;
 }
+
+static size_t units_of(const attention_job *j) { return pieces_of(j->call->kv_heads, j->key_heads) * j->head_tasks; }
 
 // Halves the key heads of a part, then the heads of each, until every thread has some.
 static void cut_singles(attention_job *j, size_t parts, size_t threads) {
@@ -237,7 +242,7 @@ static void cut_singles(attention_job *j, size_t parts, size_t threads) {
   if (j->share == j->group && !a->pattern.hs && is_side_by_side(a)) j->key_heads = a->kv_heads;
   for (;;) {
     j->head_tasks = pieces_of(j->group, j->share);
-    const size_t tasks = parts * pieces_of(a->kv_heads, j->key_heads) * j->head_tasks;
+    const size_t tasks = parts * units_of(j);
     if (threads > 1 && tasks < 2 * threads && j->key_heads > 1)
       j->key_heads = (j->key_heads + 1) / 2;
     else if (tasks < threads && j->share > 1)
@@ -274,11 +279,11 @@ static size_t pairs_of(const ck_attention *a, size_t s) {
 }
 
 int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size_t threads) {
-  size_t longest = 0, products = 0, parts = 0, most_parts = 1;
+  size_t longest = 0, products = 0, all_parts = 0, most_parts = 1;
   for (size_t s = 0; s < call->sequences; s++) {
     const size_t q_rows = query_count(call, s), count = q_rows == 1 ? parts_of(call, s, table->attention_keys).count : 0;
     if (q_rows > longest) longest = q_rows;
-    parts += MAX(count, 1), most_parts = MAX(most_parts, count);
+    all_parts += q_rows == 1 ? MAX(count, 1) : 0, most_parts = MAX(most_parts, count);
     products += 2 * pairs_of(call, s) * call->head_dim * call->q_heads;
   }
   if (!call->sequences || !call->q_heads || !longest) return 0;
@@ -286,17 +291,17 @@ int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size
   job.spread = longest == 1, job.tile = tile_of(table, call), job.most_parts = most_parts;
   job.share = call->pattern.hs ? 1 : MIN(job.group, MOST_SHARED / table->gemm_mr);  // a pattern of its own: other keys
   if (job.spread)
-    cut_singles(&job, parts, threads);
+    cut_singles(&job, all_parts, threads);
   else
     cut(&job, longest, threads);
   const int32_t typed = call->q_type != CK_F32 || call->k_type != CK_F32 || call->v_type != CK_F32 || call->o_type != CK_F32 ||
                         call->mask_type != CK_F32;
   // 16 floats keep every participant's piece on a cache line of its own.
   const size_t rows = job.spread || longest < job.rows ? longest : job.rows + table->gemm_mr;
-  const size_t participants = threads ? threads : 1;
-  const size_t units = call->sequences * pieces_of(call->kv_heads, job.key_heads) * job.head_tasks;
+  job.units = units_of(&job);
+  const size_t participants = threads ? threads : 1, units = call->sequences * job.units;
   const size_t single = job.share * job.key_heads;  // query heads of a single query in a task
-  job.scratch_each = round_up(ck_attention_scratch(table, rows, MAX(single, job.share), call->head_dim, typed), 16);
+  job.scratch_each = round_up(ck_attention_scratch(table, rows, single, call->head_dim, typed), 16);
   job.parts_each = most_parts > 1 ? round_up(most_parts * single * (call->head_dim + 2), 16) : 0;
   const size_t scratch = participants * job.scratch_each, room = (job.spread ? units : participants) * job.parts_each;
   job.scratch = ck_scratch(CK_SCRATCH_ATTENTION, scratch + room);
@@ -304,6 +309,6 @@ int32_t ck_f32_attention(const ck_kernels *table, const ck_attention *call, size
   job.parts = job.scratch + scratch;
   const size_t items = units * (job.spread ? most_parts : job.spans * job.pieces);
   ck_parallel(items, pieces_of(items, products / GRAIN_PRODUCTS + 1), threads, job.spread ? part_task : attention_task, &job);
-  if (job.spread) ck_parallel(units, 1, threads, merge_task, &job);
+  if (job.spread && most_parts > 1) ck_parallel(units, 1, threads, merge_task, &job);
   return 0;
 }

@@ -24,7 +24,7 @@ struct ck_kernels {
   ck_isa isa;
   size_t gemm_mr, gemm_nr;  // tile of f32_gemm_block; weights are packed in panels of gemm_nr columns
   size_t gemm_mc, gemm_kc;  // rows and depth of the A block the drivers keep in L2
-  size_t attention_keys;    // keys in one online-softmax step
+  size_t attention_keys;    // most keys in one online-softmax step
   size_t attention_rows;    // and the most query rows
   int32_t tiles;            // products of bf16 pieces (ck_tile.h) that pay; 0 where tiles are imitated, for checks alone
   int32_t bytes;            // products of bytes that pay; 0 where there are none in few instructions

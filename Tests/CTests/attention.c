@@ -184,10 +184,11 @@ static size_t reach(test *t, size_t style, size_t keys) {
 // Row i of head h is row h * rows + i of its operand.
 static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_t d, size_t style, int place) {
   situation(t, place, "rows=%zu heads=%zu keys=%zu d=%zu style=%zu place=%d", rows, heads, kv_rows, d, style, place);
-  const size_t all = rows * heads;
-  operand *k_scales, *v_scales, *q = rows_of(t, type_of(t, style), all, d),
-                                *k = cached_of(t, style, kv_rows, d, kv_rows, &k_scales);
-  operand *v = cached_of(t, style, kv_rows, d, kv_rows, &v_scales), *o = rows_of(t, type_of(t, style), all, d);
+  // A single query: each head is a key head, whose keys follow those of the one before.
+  const ptrdiff_t step = (ptrdiff_t)random_below(t, 2);
+  const size_t all = rows * heads, k_hs = step ? 0 : kv_rows, keys = step ? kv_rows : heads * kv_rows;
+  operand *k_scales, *v_scales, *q = rows_of(t, type_of(t, style), all, d), *k = cached_of(t, style, keys, d, keys, &k_scales);
+  operand *v = cached_of(t, style, keys, d, keys, &v_scales), *o = rows_of(t, type_of(t, style), all, d);
   const size_t mask_rows = one_in(t, 3) ? 1 : one_in(t, 2) ? rows : all;  // one for all, for every head, for each head
   operand *mask = style & MASK ? mask_of(t, type_of(t, style), mask_rows, kv_rows) : 0;
   operand *slopes = style & SLOPES ? vector(t, all, 0.25) : 0, *sinks = style & SINKS ? sinks_of(t, all) : 0;
@@ -197,7 +198,7 @@ static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_
   head h = {.q = q, .k = k, .v = v, .o = o, .rows = rows, .kv_rows = kv_rows, .d = d, .mask = mask, .mask_step = mask_rows > 1};
   h.k_scales = k_scales, h.v_scales = v_scales;
   h.scale = (float)(1 / sqrt((double)d)), h.cap = style & CAP ? 1.5 : 0;
-  h.step = (ptrdiff_t)random_below(t, 2);
+  h.step = step;
   h.position = (ptrdiff_t)kv_rows - (ptrdiff_t)rows + (ptrdiff_t)random_below(t, 5) - 2;
   h.before = reach(t, style, kv_rows), h.after = reach(t, style, kv_rows);
   h.slopes = slopes, h.sinks = sinks, h.head_step = 1, h.lse = lse;
@@ -210,6 +211,7 @@ static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_
   block.q = floats(q), block.q_rs = q->rs, block.q_hs = rows * q->rs, block.q_type = q->type;
   block.k = floats(k), block.k_rs = k->rs, block.k_type = k->type;
   block.v = floats(v), block.v_rs = v->rs, block.v_type = v->type;
+  block.k_hs = k_hs * k->rs, block.v_hs = k_hs * v->rs, block.k_scale_hs = block.v_scale_hs = k_hs;
   block.k_scales = floats(k_scales), block.v_scales = floats(v_scales);
   block.o = floats(o), block.o_rs = o->rs, block.o_hs = rows * o->rs, block.o_type = o->type;
   block.cap = (float)h.cap, block.position = h.position, block.step = (size_t)h.step;
@@ -233,6 +235,7 @@ static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_
   t->table->f32_attention_block(&block);
   check_untouched(t);
   for (size_t head = 0; head < heads; head++) {
+    h.k0 = head * k_hs;
     h.q0 = head * rows, h.head0 = head * rows, h.mask0 = mask_rows == all ? head * rows : 0;
     compare(t, &h);
   }
@@ -406,10 +409,12 @@ void check_attention(test *t) {
 
 // Caches long enough to be cut into parts: of single queries alone, and beside longer ones.
 void check_attention_parts(test *t) {
-  static const ragged_shape shapes[] = {
-      {4, 1, 16, 1, 0, 3000}, {2, 2, 9, 1, 0, 700}, {2, 1, 8, 2, 0, 2600}, {1, 1, 8, 1, 0, 9000}};
+  // The last three, which take long, have tiles of 64, 16 and, beside longer queries, 4 keys of f32.
+  static const ragged_shape shapes[] = {{4, 1, 16, 1, 0, 3000}, {2, 2, 9, 1, 0, 700},  {2, 1, 8, 2, 0, 2600},
+                                        {1, 1, 8, 1, 0, 9000},  {6, 3, 64, 1, 0, 700}, {16, 16, 64, 1, 0, 600},
+                                        {32, 32, 128, 2, 0, 90}};
   for (size_t style = 0; style < STYLES; style += 1 + style % 3)
-    for (size_t k = 0; k < COUNT(shapes) - (style % 4 != 0); k++) {
+    for (size_t k = 0; k < (style % 12 == 0 ? COUNT(shapes) : 3 + (style % 4 == 0)); k++) {
       ragged_shape shape = shapes[k];
       shape.style = style_of(t, style);
       check_threads(t, ragged_case, &shape);

@@ -128,11 +128,14 @@ import Testing
   }
 
   /// A cache long enough to be read in parts: alone, beside a short one, and beside a prompt.
-  @Test(arguments: ISA.available, [1, 8]) func aSingleQueryStandsAlone(_ isa: ISA, _ threads: Int) throws {
-    let context = try Self.context(threads: threads, isa: isa)
-    let (heads, size, held) = (4, 24, 2000)
+  /// One key head, and several that are read together, a few keys at a time.
+  @Test(arguments: ISA.available, [(1, 1, 24), (8, 1, 24), (1, 4, 64), (8, 4, 64)])
+  func aSingleQueryStandsAlone(_ isa: ISA, _ form: (threads: Int, keyHeads: Int, size: Int)) throws {
+    let context = try Self.context(threads: form.threads, isa: isa)
+    let (heads, size, held) = (4 * form.keyHeads, form.size, 2000)
     let q = try random(Shape(5, heads, size), seed: 4)
-    let (k, v) = (try random(Shape(held + 70, 1, size), seed: 5), try random(Shape(held + 70, 1, size), seed: 6))
+    let rows = Shape(held + 70, form.keyHeads, size)
+    let (k, v) = (try random(rows, seed: 5), try random(rows, seed: 6))
     func first(_ queries: [Int], _ keys: [Int]) throws -> [UInt32] {
       let rows = queries.reduce(0, +)
       let o = try MutableTensor(zeros: Shape(rows, heads, size))

@@ -127,7 +127,7 @@ extension ErrorBounds {
       + (2 + exponent) * Rounding.unit * (Double(offset) + farthest)
   }
 
-  /// Each block of keys rescales the sums once; exp is within 2 ulp (4 u). Parts of keys, at least four blocks each, are put together
+  /// Each tile of keys rescales the sums once; exp is within 2 u. Parts of keys, of 512 at least, are put together
   /// with fewer roundings than that counts. Each run of the blocks of a mask rescales by itself.
   private func sums(_ call: AttentionOperands) -> Double {
     let keys = call.layout.longestKeys
