@@ -39,13 +39,17 @@ def conv2d(case, x, weights, bias, add, *rest):
         weights = weights.contiguous(memory_format=torch.channels_last)
         rest = [image(case, residual) for residual in rest]
     stride, dilation = pair(case.after("stride")), pair(case.after("dilation"))
-    groups = int(case.after("groups") or 1)
-    margins = padding(case, x, weights.shape[2:], stride, dilation)
+    groups, enlargement = int(case.after("groups") or 1), int(case.after("upsampling") or 1)
+
+    def enlarged():
+        return x if enlargement == 1 else F.interpolate(x, scale_factor=enlargement, mode="nearest")
+
+    margins = padding(case, enlarged(), weights.shape[2:], stride, dilation)
     bias = bias if case.has("bias") else None
     add = add[:, :, None, None] if case.has("add") else None
 
     def product():
-        y = F.conv2d(x, weights, bias, stride, margins, dilation, groups)
+        y = F.conv2d(enlarged(), weights, bias, stride, margins, dilation, groups)
         return y if add is None else y + add
 
     run, _ = after_product(case, product, rest)

@@ -6,7 +6,7 @@ from counterparts import Absent, Call, after_product, aten, counterpart
 
 # Linear and matrix products.
 
-CODES = ("q8_0", "q4_0", "q4_K", "q6_K", "mxfp4")
+CODES = ("q8_0", "q4_0", "q5_1", "q4_K", "q5_K", "q6_K", "mxfp4")
 
 
 def tolerance_of(case, x):
