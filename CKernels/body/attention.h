@@ -223,7 +223,6 @@ CK_INLINE void attention_dot_(const ck_dtype type, const size_t m, const size_t 
   vf acc[16];
 #pragma clang loop unroll(full)
   for (size_t t = 0; t < m * count; t++) acc[t] = vf_zero();
-  float sums[16];
   for (size_t c = 0; ahead && c < count; c++) attention_fetch_next_(ahead);
 #pragma clang loop unroll(full)
   for (size_t c = 0; !ahead && c < count; c++) {
@@ -240,6 +239,7 @@ CK_INLINE void attention_dot_(const ck_dtype type, const size_t m, const size_t 
   }
   ROW_COLUMNS_(d, STEP);
 #undef STEP
+  float sums[16];
 #pragma clang loop unroll(full)
   for (size_t t = 0; t < m * count; t += VL) vf_store(sums + t, attention_across_(1, CK_MIN(m * count - t, (size_t)VL), acc + t));
 #pragma clang loop unroll(full)

@@ -202,8 +202,10 @@ static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_
   h.position = (ptrdiff_t)kv_rows - (ptrdiff_t)rows + (ptrdiff_t)random_below(t, 5) - 2;
   h.before = reach(t, style, kv_rows), h.after = reach(t, style, kv_rows);
   h.slopes = slopes, h.sinks = sinks, h.head_step = 1, h.lse = lse;
-  // A masked key of a tile where every one is masked has no effect, of others its NaN has: not told apart here.
-  if (kv_rows && one_in(t, 3) && !(style & MASK))
+  const size_t tile = (size_t)4 << random_below(t, t->table->attention_keys > 128 ? 7 : 6);
+  const int whole = !(style & BLOCKS) && kv_rows <= (step ? t->table->attention_keys : tile);
+  // A masked key of a tile where every one is masked has no effect, of others its NaN has: told apart where there is one tile.
+  if (kv_rows && one_in(t, 3) && (whole || !(style & MASK)))
     for (size_t c = 0; c < d; c++) spoil(t, v, v_scales, random_below(t, kv_rows), 0, d);
   if (style & BLOCKS) h.pattern = pattern_of(t, 1, 1, kv_rows), h.pattern.queries = rows;
   h.first = one_in(t, 3) ? random_below(t, kv_rows + 1) : 0;
@@ -216,7 +218,7 @@ static void block_case(test *t, size_t rows, size_t heads, size_t kv_rows, size_
   block.o = floats(o), block.o_rs = o->rs, block.o_hs = rows * o->rs, block.o_type = o->type;
   block.cap = (float)h.cap, block.position = h.position, block.step = (size_t)h.step;
   block.before = h.before, block.after = h.after, block.kv_first = h.first;
-  block.tile = (size_t)4 << random_below(t, t->table->attention_keys > 128 ? 7 : 6);
+  block.tile = tile;
   if (style & BLOCKS) {
     block.list = h.pattern.columns, block.listed = (size_t)h.pattern.offsets[1], block.list_keys = h.pattern.keys;
   }

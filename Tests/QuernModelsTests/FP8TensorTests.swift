@@ -274,7 +274,7 @@ import Testing
       "blocks of a vector", shape: [35], field: "tensors.a.weight_scale_inv.shape", says: "only those of a matrix"),
     Bad(
       "scales of blocks without their size", config: config("null"), field: "tensors.a.weight_scale_inv.shape",
-      says: "size of blocks"),
+      says: "weight_block_size"),
     Bad(
       "scales of 8 bits", dtype: .f8E8M0, [12, 3], [Float](repeating: 1, count: 9),
       field: "tensors.a.weight_scale_inv.dtype", says: "F8_E8M0 is not supported; supported: F32, BF16, F16"),

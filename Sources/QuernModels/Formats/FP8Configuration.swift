@@ -45,27 +45,26 @@ struct FP8Configuration: Sendable {
     {
       throw transforms.error("is not supported: weights are those of the layers as they stand")
     }
-    let groups = try section.section("config_groups")
-    var names: [String] = []
-    try groups.root.forEachMember { (name, _) throws(ModelError) in names.append(name) }
-    for name in names {
-      let group = try groups.section(name)
-      guard try group.root.optional("weights") != nil else { continue }
-      let weights = try group.section("weights")
-      _ = try weights.int("num_bits", in: 8...8)
-      _ = try weights.string("type", oneOf: ["float"])
-      switch try weights.string("strategy", oneOf: ["tensor", "channel", "block"], default: "tensor") {
-      case "channel": hasRowScales = true
-      case "block":
-        guard let size = try Self.block(weights, "block_structure") else {
-          throw try weights.root.required("strategy").error("is block, and there is no block_structure")
-        }
-        if let block, block != size {
-          throw try weights.root.required("block_structure").error("is not that of another group")
-        }
-        block = size
-      default: break
+    try section.forEachSection(of: "config_groups") { (group) throws(ModelError) in
+      guard try group.root.optional("weights") != nil else { return }
+      try read(weights: group.section("weights"))
+    }
+  }
+
+  private mutating func read(weights: HubConfig) throws(ModelError) {
+    _ = try weights.int("num_bits", in: 8...8)
+    _ = try weights.string("type", oneOf: ["float"])
+    switch try weights.string("strategy", oneOf: ["tensor", "channel", "block"], default: "tensor") {
+    case "channel": hasRowScales = true
+    case "block":
+      guard let size = try Self.block(weights, "block_structure") else {
+        throw try weights.root.required("strategy").error("is block, and there is no block_structure")
       }
+      if let block, block != size {
+        throw try weights.root.required("block_structure").error("is not that of another group")
+      }
+      block = size
+    default: break
     }
   }
 }

@@ -131,7 +131,7 @@ final class FP8Tensors: TensorSource {
       let rows = configuration.hasRowScales ? ", and scales of its rows [\(info.shape.first ?? 0), 1]" : ""
       throw try error(
         scaleName, ".shape",
-        "is \(scales.shape), and quantization_config of config.json has no size of blocks; a scale of all of \(name) "
+        "is \(scales.shape), and config.json has no weight_block_size or block_structure; a scale of all of \(name) "
           + "is [] or [1]\(rows)")
     }
     let blocks =

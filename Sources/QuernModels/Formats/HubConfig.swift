@@ -40,10 +40,16 @@ public struct HubConfig: Sendable {
   private init(path: String, root: JSONValue) { (self.path, self.root) = (path, root) }
 
   /// The object at `key` as a configuration of its own: a part of a model of several.
-  public func section(_ key: String) throws(ModelError) -> HubConfig {
-    let part = try root.required(key)
+  public func section(_ key: String) throws(ModelError) -> HubConfig { try section(root.required(key)) }
+
+  private func section(_ part: JSONValue) throws(ModelError) -> HubConfig {
     guard part.kind == .object else { throw part.error("is not an object") }
     return HubConfig(path: path, root: part)
+  }
+
+  /// Calls `body` with each object of the one at `key`, whatever they are called.
+  func forEachSection(of key: String, _ body: (HubConfig) throws(ModelError) -> Void) throws(ModelError) {
+    try section(key).root.forEachMember { (_, part) throws(ModelError) in try body(section(part)) }
   }
 
   /// What the reader of this file's `model_type` makes of it; another type is refused by name.
